@@ -1,0 +1,1 @@
+//! A hub id or a folder becomes a configuration, weights and a tokenizer.

@@ -1,0 +1,168 @@
+//! What goes into the engine and what comes out of it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::Stream;
+use tokio::sync::mpsc;
+
+use crate::pixels::Pixels;
+
+/// One prompt about one image.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The picture, already at the model's resolution.
+    pub image: Arc<Pixels>,
+    /// The prompt as PaliGemma sees it, without the final newline. May be empty.
+    pub prompt: String,
+    /// How many tokens may be generated, at least 1.
+    pub max_tokens: usize,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// Generation ends before the first of these that appears in the text; none is ever empty.
+    pub stop: Vec<String>,
+    /// `Some(n)`: report the log-probability of each chosen token, and of the `n` likeliest ones.
+    pub logprobs: Option<usize>,
+    /// The moment at which the request fails with [`Failure::DeadlineExceeded`].
+    pub deadline: Option<Instant>,
+}
+
+/// How the next token is chosen. A temperature of 0 is greedy and ignores the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// At least 0; logits are divided by it.
+    pub temperature: f64,
+    /// Keep the smallest set of tokens whose probabilities add up to this; in `(0, 1]`.
+    pub top_p: Option<f64>,
+    /// Keep the `k` likeliest tokens; at least 1.
+    pub top_k: Option<usize>,
+    /// The same seed gives the same text. Drawn at random when absent.
+    pub seed: Option<u64>,
+}
+
+impl Sampling {
+    /// The likeliest token, always.
+    pub fn greedy() -> Self {
+        Self {
+            temperature: 0.0,
+            top_p: None,
+            top_k: None,
+            seed: None,
+        }
+    }
+}
+
+/// What a [`Generation`] yields. The last event is always `Finished` or `Failed`, exactly once.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Newly finished text and, when `logprobs` was asked for, the tokens generated since the last
+    /// delta. The text holds whole characters only and may be empty when there are tokens to
+    /// report; all deltas' texts joined are exactly the answer.
+    Delta {
+        text: String,
+        tokens: Vec<TokenInfo>,
+    },
+    /// The answer is complete.
+    Finished(Summary),
+    /// The answer could not be completed.
+    Failed(Failure),
+}
+
+/// One generated token and its probability.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenInfo {
+    /// The token's id.
+    pub id: u32,
+    /// The token by itself, as the tokenizer decodes it; may be a broken character's `\u{FFFD}`.
+    pub text: String,
+    /// Natural logarithm of the probability that the model gave it, at temperature 1.
+    pub logprob: f32,
+    /// The likeliest tokens at this place, likeliest first.
+    pub top: Vec<TopLogprob>,
+}
+
+/// One of the likeliest tokens at some place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopLogprob {
+    pub id: u32,
+    pub text: String,
+    /// Natural logarithm of its probability at temperature 1.
+    pub logprob: f32,
+}
+
+/// Why a generation ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended its answer, or a stop string appeared.
+    Stop,
+    /// `max_tokens` were generated.
+    Length,
+}
+
+/// How a generation went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    pub finish_reason: FinishReason,
+    pub usage: Usage,
+    pub timings: Timings,
+}
+
+/// Tokens that a request took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Tokens that stand for the image.
+    pub image_tokens: usize,
+    /// Tokens of the prompt, `<bos>` and the final newline included, image tokens not.
+    pub prompt_tokens: usize,
+    /// Tokens that were generated, the closing `<eos>` not included.
+    pub completion_tokens: usize,
+}
+
+/// Where a request's time went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// From submission to the first work on it.
+    pub queue: Duration,
+    /// In the vision tower; zero when the image's features were cached.
+    pub vision: Duration,
+    /// In the decoder, up to the first token.
+    pub prefill: Duration,
+    /// From the first token to the last.
+    pub decode: Duration,
+    /// From submission to the end.
+    pub total: Duration,
+}
+
+/// Why a generation ended badly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    #[error("the request did not finish within its deadline")]
+    DeadlineExceeded,
+    #[error("the server is shutting down and ended the request")]
+    ShuttingDown,
+    #[error("the model failed while it worked on the request: {0}")]
+    Model(String),
+}
+
+/// A stream of one request's [`Event`]s. **Dropping it cancels the work**, wherever that stands.
+#[derive(Debug)]
+pub struct Generation {
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl Generation {
+    /// The receiving end of `events`; the engine sees that this was dropped as `is_closed()`.
+    pub(crate) fn new(events: mpsc::UnboundedReceiver<Event>) -> Self {
+        Self { events }
+    }
+}
+
+impl Stream for Generation {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_recv(context)
+    }
+}

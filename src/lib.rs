@@ -1,0 +1,16 @@
+//! paligemma-server: serves one PaliGemma over HTTP.
+//!
+//! Bytes come in over HTTP, become pixels and a prompt, wait in one bounded queue, share one
+//! resident model step by step, and leave as tokens. Each module is one station on that way:
+//!
+//! | module | what happens there |
+//! |---|---|
+//! | [`checkpoint`] | a hub id or folder becomes a configuration, weights and a tokenizer |
+//! | [`pixels`] | image bytes become decoded, oriented, resized RGB pixels |
+//! | [`model`] | SigLIP, the projector and Gemma on candle: pixels and token ids to logits |
+//! | [`engine`] | the queue, the scheduler and the one thread that runs the model |
+
+pub mod checkpoint;
+pub mod engine;
+pub mod model;
+pub mod pixels;

@@ -1,0 +1,1 @@
+//! PaliGemma on candle: pixels and token ids in, logits out.

@@ -1,0 +1,18 @@
+//! Bytes to pixels: decoding, orientation, colour, and Pillow's resizing, to the byte.
+
+/// One image, ready for the vision tower.
+///
+/// Cheap to share (`Arc<Pixels>`); the normalisation to `[-1, 1]` happens on the model's device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pixels {
+    /// RGB bytes, row by row, `side × side × 3`: the picture squashed to the model's square.
+    pub data: Vec<u8>,
+    /// Width and height of `data` in pixels; the model's `image_size`.
+    pub side: u32,
+    /// Width in pixels of the picture as a person sees it (after EXIF orientation).
+    pub width: u32,
+    /// Height in pixels of the picture as a person sees it (after EXIF orientation).
+    pub height: u32,
+    /// BLAKE3 of `data`: the key under which the image's features are cached.
+    pub hash: [u8; 32],
+}
