@@ -85,9 +85,8 @@ def _patches(model):
     if gemma2:
         patches["no attention softcap"] = _attribute_of_attention(model, "attn_logit_softcapping", None)
         patches["no final softcap"] = patch.object(config, "final_logit_softcapping", None)
-        patches["no norms after sublayers"] = _identity(
-            *(n for layer in _layers(model) for n in (layer.post_attention_layernorm, layer.post_feedforward_layernorm))
-        )
+        norms = [(layer.post_attention_layernorm, layer.post_feedforward_layernorm) for layer in _layers(model)]
+        patches["no norms after sublayers"] = _identity(*(norm for pair in norms for norm in pair))
         if config.query_pre_attn_scalar != config.head_dim:
             patches["attention scale of head_dim"] = _attribute_of_attention(model, "scaling", config.head_dim**-0.5)
     return patches

@@ -70,7 +70,9 @@ def _gradient(random, side):
 
 
 def _shapes(random, side):
-    colour = lambda: tuple(int(c) for c in random.integers(0, 256, 3))
+    def colour():
+        return tuple(int(c) for c in random.integers(0, 256, 3))
+
     picture = Image.new("RGB", (side, side), colour())
     draw = ImageDraw.Draw(picture)
     draw.ellipse((side // 8, side // 8, side // 2, side // 2), fill=colour())
