@@ -14,3 +14,4 @@ pub mod checkpoint;
 pub mod engine;
 pub mod model;
 pub mod pixels;
+pub mod telemetry;
