@@ -1,0 +1,36 @@
+//! Whether a JPEG is all there.
+//!
+//! The decoder fills what is missing with grey and reports success. A caption of half a picture is
+//! worse than an error, so, as in Pillow, a JPEG without its end marker is refused.
+
+const END_OF_IMAGE: u8 = 0xD9;
+
+/// True when the markers of `bytes`, from the first to the last, lead to an end-of-image marker.
+/// Lengths of segments are followed, so a thumbnail's end marker in the metadata doesn't count.
+pub(super) fn has_end(bytes: &[u8]) -> bool {
+    // Past the start-of-image marker, which the format was told by.
+    let mut at = 2;
+    while let Some((marker, after)) = next_marker(bytes, at) {
+        at = match marker {
+            END_OF_IMAGE => return true,
+            // Stuffed zeros, TEM, restarts and starts have no length.
+            0x00 | 0x01 | 0xD0..=0xD8 => after,
+            _ => {
+                let Some(&[high, low]) = bytes.get(after..after + 2) else {
+                    return false;
+                };
+                after + usize::from(u16::from_be_bytes([high, low]))
+            }
+        };
+    }
+    false
+}
+
+/// The next marker at or after `at`, and the position behind it.
+fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
+    let mut rest = bytes.get(at..)?.iter().enumerate();
+    rest.by_ref().find(|&(_, &byte)| byte == 0xFF)?;
+    // Any number of 0xFF may stand before the marker's code.
+    let (offset, &code) = rest.find(|&(_, &byte)| byte != 0xFF)?;
+    Some((code, at + offset + 1))
+}
