@@ -34,3 +34,25 @@ fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     let (offset, &code) = rest.find(|&(_, &byte)| byte != 0xFF)?;
     Some((code, at + offset + 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::has_end;
+
+    /// Start, a metadata segment that holds a thumbnail's end marker, and the start of a scan.
+    const START: &[u8] = b"\xFF\xD8\xFF\xE1\x00\x06\xFF\xD9\x01\x02\xFF\xDA\x00\x02";
+    /// A scan's data with a stuffed zero, a restart marker and a fill byte.
+    const SCAN: &[u8] = b"\x12\xFF\x00\xD9\x34\xFF\xD0\x56\xFF";
+
+    #[test]
+    fn a_thumbnails_end_marker_does_not_count() {
+        assert!(!has_end(START));
+        assert!(!has_end(&[START, SCAN].concat()));
+    }
+
+    #[test]
+    fn the_end_marker_behind_the_scan_counts_whatever_follows_it() {
+        assert!(has_end(&[START, SCAN, b"\xFF\xD9"].concat()));
+        assert!(has_end(&[START, SCAN, b"\xFF\xD9trailing bytes"].concat()));
+    }
+}

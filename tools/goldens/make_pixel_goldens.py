@@ -66,6 +66,15 @@ def png(samples, colour_type, depth):
             + chunk(b"IEND", b""))
 
 
+def small_frame_gif():
+    """A GIF whose first frame covers a part of its screen; the rest is transparent."""
+    gif = saved(Image.fromarray(photo(30, 20)).quantize(16), "GIF", transparency=3)
+    # The logical screen's size, then the first image descriptor's left and top.
+    frame = gif.index(b"\x2c\0\0\0\0" + struct.pack("<HH", 30, 20))
+    return (gif[:6] + struct.pack("<HH", 61, 47) + gif[10:frame + 1] + struct.pack("<HH", 9, 14)
+            + gif[frame + 5:])
+
+
 def saved(image, format, **options):
     out = io.BytesIO()
     image.save(out, format, **options)
@@ -123,6 +132,7 @@ def images():
     yield "palette.gif", saved(palette, "GIF")
     yield "transparent.gif", saved(small_palette, "GIF", transparency=3)
     yield "animated.gif", saved(palette, "GIF", save_all=True, append_images=[noise.quantize(50)], duration=100)
+    yield "small_frame.gif", small_frame_gif()
     yield "rgb.webp", saved(noise, "WEBP", lossless=True)
     yield "rgba.webp", saved(rgba, "WEBP", lossless=True, exact=True)
     yield "animated.webp", saved(rgba, "WEBP", lossless=True, exact=True, save_all=True, append_images=[noise])
@@ -142,6 +152,8 @@ def images():
         yield f"orientation_{orientation}.jpg", saved(rgb, "JPEG", quality=90, subsampling=0, exif=exif)
     exif[0x0112] = 6
     yield "orientation_6.png", saved(rgb, "PNG", exif=exif)
+    # Some writers keep the prefix that EXIF has inside a JPEG; Pillow strips one of these two.
+    yield "orientation_6_prefixed.png", saved(rgb, "PNG", exif=b"Exif\0\0" + exif.tobytes())
     yield "orientation_6.webp", saved(rgb, "WEBP", lossless=True, exif=exif)
     yield "orientation_6.tiff", saved(rgb, "TIFF", tiffinfo={274: 6})
 
