@@ -3,6 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::activation::gelu_gated;
 use super::attention::{Scoring, attend_all};
 use super::config::{Family, TextConfig};
 use super::kv_cache::{DecodeLayout, KvCache, LayerCache};
@@ -229,12 +230,8 @@ impl DecoderLayer {
     }
 
     fn mlp(&self, x: &Tensor) -> Result<Tensor> {
-        let [gate, up] = {
-            let both = self.gate_up.forward(x)?;
-            let width = both.dim(1)? / 2;
-            [both.narrow(1, 0, width)?, both.narrow(1, width, width)?]
-        };
-        self.down_proj.forward(&(gate.gelu()? * up)?)
+        self.down_proj
+            .forward(&gelu_gated(&self.gate_up.forward(x)?)?)
     }
 }
 

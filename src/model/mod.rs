@@ -4,6 +4,7 @@
 //! whole prefixes and single decoding tokens one after the other and nothing padded; only
 //! [`attention`] looks at a sequence by itself.
 
+mod activation;
 pub mod attention;
 pub mod config;
 mod gemma;

@@ -4,6 +4,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::activation::gelu;
 use super::attention::{Scoring, attend_all};
 use super::config::VisionConfig;
 use super::linear::{Linear, WeightFormat};
@@ -130,7 +131,7 @@ impl EncoderLayer {
 
     fn forward(&self, x: &Tensor, config: &VisionConfig) -> Result<Tensor> {
         let x = (x + self.attend(&self.layer_norm1.forward(x)?, config)?)?;
-        let hidden = self.fc1.forward(&self.layer_norm2.forward(&x)?)?.gelu()?;
+        let hidden = gelu(&self.fc1.forward(&self.layer_norm2.forward(&x)?)?)?;
         &x + self.fc2.forward(&hidden)?
     }
 
