@@ -30,6 +30,13 @@ fn shown_by_ask(key: &Key) -> bool {
     matches!(key.section, "Model" | "Logging") || key.name == "max_tokens_default"
 }
 
+fn help(key: &Key) -> String {
+    match key.default.trim_matches('"') {
+        "" | "[]" => key.why.to_owned(),
+        default => format!("{} [default: {default}]", key.why),
+    }
+}
+
 impl<const ASK: bool> clap::Args for SettingsFlags<ASK> {
     fn augment_args(command: Command) -> Command {
         let config = Arg::new("config")
@@ -45,7 +52,7 @@ impl<const ASK: bool> clap::Args for SettingsFlags<ASK> {
                 // A wrong value such as `-1` is for the settings to name, not a flag `-1`.
                 .allow_hyphen_values(true)
                 .hide(ASK && !shown_by_ask(key))
-                .help(format!("{} [default: {}]", key.why, key.default))
+                .help(help(key))
         });
         command.arg(config).args(flags)
     }

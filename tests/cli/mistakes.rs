@@ -1,44 +1,9 @@
-//! The built binary from outside: its messages, its exit codes, its life as a process.
+//! What is told to someone who starts it wrongly.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-/// A small checkpoint that every build has.
-const MODEL: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/goldens/model/pg2-hub-f32"
-);
-
-/// The binary, with nothing in its environment that would set anything.
-fn binary(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_paligemma-server"));
-    command.env_clear().args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    binary(arguments).output().unwrap()
-}
-
-/// The one line that a failure leaves on stderr.
-#[track_caller]
-fn failure(output: &Output, code: i32) -> String {
-    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "more than one line: {stderr}");
-    assert!(stderr.starts_with("error: "), "{stderr}");
-    stderr
-}
-
-#[track_caller]
-fn assert_tells(message: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(message.contains(part), "no {part:?} in: {message}");
-    }
-}
+use super::{MODEL, assert_tells, binary, failure, run};
 
 #[test]
 fn a_wrong_value_of_a_flag_ends_the_start_with_code_2() {
@@ -170,61 +135,43 @@ fn a_port_in_use_ends_the_start_with_code_1_before_anything_is_loaded() {
 }
 
 #[test]
-fn help_names_every_setting_with_its_default() {
-    let output = run(&["serve", "--help"]);
-    assert!(output.status.success());
-    let help = String::from_utf8(output.stdout).unwrap();
-    for key in paligemma_server::settings::KEYS.iter() {
-        assert_tells(&help, &[&format!("--{} ", key.flag), key.default]);
-    }
-    for heading in ["Model:", "Network:", "Engine:", "Limits:", "Logging:"] {
-        assert!(
-            help.lines().any(|line| line == heading),
-            "no heading {heading} in: {help}"
-        );
-    }
+fn what_the_device_can_not_run_ends_the_start_with_code_2() {
+    let output = run(&[
+        "serve", "--model", MODEL, "--device", "cpu", "--dtype", "bf16",
+    ]);
+    assert_tells(&failure(&output, 2), &["bf16", "CPU", "q8_0"]);
 }
 
 #[test]
-fn help_shows_no_value_of_the_environment() {
-    let mut command = binary(&["serve", "--help"]);
-    let output = command
-        .env("PALIGEMMA_API_KEYS", "hunter2")
-        .output()
+fn a_context_that_the_model_can_not_have_ends_the_start_with_code_2() {
+    let output = run(&["serve", "--model", MODEL, "--port", "0", "--context", "3"]);
+    let stderr = failure(&output, 2);
+    assert_tells(&stderr, &["context", "3", "an image alone takes"]);
+}
+
+#[test]
+fn weights_that_do_not_fit_the_configuration_end_the_start_with_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["tokenizer.json", "model.safetensors"] {
+        std::fs::copy(Path::new(MODEL).join(file), folder.path().join(file)).unwrap();
+    }
+    let config = std::fs::read(Path::new(MODEL).join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let layers = config["vision_config"]["num_hidden_layers"]
+        .as_u64()
         .unwrap();
-    assert!(
-        !String::from_utf8(output.stdout)
-            .unwrap()
-            .contains("hunter2")
-    );
-}
+    config["vision_config"]["num_hidden_layers"] = (layers + 1).into();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
 
-#[test]
-fn each_subcommand_has_help() {
-    for (arguments, words) in [
-        (&["--help"][..], &["serve", "ask", "openapi"][..]),
-        (
-            &["ask", "--help"],
-            &["--image <FILE>", "<PROMPT>", "--model", "--dtype"],
-        ),
-        (&["openapi", "--help"], &["OpenAPI"]),
-    ] {
-        let output = run(arguments);
-        assert!(output.status.success());
-        assert_tells(&String::from_utf8(output.stdout).unwrap(), words);
-    }
-}
-
-#[test]
-fn ask_hides_the_settings_of_a_server() {
-    let output = run(&["ask", "--help"]);
-    assert!(!String::from_utf8(output.stdout).unwrap().contains("--port"));
-}
-
-#[test]
-fn openapi_prints_the_document_of_the_repository() {
-    let output = run(&["openapi"]);
-    assert!(output.status.success());
-    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.yaml");
-    assert_eq!(output.stdout, std::fs::read(published).unwrap());
+    let model = folder.path().to_str().unwrap();
+    let output = run(&[
+        "serve",
+        "--model",
+        model,
+        "--port",
+        "0",
+        "--log-level",
+        "off",
+    ]);
+    assert_tells(&failure(&output, 1), &[&format!("layers.{layers}.")]);
 }
