@@ -1,1 +1,65 @@
 //! A hub id or a folder becomes a configuration, weights and a tokenizer.
+
+mod config;
+mod error;
+mod placement;
+mod tokenizer;
+mod weights;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+
+pub use error::CheckpointError;
+pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
+pub use tokenizer::Tokenizer;
+
+use crate::model::{ModelConfig, PaliGemma, WeightFormat};
+use weights::WeightFiles;
+
+/// A checkpoint in the Hugging Face layout whose files have been found and understood; the weights
+/// are mapped but not read yet.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub config: ModelConfig,
+    pub tokenizer: Arc<Tokenizer>,
+    weights: WeightFiles,
+}
+
+impl Checkpoint {
+    /// Reads a folder's configuration, tokenizer and the weights' headers. Quick.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged, or not of a PaliGemma.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        if !folder.is_dir() {
+            return Err(CheckpointError::NoFolder(folder.to_owned()));
+        }
+        let parsed = config::read(folder)?;
+        let tokenizer = Tokenizer::open(folder, parsed.eos_token_ids)?;
+        Ok(Self {
+            config: parsed.model,
+            tokenizer: Arc::new(tokenizer),
+            weights: WeightFiles::open(folder)?,
+        })
+    }
+
+    /// Reads the weights into `device`'s memory, quantising them on the way when `format` says so.
+    /// Never holds more than one tensor twice.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape than the configuration says, or memory runs
+    /// out.
+    pub fn load_model(
+        &self,
+        device: &Device,
+        format: WeightFormat,
+    ) -> Result<PaliGemma, CheckpointError> {
+        let backend = Box::new(self.weights.clone());
+        let vb = VarBuilder::from_backend(backend, DType::F32, device.clone());
+        PaliGemma::load(&vb, &self.config, self.tokenizer.vocab_size(), format)
+            .map_err(CheckpointError::Weights)
+    }
+}

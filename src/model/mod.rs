@@ -1,1 +1,102 @@
 //! PaliGemma on candle: pixels and token ids in, logits out.
+//!
+//! The hidden states of everything that runs in one step are packed into `[total rows, hidden]`,
+//! whole prefixes and single decoding tokens one after the other and nothing padded; only
+//! [`attention`] looks at a sequence by itself.
+
+pub mod attention;
+pub mod config;
+mod gemma;
+mod kv_cache;
+mod linear;
+mod norm;
+mod paligemma;
+mod rope;
+mod siglip;
+
+use candle_core::{Result, Tensor};
+
+pub use config::ModelConfig;
+pub use kv_cache::KvCache;
+pub use linear::WeightFormat;
+pub use paligemma::{Encode, PaliGemma, Prefill};
+
+/// One whole prefix: an image and the tokens after it, all attending to all.
+#[derive(Debug, Clone, Copy)]
+pub struct Prefix<'a> {
+    /// The KV cache slot that the sequence owns.
+    pub slot: usize,
+    /// The image's projected features, `[image_tokens, hidden]`.
+    pub features: &'a Tensor,
+    /// Token ids from `<bos>` to the final newline.
+    pub tokens: &'a [u32],
+}
+
+/// One sequence that decodes: its newest token is put in, the logits of the next come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeRow {
+    /// The KV cache slot that the sequence owns.
+    pub slot: usize,
+    /// The 0-based index of `token` in its sequence, image tokens counted.
+    pub position: usize,
+    /// The token that was generated last.
+    pub token: u32,
+}
+
+/// What one step gave.
+#[derive(Debug)]
+pub struct StepOutput {
+    /// f32 `[decode rows, then one row a prefix if the prefill ended in this step; vocab]` on the
+    /// model's device, after the final softcap and without the vocabulary's padded rows. `None`
+    /// when there is no row.
+    pub logits: Option<Tensor>,
+    /// The prefill that was given has run all its layers.
+    pub prefill_done: bool,
+}
+
+/// What the engine asks of a model. It is made and used on one thread alone.
+pub trait Model {
+    /// Images on their way through the vision tower.
+    type Encode;
+    /// Prefixes on their way through the decoder.
+    type Prefill;
+    /// Keys and values of every slot.
+    type Cache;
+
+    /// Tokens that stand for one image.
+    fn image_tokens(&self) -> usize;
+
+    /// Layers of the vision tower.
+    fn vision_layers(&self) -> usize;
+
+    /// Layers of the decoder.
+    fn text_layers(&self) -> usize;
+
+    /// A cache for `slots` sequences of up to `context` tokens, image tokens included.
+    fn new_cache(&self, slots: usize, context: usize) -> Result<Self::Cache>;
+
+    /// Forgets what a slot holds. Needed only after non-finite values: a masked position counts
+    /// as `0 · value`, which must not be `0 · NaN`.
+    fn clear_slot(&self, cache: &mut Self::Cache, slot: usize) -> Result<()>;
+
+    /// Starts the vision tower on images given as RGB bytes, `image_size × image_size × 3` each.
+    fn begin_encode(&self, images: &[&[u8]]) -> Result<Self::Encode>;
+
+    /// Runs up to `layers` further layers of the vision tower; `true` when all have run.
+    fn advance_encode(&self, encode: &mut Self::Encode, layers: usize) -> Result<bool>;
+
+    /// The projected features, one tensor `[image_tokens, hidden]` an image.
+    fn finish_encode(&self, encode: Self::Encode) -> Result<Vec<Tensor>>;
+
+    /// Starts the prefill of several prefixes together.
+    fn begin_prefill(&self, prefixes: &[Prefix<'_>]) -> Result<Self::Prefill>;
+
+    /// One step: every decode row through all layers and, packed beside them, up to `layers`
+    /// further layers of the prefill.
+    fn step(
+        &self,
+        cache: &mut Self::Cache,
+        prefill: Option<(&mut Self::Prefill, usize)>,
+        decode: &[DecodeRow],
+    ) -> Result<StepOutput>;
+}

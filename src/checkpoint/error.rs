@@ -1,0 +1,56 @@
+//! What can be wrong with a checkpoint, told to whoever pointed the server at it.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    #[error(
+        "{0}: there is no such folder; --model takes a folder or a hub id such as google/paligemma2-3b-mix-224"
+    )]
+    NoFolder(PathBuf),
+
+    #[error(
+        "{path}: the file is missing; a checkpoint has config.json, tokenizer.json and model.safetensors, or shards and model.safetensors.index.json"
+    )]
+    MissingFile { path: PathBuf },
+
+    #[error("{path}: cannot be read: {source}")]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+
+    #[error("{path}: is not valid JSON for this file: {source}")]
+    Json {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+
+    #[error("{path}: {field} is {value}; {allowed}")]
+    Config {
+        path: PathBuf,
+        field: &'static str,
+        value: String,
+        allowed: String,
+    },
+
+    #[error("{path}: the tokenizer cannot be used: {reason}")]
+    Tokenizer { path: PathBuf, reason: String },
+
+    #[error(
+        "{path}: the file is cut off: its header speaks of {expected} bytes and it has {found}; fetch it again"
+    )]
+    Truncated {
+        path: PathBuf,
+        expected: u64,
+        found: u64,
+    },
+
+    #[error("{path}: is not a safetensors file: {reason}")]
+    Safetensors { path: PathBuf, reason: String },
+
+    #[error("the weights cannot be loaded: {0}")]
+    Weights(candle_core::Error),
+}

@@ -1,0 +1,180 @@
+//! Which device runs the model, and in which format its weights are held there.
+
+use std::fmt;
+use std::panic::catch_unwind;
+use std::str::FromStr;
+
+use candle_core::Device;
+use thiserror::Error;
+
+use crate::model::WeightFormat;
+
+/// What the operator asks for as the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU when this binary can use one and there is one, else the CPU.
+    Auto,
+    Cpu,
+    /// The GPU with this number.
+    Cuda(usize),
+}
+
+/// What the operator asks for as the weights' format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatChoice {
+    /// bf16 on a GPU, q8_0 on the CPU.
+    Auto,
+    Format(WeightFormat),
+}
+
+/// A device and a format that go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// The GPU's number; `None` is the CPU.
+    pub gpu: Option<usize>,
+    pub format: WeightFormat,
+}
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum PlacementError {
+    #[error("device {0:?} is not known; it is auto, cpu, cuda or cuda:N")]
+    UnknownDevice(String),
+    #[error("dtype {0:?} is not known; it is auto, f32, f16, bf16, q8_0 or q4k")]
+    UnknownFormat(String),
+    #[error(
+        "device cuda:{0} can't be used: this binary was built without the cuda feature; use device cpu, or a CUDA build"
+    )]
+    WithoutCuda(usize),
+    #[error("device cuda:{gpu} can't be used: {reason}; check nvidia-smi, or use device cpu")]
+    NoGpu { gpu: usize, reason: String },
+    #[error(
+        "dtype bf16 can't run on the CPU, for which there are no bf16 kernels; use q8_0 (quick, small) or f32 (exact)"
+    )]
+    Bf16OnCpu,
+}
+
+impl Placement {
+    /// Chooses what is left to choose and refuses what can't run here.
+    ///
+    /// # Errors
+    /// When the device is not there, or can't compute in the format.
+    pub fn resolve(device: DeviceChoice, format: FormatChoice) -> Result<Self, PlacementError> {
+        let gpu = match device {
+            DeviceChoice::Cpu => None,
+            DeviceChoice::Auto => open_gpu(0).ok().map(|_| 0),
+            DeviceChoice::Cuda(gpu) => open_gpu(gpu).map(|_| Some(gpu))?,
+        };
+        let format = match (format, gpu) {
+            (FormatChoice::Auto, Some(_)) => WeightFormat::Bf16,
+            (FormatChoice::Auto, None) => WeightFormat::Q8_0,
+            (FormatChoice::Format(WeightFormat::Bf16), None) => {
+                return Err(PlacementError::Bf16OnCpu);
+            }
+            (FormatChoice::Format(format), _) => format,
+        };
+        Ok(Self { gpu, format })
+    }
+
+    /// The device, for the calling thread: a GPU's stream belongs to the thread that opens it.
+    ///
+    /// # Errors
+    /// When the GPU is not there any more.
+    pub fn open_device(&self) -> Result<Device, PlacementError> {
+        self.gpu.map_or(Ok(Device::Cpu), open_gpu)
+    }
+}
+
+fn open_gpu(gpu: usize) -> Result<Device, PlacementError> {
+    if !candle_core::utils::cuda_is_available() {
+        return Err(PlacementError::WithoutCuda(gpu));
+    }
+    // The driver's bindings panic where there is no driver.
+    match catch_unwind(|| Device::new_cuda(gpu)) {
+        Ok(Ok(device)) => Ok(device),
+        Ok(Err(error)) => Err(PlacementError::NoGpu {
+            gpu,
+            reason: error.to_string(),
+        }),
+        Err(_) => Err(PlacementError::NoGpu {
+            gpu,
+            reason: "the NVIDIA driver is missing or too old".to_owned(),
+        }),
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = PlacementError;
+
+    fn from_str(text: &str) -> Result<Self, PlacementError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| PlacementError::UnknownDevice(text.to_owned())),
+        }
+    }
+}
+
+impl FromStr for FormatChoice {
+    type Err = PlacementError;
+
+    fn from_str(text: &str) -> Result<Self, PlacementError> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "f32" => Self::Format(WeightFormat::F32),
+            "f16" => Self::Format(WeightFormat::F16),
+            "bf16" => Self::Format(WeightFormat::Bf16),
+            "q8_0" => Self::Format(WeightFormat::Q8_0),
+            "q4k" => Self::Format(WeightFormat::Q4K),
+            _ => return Err(PlacementError::UnknownFormat(text.to_owned())),
+        })
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.gpu {
+            Some(gpu) => write!(f, "cuda:{gpu}, {}", self.format),
+            None => write!(f, "cpu, {}", self.format),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_takes_q8_0_by_default_and_refuses_bf16() {
+        let auto = Placement::resolve(DeviceChoice::Cpu, FormatChoice::Auto);
+        assert_eq!(
+            auto.map(|placement| placement.format),
+            Ok(WeightFormat::Q8_0)
+        );
+        let bf16 = FormatChoice::Format(WeightFormat::Bf16);
+        assert_eq!(
+            Placement::resolve(DeviceChoice::Cpu, bf16),
+            Err(PlacementError::Bf16OnCpu)
+        );
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_gpu_is_refused_by_a_binary_that_can_not_use_one() {
+        assert_eq!(
+            Placement::resolve(DeviceChoice::Cuda(1), FormatChoice::Auto),
+            Err(PlacementError::WithoutCuda(1))
+        );
+    }
+
+    #[test]
+    fn names_are_read_and_others_refused() {
+        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
+        assert!("gpu".parse::<DeviceChoice>().is_err());
+        assert!("int8".parse::<FormatChoice>().is_err());
+    }
+}

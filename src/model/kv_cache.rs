@@ -1,0 +1,188 @@
+//! Keys and values of every slot, preallocated.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::DecodeRow;
+use super::attention::{Scoring, attend_cached};
+use super::config::TextConfig;
+
+/// One tensor pair a layer, `[slots, kv_heads, context + 1, head_dim]`, written in place.
+///
+/// Position `context` of a slot is never read: rows that fill the gaps between decoding slots are
+/// written there.
+#[derive(Debug)]
+pub struct KvCache {
+    layers: Vec<LayerCache>,
+    context: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct LayerCache {
+    k: Tensor,
+    v: Tensor,
+}
+
+impl KvCache {
+    /// Zeroed, for `slots` sequences of up to `context` tokens each.
+    pub(super) fn new(
+        config: &TextConfig,
+        slots: usize,
+        context: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let shape = (slots, config.kv_heads, context + 1, config.head_dim);
+        let layers = (0..config.layers())
+            .map(|_| {
+                Ok(LayerCache {
+                    k: Tensor::zeros(shape, dtype, device)?,
+                    v: Tensor::zeros(shape, dtype, device)?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { layers, context })
+    }
+
+    /// Bytes that a cache of this size takes.
+    pub fn bytes(config: &TextConfig, slots: usize, context: usize, dtype: DType) -> usize {
+        let values = slots * config.kv_heads * (context + 1) * config.head_dim;
+        2 * config.layers() * values * dtype.size_in_bytes()
+    }
+
+    /// The longest sequence that a slot holds.
+    pub(super) fn context(&self) -> usize {
+        self.context
+    }
+
+    pub(super) fn layer(&self, index: usize) -> &LayerCache {
+        &self.layers[index]
+    }
+
+    /// Sets a slot to zero.
+    pub(super) fn clear(&self, slot: usize) -> Result<()> {
+        for tensor in self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]) {
+            let slot = tensor.narrow(0, slot, 1)?;
+            slot.slice_set(&slot.zeros_like()?, 0, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl LayerCache {
+    /// Keeps a prefix's keys and values, `[n, kv_heads, head_dim]`, at the start of `slot`.
+    pub(super) fn write_prefix(&self, slot: usize, k: &Tensor, v: &Tensor) -> Result<()> {
+        for (cache, new) in [(&self.k, k), (&self.v, v)] {
+            let new = new.transpose(0, 1)?.contiguous()?.unsqueeze(0)?;
+            cache.narrow(0, slot, 1)?.slice_set(&new, 2, 0)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a step's decode rows stand in the cache; the same for every layer.
+#[derive(Debug)]
+pub(super) struct DecodeLayout {
+    /// Slots `0..slots` are attended over; it is one more than the highest that decodes.
+    slots: usize,
+    /// Cached positions `0..length` are read.
+    length: usize,
+    /// u32 `[slots]`: the row of each slot; a gap is filled with row 0.
+    row_of_slot: Tensor,
+    /// u32 `[rows]`: the slot of each row.
+    slot_of_row: Tensor,
+    /// u32 `[slots, kv_heads, 1, head_dim]`: where each slot's new key goes.
+    write_at: Tensor,
+    /// `[slots, 1, 1, length]` for layers without a window.
+    mask: Tensor,
+    /// The same for layers with a window; absent when no row is longer than the window.
+    windowed: Option<Tensor>,
+}
+
+impl DecodeLayout {
+    pub(super) fn new(
+        rows: &[DecodeRow],
+        cache: &KvCache,
+        config: &TextConfig,
+        device: &Device,
+    ) -> Result<Self> {
+        let slots = rows.iter().map(|row| row.slot + 1).max().unwrap_or(0);
+        let length = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
+        let mut row_of_slot = vec![0u32; slots];
+        let mut write_at = vec![cache.context() as u32; slots];
+        let mut seen = vec![1usize; slots];
+        for (index, row) in rows.iter().enumerate() {
+            row_of_slot[row.slot] = index as u32;
+            write_at[row.slot] = row.position as u32;
+            seen[row.slot] = row.position + 1;
+        }
+        let slot_of_row: Vec<u32> = rows.iter().map(|row| row.slot as u32).collect();
+        let mask = |window: Option<usize>| mask(&seen, length, window, device);
+        let window = config.windows.iter().flatten().min().copied();
+        let windowed = match window {
+            Some(window) if window < length => Some(mask(Some(window))?),
+            _ => None,
+        };
+        Ok(Self {
+            slots,
+            length,
+            row_of_slot: Tensor::new(row_of_slot, device)?,
+            slot_of_row: Tensor::new(slot_of_row, device)?,
+            write_at: Tensor::new(write_at, device)?
+                .reshape((slots, 1, 1, 1))?
+                .broadcast_as((slots, config.kv_heads, 1, config.head_dim))?
+                .contiguous()?,
+            mask: mask(None)?,
+            windowed,
+        })
+    }
+
+    /// Keeps each row's new key and value and attends over its slot.
+    ///
+    /// `q` `[rows, heads, head_dim]`, `k` and `v` `[rows, kv_heads, head_dim]`; gives
+    /// `[rows, heads · head_dim]`.
+    pub(super) fn attend(
+        &self,
+        cache: &LayerCache,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        window: Option<usize>,
+        scoring: Scoring,
+    ) -> Result<Tensor> {
+        let (_, heads, head_dim) = q.dims3()?;
+        let kv_heads = k.dim(1)?;
+        let by_slot = |x: &Tensor, group: usize| {
+            x.contiguous()?
+                .index_select(&self.row_of_slot, 0)?
+                .reshape((self.slots, kv_heads, group, head_dim))
+        };
+        let cached = [(&cache.k, k), (&cache.v, v)].map(|(tensor, new)| {
+            let slots = tensor.narrow(0, 0, self.slots)?;
+            slots.scatter_set(&self.write_at, &by_slot(new, 1)?, 2)?;
+            slots.narrow(2, 0, self.length)
+        });
+        let [k, v] = cached;
+        let mask = match (window, &self.windowed) {
+            (Some(_), Some(mask)) => mask,
+            _ => &self.mask,
+        };
+        attend_cached(&by_slot(q, heads / kv_heads)?, &k?, &v?, mask, scoring)?
+            .reshape((self.slots, heads * head_dim))?
+            .index_select(&self.slot_of_row, 0)
+    }
+}
+
+/// 0 where a slot that has seen `seen[slot]` tokens sees position `j`, -∞ elsewhere.
+fn mask(seen: &[usize], length: usize, window: Option<usize>, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = seen
+        .iter()
+        .flat_map(|&seen| {
+            let first = window.map_or(0, |window| seen.saturating_sub(window));
+            (0..length).map(move |j| match (first..seen).contains(&j) {
+                true => 0.0,
+                false => f32::NEG_INFINITY,
+            })
+        })
+        .collect();
+    Tensor::from_vec(values, (seen.len(), 1, 1, length), device)
+}

@@ -1,0 +1,53 @@
+//! Normalisation in f32, whatever the hidden states are.
+
+use candle_core::{DType, Result, Tensor};
+use candle_nn::VarBuilder;
+
+/// Gemma's norm: `x / rms(x) · (1 + w)`, all in f32 and cast last.
+#[derive(Debug)]
+pub struct RmsNorm {
+    /// `1 + w`, f32 `[hidden]`.
+    scale: Tensor,
+    eps: f32,
+}
+
+impl RmsNorm {
+    pub fn load(vb: &VarBuilder, hidden: usize, eps: f64) -> Result<Self> {
+        let weight = vb.get_with_hints_dtype(hidden, "weight", Default::default(), DType::F32)?;
+        Ok(Self {
+            scale: (weight + 1.0)?,
+            eps: eps as f32,
+        })
+    }
+
+    /// `[rows, hidden]` in, the same shape and dtype out.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        candle_nn::ops::rms_norm(&x.to_dtype(DType::F32)?, &self.scale, self.eps)?
+            .to_dtype(x.dtype())
+    }
+}
+
+/// SigLIP's norm, with weight and bias.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl LayerNorm {
+    pub fn load(vb: &VarBuilder, hidden: usize, eps: f64) -> Result<Self> {
+        let get = |name| vb.get_with_hints_dtype(hidden, name, Default::default(), DType::F32);
+        Ok(Self {
+            weight: get("weight")?,
+            bias: get("bias")?,
+            eps: eps as f32,
+        })
+    }
+
+    /// `[rows, hidden]` in, the same shape and dtype out.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        candle_nn::ops::layer_norm(&x.to_dtype(DType::F32)?, &self.weight, &self.bias, self.eps)?
+            .to_dtype(x.dtype())
+    }
+}

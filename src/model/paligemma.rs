@@ -1,0 +1,286 @@
+//! PaliGemma: the vision tower, the projector and the decoder, a step at a time.
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::gemma::{Gemma, Packing, PrefixRows};
+use super::kv_cache::{DecodeLayout, KvCache};
+use super::linear::{Linear, WeightFormat};
+use super::rope::{Rope, RopeTable};
+use super::siglip::VisionTower;
+use super::{DecodeRow, Model, ModelConfig, Prefix, StepOutput};
+
+/// A resident PaliGemma 1 or 2.
+#[derive(Debug)]
+pub struct PaliGemma {
+    vision: VisionTower,
+    projector: Linear,
+    text: Gemma,
+    rope: RopeTable,
+    config: ModelConfig,
+    /// Tokens that can be generated: the table's rows without the padded ones.
+    vocab: usize,
+    dtype: DType,
+    device: Device,
+}
+
+/// Images on their way through the vision tower.
+#[derive(Debug)]
+pub struct Encode {
+    /// `[images · patches, vision hidden]`.
+    x: Tensor,
+    images: usize,
+    layers_done: usize,
+}
+
+/// Prefixes on their way through the decoder.
+#[derive(Debug)]
+pub struct Prefill {
+    /// `[rows of all prefixes, hidden]`.
+    x: Tensor,
+    prefixes: Vec<PrefixRows>,
+    rope: Rope,
+    layers_done: usize,
+}
+
+impl PaliGemma {
+    /// Reads the weights through `vb`, whose names are `vision_tower.…`,
+    /// `multi_modal_projector.linear.…` and `language_model.…`, and whose device is the model's.
+    /// `vocab` is the number of tokens that the tokenizer knows.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape than `config` says, or memory runs out.
+    pub fn load(
+        vb: &VarBuilder,
+        config: &ModelConfig,
+        vocab: usize,
+        format: WeightFormat,
+    ) -> Result<Self> {
+        let device = vb.device().clone();
+        let dtype = format.activation_dtype(&device);
+        // The decoder goes first: it holds the largest tensor.
+        let text = Gemma::load(&vb.pp("language_model"), &config.text, format)?;
+        Ok(Self {
+            vision: VisionTower::load(&vb.pp("vision_tower"), &config.vision, format)?,
+            projector: Linear::load(
+                &vb.pp("multi_modal_projector").pp("linear"),
+                config.vision.hidden_size,
+                config.text.hidden_size,
+                true,
+                format.unquantized(),
+            )?,
+            text,
+            rope: RopeTable::new(
+                config.text.max_position_embeddings,
+                config.text.head_dim,
+                config.text.rope_theta,
+                dtype,
+                &device,
+            )?,
+            config: config.clone(),
+            vocab: vocab.min(config.text.vocab_size),
+            dtype,
+            device,
+        })
+    }
+
+    /// Runs packed rows through a range of the decoder's layers.
+    fn run(
+        &self,
+        x: &Tensor,
+        layers: std::ops::Range<usize>,
+        packing: &Packing<'_>,
+        cache: &KvCache,
+    ) -> Result<Tensor> {
+        let mut x = x.clone();
+        for layer in layers {
+            x = self.text.forward_layer(&x, layer, packing, cache)?;
+        }
+        Ok(x)
+    }
+}
+
+impl Model for PaliGemma {
+    type Encode = Encode;
+    type Prefill = Prefill;
+    type Cache = KvCache;
+
+    fn image_tokens(&self) -> usize {
+        self.config.image_tokens()
+    }
+
+    fn vision_layers(&self) -> usize {
+        self.config.vision.layers
+    }
+
+    fn text_layers(&self) -> usize {
+        self.config.text.layers()
+    }
+
+    fn new_cache(&self, slots: usize, context: usize) -> Result<KvCache> {
+        KvCache::new(&self.config.text, slots, context, self.dtype, &self.device)
+    }
+
+    fn clear_slot(&self, cache: &mut KvCache, slot: usize) -> Result<()> {
+        cache.clear(slot)
+    }
+
+    fn begin_encode(&self, images: &[&[u8]]) -> Result<Encode> {
+        Ok(Encode {
+            x: self.vision.embed(images)?,
+            images: images.len(),
+            layers_done: 0,
+        })
+    }
+
+    fn advance_encode(&self, encode: &mut Encode, layers: usize) -> Result<bool> {
+        let end = self.vision_layers().min(encode.layers_done + layers);
+        for layer in encode.layers_done..end {
+            encode.x = self.vision.forward_layer(&encode.x, layer)?;
+        }
+        encode.layers_done = end;
+        Ok(end == self.vision_layers())
+    }
+
+    fn finish_encode(&self, encode: Encode) -> Result<Vec<Tensor>> {
+        self.projector
+            .forward(&self.vision.finish(&encode.x)?)?
+            .chunk(encode.images, 0)?
+            .iter()
+            // A copy of its own, so that keeping one image does not keep the whole batch.
+            .map(Tensor::copy)
+            .collect()
+    }
+
+    fn begin_prefill(&self, prefixes: &[Prefix<'_>]) -> Result<Prefill> {
+        let mut parts = Vec::with_capacity(2 * prefixes.len());
+        let mut rows = Vec::with_capacity(prefixes.len());
+        let mut positions = Vec::new();
+        for prefix in prefixes {
+            let len = prefix.features.dim(0)? + prefix.tokens.len();
+            rows.push(PrefixRows {
+                slot: prefix.slot,
+                start: positions.len(),
+                len,
+            });
+            positions.extend(0..len as u32);
+            parts.push(prefix.features.clone());
+            parts.push(
+                self.text
+                    .embed(&Tensor::new(prefix.tokens, &self.device)?)?,
+            );
+        }
+        Ok(Prefill {
+            x: Tensor::cat(&parts, 0)?,
+            prefixes: rows,
+            rope: self.rope.at(&positions)?,
+            layers_done: 0,
+        })
+    }
+
+    fn step(
+        &self,
+        cache: &mut KvCache,
+        prefill: Option<(&mut Prefill, usize)>,
+        decode: &[DecodeRow],
+    ) -> Result<StepOutput> {
+        let layers = self.text_layers();
+        let decoding = match decode {
+            [] => None,
+            rows => Some(Decoding::new(self, cache, rows)?),
+        };
+        let mut final_rows = Vec::new();
+        let prefill_done = match (prefill, decoding) {
+            (None, None) => false,
+            (None, Some(decoding)) => {
+                final_rows.push(self.run(&decoding.x, 0..layers, &decoding.packing(), cache)?);
+                false
+            }
+            (Some((prefill, count)), decoding) => {
+                let first = prefill.layers_done;
+                let end = layers.min(first + count);
+                match decoding {
+                    None => {
+                        prefill.x = self.run(&prefill.x, first..end, &prefill.packing(), cache)?;
+                    }
+                    Some(decoding) => {
+                        let x = self.run(&decoding.x, 0..first, &decoding.packing(), cache)?;
+                        let rope = prefill.rope.followed_by(&decoding.rope)?;
+                        let packing = Packing {
+                            prefixes: &prefill.prefixes,
+                            decode: Some(&decoding.layout),
+                            rope: &rope,
+                        };
+                        let packed = Tensor::cat(&[&prefill.x, &x], 0)?;
+                        let packed = self.run(&packed, first..end, &packing, cache)?;
+                        let prefix_rows = prefill.x.dim(0)?;
+                        prefill.x = packed.narrow(0, 0, prefix_rows)?;
+                        let x = packed.narrow(0, prefix_rows, decode.len())?;
+                        final_rows.push(self.run(&x, end..layers, &decoding.packing(), cache)?);
+                    }
+                }
+                prefill.layers_done = end;
+                if end == layers {
+                    final_rows.push(prefill.last_rows()?);
+                }
+                end == layers
+            }
+        };
+        let logits = match final_rows.as_slice() {
+            [] => None,
+            rows => Some(self.text.logits(&Tensor::cat(rows, 0)?, self.vocab)?),
+        };
+        Ok(StepOutput {
+            logits,
+            prefill_done,
+        })
+    }
+}
+
+impl Prefill {
+    fn packing(&self) -> Packing<'_> {
+        Packing {
+            prefixes: &self.prefixes,
+            decode: None,
+            rope: &self.rope,
+        }
+    }
+
+    /// The hidden states of each prefix's last token, `[prefixes, hidden]`.
+    fn last_rows(&self) -> Result<Tensor> {
+        let rows = self
+            .prefixes
+            .iter()
+            .map(|prefix| self.x.narrow(0, prefix.start + prefix.len - 1, 1))
+            .collect::<Result<Vec<_>>>()?;
+        Tensor::cat(&rows, 0)
+    }
+}
+
+/// The decode rows of one step.
+struct Decoding {
+    /// Embeddings of the newest tokens, `[rows, hidden]`.
+    x: Tensor,
+    layout: DecodeLayout,
+    rope: Rope,
+}
+
+impl Decoding {
+    fn new(model: &PaliGemma, cache: &KvCache, rows: &[DecodeRow]) -> Result<Self> {
+        let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
+        let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
+        Ok(Self {
+            x: model.text.embed(&Tensor::new(tokens, &model.device)?)?,
+            layout: DecodeLayout::new(rows, cache, &model.config.text, &model.device)?,
+            rope: model.rope.at(&positions)?,
+        })
+    }
+
+    fn packing(&self) -> Packing<'_> {
+        Packing {
+            prefixes: &[],
+            decode: Some(&self.layout),
+            rope: &self.rope,
+        }
+    }
+}
