@@ -9,8 +9,14 @@
 //! | [`pixels`] | image bytes become decoded, oriented, resized RGB pixels |
 //! | [`model`] | SigLIP, the projector and Gemma on candle: pixels and token ids to logits |
 //! | [`engine`] | the queue, the scheduler and the one thread that runs the model |
+//!
+//! Beside the way: [`settings`] is what an operator can set, [`server`] one server's life from
+//! start to shutdown, [`telemetry`] what is logged and measured.
 
 pub mod checkpoint;
 pub mod engine;
 pub mod model;
 pub mod pixels;
+pub mod server;
+pub mod settings;
+pub mod telemetry;
