@@ -30,9 +30,10 @@ pub async fn answer<T: Serialize + Send + 'static>(
     let collected = try_join_all(job.generations.into_iter().map(collect)).await?;
     let summaries = collected.iter().map(|(_, summary)| summary);
     let (usage, timings) = response::totals(summaries, job.arrived.elapsed());
-    let results = collected.into_iter().enumerate().map(|(index, (text, summary))| {
-        text.into_result(index, &summary, job.logprobs, &read)
-    });
+    let results = collected
+        .into_iter()
+        .enumerate()
+        .map(|(index, (text, summary))| text.into_result(index, &summary, job.logprobs, &read));
     let answer = response::Answer {
         head: job.head,
         results: results.collect(),

@@ -69,7 +69,14 @@ mod tests {
     fn each_key_opens_and_nothing_else_does() {
         assert!(allowed(Some("Bearer first")));
         assert!(allowed(Some("bearer second")));
-        for other in ["Bearer third", "Bearer firs", "Bearer ", "Bearer", "Basic first", "first"] {
+        for other in [
+            "Bearer third",
+            "Bearer firs",
+            "Bearer ",
+            "Bearer",
+            "Basic first",
+            "first",
+        ] {
             assert!(!allowed(Some(other)), "{other}");
         }
         assert!(!allowed(None));

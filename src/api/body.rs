@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::AppState;
+use super::availability::availability;
 use super::error::{ApiError, ErrorCode};
 use super::fields::{Fields, JsonObject};
 use super::form_value::FormValue;
-use super::availability::availability;
 use super::image_source::ImageSource;
 use super::options::Options;
 use super::request_id::RequestId;
@@ -114,7 +114,9 @@ fn refuse_by_length(headers: &HeaderMap, max_body: u64) -> Result<(), ApiError> 
 fn too_large(max_body: u64) -> ApiError {
     ApiError::new(
         ErrorCode::BodyTooLarge,
-        format!("the body is larger than {max_body} bytes, which is the most that this server reads"),
+        format!(
+            "the body is larger than {max_body} bytes, which is the most that this server reads"
+        ),
     )
 }
 
@@ -125,9 +127,8 @@ async fn read_json<T: TaskFields>(
     let body = Bytes::from_request(request, state)
         .await
         .map_err(|rejection| bytes_error(rejection, state))?;
-    let JsonObject(mut entries) = serde_json::from_slice(&body).map_err(|error| {
-        ApiError::new(ErrorCode::InvalidJson, error.to_string())
-    })?;
+    let JsonObject(mut entries) = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::new(ErrorCode::InvalidJson, error.to_string()))?;
     refuse_repeated(&entries)?;
 
     let mut images = Vec::new();
@@ -189,7 +190,10 @@ async fn read_form(
         let name = part_name(&field, part)?;
         if SEVERAL_IMAGES.contains(&name.as_str()) {
             let param = format!("image[{}]", images.len());
-            images.push(ImageSource::bytes(param, field.bytes().await.map_err(broken)?));
+            images.push(ImageSource::bytes(
+                param,
+                field.bytes().await.map_err(broken)?,
+            ));
             continue;
         }
         texts += 1;
@@ -216,7 +220,9 @@ fn part_name(field: &Field<'_>, part: usize) -> Result<String, ApiError> {
         Some(name) if !name.is_empty() => Ok(name.to_owned()),
         _ => Err(ApiError::new(
             ErrorCode::InvalidMultipart,
-            format!("part {part} of the form has no name; write `name=\"…\"` in its content-disposition"),
+            format!(
+                "part {part} of the form has no name; write `name=\"…\"` in its content-disposition"
+            ),
         )),
     }
 }

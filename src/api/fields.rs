@@ -75,15 +75,20 @@ where
                 let name = name.trim_end_matches('`');
                 ApiError::new(ErrorCode::MissingField, format!("`{name}` is required")).param(name)
             }
-            None => ApiError::new(ErrorCode::InvalidField, format!("`{field}`: {reason}"))
-                .param(field),
+            None => {
+                ApiError::new(ErrorCode::InvalidField, format!("`{field}`: {reason}")).param(field)
+            }
         }
     })
 }
 
 fn unknown_fields(unknown: &[String], allowed: &[&str]) -> ApiError {
     let listed = |names: &[String]| names.join("`, `");
-    let noun = if unknown.len() == 1 { "field" } else { "fields" };
+    let noun = if unknown.len() == 1 {
+        "field"
+    } else {
+        "fields"
+    };
     let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
     ApiError::new(
         ErrorCode::UnknownField,
@@ -100,7 +105,10 @@ fn unknown_fields(unknown: &[String], allowed: &[&str]) -> ApiError {
 fn in_plain_words(reason: &str) -> String {
     reason
         .replace("expected i64", "expected a whole number")
-        .replace("expected u64", "expected a whole number that is not negative")
+        .replace(
+            "expected u64",
+            "expected a whole number that is not negative",
+        )
         .replace("expected f64", "expected a number")
         .replace("expected a boolean", "expected `true` or `false`")
         .replace("expected a sequence", "expected a list")
@@ -204,7 +212,8 @@ mod tests {
 
     #[test]
     fn json_and_form_give_the_same_struct() {
-        let from_json = json(r#"{"question": "42", "count": 7, "exact": true, "tags": ["a", "b"]}"#);
+        let from_json =
+            json(r#"{"question": "42", "count": 7, "exact": true, "tags": ["a", "b"]}"#);
         let from_form = form(&[
             ("question", &["42"]),
             ("count", &["7"]),

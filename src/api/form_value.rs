@@ -25,9 +25,9 @@ impl FormValue {
 
     fn number<T: std::str::FromStr>(self, expected: &str) -> Result<T, Error> {
         let text = self.single()?;
-        text.trim()
-            .parse()
-            .map_err(|_| Error::custom(format_args!("invalid value: `{text}`, expected {expected}")))
+        text.trim().parse().map_err(|_| {
+            Error::custom(format_args!("invalid value: `{text}`, expected {expected}"))
+        })
     }
 }
 

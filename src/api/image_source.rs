@@ -79,7 +79,10 @@ async fn read_text(text: &str, fetcher: &ImageFetcher) -> Result<Bytes, ApiError
     if let Some(rest) = strip_scheme(text, "data:") {
         return decode_data_url(rest);
     }
-    if strip_scheme(text, "https://").or(strip_scheme(text, "http://")).is_some() {
+    if strip_scheme(text, "https://")
+        .or(strip_scheme(text, "http://"))
+        .is_some()
+    {
         return fetcher.fetch(text).await;
     }
     decode_base64(text)
@@ -106,7 +109,9 @@ fn decode_data_url(rest: &str) -> Result<Bytes, ApiError> {
     if !media_type.starts_with("image/") {
         return Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
-            format!("the `data:` URL's type is `{media_type}`; it has to be an image type such as `image/jpeg`"),
+            format!(
+                "the `data:` URL's type is `{media_type}`; it has to be an image type such as `image/jpeg`"
+            ),
         ));
     }
     if !parts.any(|part| part.eq_ignore_ascii_case("base64")) {
@@ -175,8 +180,14 @@ mod tests {
 
     #[test]
     fn a_data_url_has_to_be_an_image_in_base64() {
-        assert_eq!(decode_data_url("image/png;base64,AAEC").unwrap(), [0, 1, 2][..]);
-        assert_eq!(decode_data_url("IMAGE/PNG;charset=x;BASE64,AAEC").unwrap(), [0, 1, 2][..]);
+        assert_eq!(
+            decode_data_url("image/png;base64,AAEC").unwrap(),
+            [0, 1, 2][..]
+        );
+        assert_eq!(
+            decode_data_url("IMAGE/PNG;charset=x;BASE64,AAEC").unwrap(),
+            [0, 1, 2][..]
+        );
         for (url, code) in [
             ("text/plain;base64,AAEC", ErrorCode::UnsupportedMediaType),
             (";base64,AAEC", ErrorCode::UnsupportedMediaType),

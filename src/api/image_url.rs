@@ -54,7 +54,10 @@ impl ImageFetcher {
         tokio::time::timeout(self.timeout, fetched)
             .await
             .unwrap_or_else(|_| {
-                Err(failed(format!("it did not arrive within {:?}", self.timeout)))
+                Err(failed(format!(
+                    "it did not arrive within {:?}",
+                    self.timeout
+                )))
             })
     }
 
@@ -70,10 +73,16 @@ impl ImageFetcher {
             return Err(not_allowed("only https is fetched"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(not_allowed("a URL with a user name or password is not fetched"));
+            return Err(not_allowed(
+                "a URL with a user name or password is not fetched",
+            ));
         }
         let host = url.host_str().unwrap_or_default();
-        if !self.hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host)) {
+        if !self
+            .hosts
+            .iter()
+            .any(|listed| listed.eq_ignore_ascii_case(host))
+        {
             return Err(not_allowed(format!(
                 "the host `{host}` is not among those that this server fetches from"
             )));
@@ -132,7 +141,10 @@ async fn download(client: &reqwest::Client, url: Url, max_bytes: u64) -> Result<
     if !status.is_success() {
         return Err(failed(format!("the host answered {status}")));
     }
-    if response.content_length().is_some_and(|length| length > max_bytes) {
+    if response
+        .content_length()
+        .is_some_and(|length| length > max_bytes)
+    {
         return Err(too_large(max_bytes));
     }
     let mut bytes = BytesMut::new();
@@ -217,7 +229,11 @@ mod tests {
     fn only_https_urls_of_listed_hosts_pass() {
         let fetcher = fetcher(&["images.example.org"]);
         assert!(fetcher.check("https://images.example.org/cow.jpg").is_ok());
-        assert!(fetcher.check("https://IMAGES.example.org:8443/cow.jpg").is_ok());
+        assert!(
+            fetcher
+                .check("https://IMAGES.example.org:8443/cow.jpg")
+                .is_ok()
+        );
         for url in [
             "http://images.example.org/cow.jpg",
             "https://example.org/cow.jpg",
@@ -262,10 +278,27 @@ mod tests {
             assert!(is_public(ip.parse().unwrap()), "{ip}");
         }
         for ip in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0",
-            "100.64.0.1", "192.0.0.8", "198.18.0.1", "224.0.0.1", "255.255.255.255", "::1", "::",
-            "fe80::1", "fc00::1", "fd00:ec2::254", "::ffff:127.0.0.1", "64:ff9b::7f00:1",
-            "2002:7f00:1::", "2001:db8::1", "ff02::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "192.0.0.8",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "ff02::1",
         ] {
             assert!(!is_public(ip.parse().unwrap()), "{ip}");
         }
@@ -273,7 +306,10 @@ mod tests {
 
     async fn download_of(response: ResponseTemplate) -> Result<Bytes, ApiError> {
         let server = MockServer::start().await;
-        Mock::given(any()).respond_with(response).mount(&server).await;
+        Mock::given(any())
+            .respond_with(response)
+            .mount(&server)
+            .await;
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())

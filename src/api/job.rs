@@ -102,7 +102,10 @@ fn head(object: &'static str, model: &str) -> Head {
 /// Refuses what no prompt could make room for, before any image is decoded.
 fn check_max_tokens(max_tokens: Option<usize>, state: &AppState) -> Result<(), ApiError> {
     // Each prompt has at least the token that begins it and the newline.
-    let most = state.model.context.saturating_sub(state.model.image_tokens + 2);
+    let most = state
+        .model
+        .context
+        .saturating_sub(state.model.image_tokens + 2);
     match max_tokens {
         Some(value) if value > most => Err(max_tokens_error(value, most)),
         _ => Ok(()),
@@ -182,7 +185,9 @@ fn submit_error(error: SubmitError) -> ApiError {
 /// What a failed generation means to the client.
 pub fn failure(failure: Failure) -> ApiError {
     match &failure {
-        Failure::DeadlineExceeded => ApiError::new(ErrorCode::DeadlineExceeded, failure.to_string()),
+        Failure::DeadlineExceeded => {
+            ApiError::new(ErrorCode::DeadlineExceeded, failure.to_string())
+        }
         Failure::ShuttingDown => shutting_down(),
         Failure::Model(_) => ApiError::new(ErrorCode::ModelFailed, failure.to_string()),
     }

@@ -182,8 +182,15 @@ fn problems(codes: impl Iterator<Item = ErrorCode>) -> BTreeMap<String, RefOr<Re
     let mut by_status: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for code in codes {
         let name = serde_json::to_value(code).unwrap_or_default();
-        let line = format!("- `{}`: {}", name.as_str().unwrap_or_default(), code.title());
-        by_status.entry(code.status().as_u16()).or_default().push(line);
+        let line = format!(
+            "- `{}`: {}",
+            name.as_str().unwrap_or_default(),
+            code.title()
+        );
+        by_status
+            .entry(code.status().as_u16())
+            .or_default()
+            .push(line);
     }
     by_status
         .into_iter()

@@ -59,7 +59,10 @@ enum Stop {
 
 /// Seconds, or a text with a unit.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a number of seconds or a text such as `10s`")]
+#[serde(
+    untagged,
+    expecting = "expected a number of seconds or a text such as `10s`"
+)]
 enum Timeout {
     Seconds(f64),
     Text(String),
@@ -110,9 +113,11 @@ impl Options {
 
     fn top_p(&self) -> Result<Option<f64>, ApiError> {
         match self.top_p {
-            Some(value) if !(value > 0.0 && value <= 1.0) => {
-                Err(ApiError::out_of_range("top_p", value, "more than 0, up to 1"))
-            }
+            Some(value) if !(value > 0.0 && value <= 1.0) => Err(ApiError::out_of_range(
+                "top_p",
+                value,
+                "more than 0, up to 1",
+            )),
             value => Ok(value),
         }
     }
@@ -154,7 +159,9 @@ impl Options {
         let bad = |detail: String| ApiError::new(ErrorCode::OutOfRange, detail).param("stop");
         if stops.len() > MAX_STOPS {
             let count = stops.len();
-            return Err(bad(format!("`stop` has {count} texts; allowed are {MAX_STOPS}")));
+            return Err(bad(format!(
+                "`stop` has {count} texts; allowed are {MAX_STOPS}"
+            )));
         }
         for text in &stops {
             if text.is_empty() || text.len() > MAX_STOP_BYTES {
@@ -201,7 +208,10 @@ mod tests {
     #[test]
     fn stop_is_one_text_or_a_list() {
         assert_eq!(check(json!({"stop": "."})).unwrap().stop, ["."]);
-        assert_eq!(check(json!({"stop": [".", "\n"]})).unwrap().stop, [".", "\n"]);
+        assert_eq!(
+            check(json!({"stop": [".", "\n"]})).unwrap().stop,
+            [".", "\n"]
+        );
     }
 
     #[test]
@@ -217,7 +227,11 @@ mod tests {
         for (name, value, words) in [
             ("max_tokens", json!(0), "`max_tokens` is 0; allowed is 1 to"),
             ("max_tokens", json!(-1), "-1"),
-            ("temperature", json!(-0.5), "`temperature` is -0.5; allowed is 0 to 2"),
+            (
+                "temperature",
+                json!(-0.5),
+                "`temperature` is -0.5; allowed is 0 to 2",
+            ),
             ("top_p", json!(0.0), "more than 0, up to 1"),
             ("top_p", json!(1.5), "1.5"),
             ("top_k", json!(0), "allowed is 1 to"),

@@ -58,14 +58,20 @@ fn register_routes(document: &utoipa::openapi::OpenApi) {
 async fn not_found(uri: Uri) -> ApiError {
     ApiError::new(
         ErrorCode::NotFound,
-        format!("there is no `{}`; see /openapi.yaml for what there is", uri.path()),
+        format!(
+            "there is no `{}`; see /openapi.yaml for what there is",
+            uri.path()
+        ),
     )
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     ApiError::new(
         ErrorCode::MethodNotAllowed,
-        format!("`{}` does not take {method}; see the Allow header", uri.path()),
+        format!(
+            "`{}` does not take {method}; see the Allow header",
+            uri.path()
+        ),
     )
 }
 
@@ -94,6 +100,8 @@ fn cors(settings: &Settings) -> CorsLayer {
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());
     }
-    let listed = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let listed = origins
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin).ok());
     layer.allow_origin(AllowOrigin::list(listed))
 }

@@ -42,9 +42,8 @@ pub async fn answer<T: Serialize + Send + 'static>(
         job,
     };
     let indexed = generations.into_iter().enumerate();
-    let mut incoming = select_all(indexed.map(|(index, generation)| {
-        generation.map(move |event| (index, event))
-    }));
+    let mut incoming =
+        select_all(indexed.map(|(index, generation)| generation.map(move |event| (index, event))));
     let (index, event) = incoming.next().await.ok_or_else(cut_off)?;
     let first = events.write(index, event)?;
     let keep_alive = KeepAlive::new().interval(events.job.keep_alive);

@@ -34,7 +34,16 @@ mod tests {
         for code in ["en", "de", "zh-Hant", "pt-br", "fil"] {
             assert!(is_language_code(code), "{code}");
         }
-        for other in ["", "e", "english", "en ", "en-", "e1", "en\nanswer", "en--us"] {
+        for other in [
+            "",
+            "e",
+            "english",
+            "en ",
+            "en-",
+            "e1",
+            "en\nanswer",
+            "en--us",
+        ] {
             assert!(!is_language_code(other), "{other}");
         }
     }

@@ -20,7 +20,10 @@ mod tests {
 
     #[test]
     fn the_question_follows_the_language() {
-        assert_eq!(prompt("Where is the cow?", "en"), "answer en Where is the cow?");
+        assert_eq!(
+            prompt("Where is the cow?", "en"),
+            "answer en Where is the cow?"
+        );
     }
 
     #[test]

@@ -18,7 +18,8 @@ fn language(asked: Option<String>) -> Result<String, ApiError> {
         Some(code) if is_language_code(&code) => Ok(code),
         Some(other) => {
             let shown: String = other.chars().take(32).collect();
-            let detail = format!("`language` is `{shown}`; allowed are language codes such as `en`");
+            let detail =
+                format!("`language` is `{shown}`; allowed are language codes such as `en`");
             Err(ApiError::new(ErrorCode::OutOfRange, detail).param("language"))
         }
     }

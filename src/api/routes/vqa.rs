@@ -111,7 +111,10 @@ fn questions(
         let count = format!("a list of {}", asked.len());
         return Err(ApiError::out_of_range("questions", count, &allowed));
     }
-    match asked.iter().find(|(_, question)| question.trim().is_empty()) {
+    match asked
+        .iter()
+        .find(|(_, question)| question.trim().is_empty())
+    {
         Some((param, _)) => Err(ApiError::out_of_range(param, "empty", "a text")),
         None => Ok(asked),
     }
@@ -125,7 +128,10 @@ mod tests {
     fn questions_keep_their_order_and_know_their_field() {
         let asked = questions(None, Some(vec!["a?".into(), "b?".into()])).unwrap();
         let expected = [("questions[0]", "a?"), ("questions[1]", "b?")];
-        assert_eq!(asked, expected.map(|(param, text)| (param.into(), text.into())));
+        assert_eq!(
+            asked,
+            expected.map(|(param, text)| (param.into(), text.into()))
+        );
     }
 
     #[test]
@@ -133,9 +139,19 @@ mod tests {
         let list = |texts: &[&str]| Some(texts.iter().map(ToString::to_string).collect());
         for (question, several, code, param) in [
             (None, None, ErrorCode::MissingField, "question"),
-            (Some("a?"), list(&["b?"]), ErrorCode::RepeatedField, "questions"),
+            (
+                Some("a?"),
+                list(&["b?"]),
+                ErrorCode::RepeatedField,
+                "questions",
+            ),
             (Some(" \n"), None, ErrorCode::OutOfRange, "question"),
-            (None, list(&["a?", ""]), ErrorCode::OutOfRange, "questions[1]"),
+            (
+                None,
+                list(&["a?", ""]),
+                ErrorCode::OutOfRange,
+                "questions[1]",
+            ),
             (None, list(&[]), ErrorCode::OutOfRange, "questions"),
             (None, list(&["?"; 65]), ErrorCode::OutOfRange, "questions"),
         ] {
