@@ -20,6 +20,7 @@ pub mod checkpoint;
 pub mod engine;
 pub mod model;
 pub mod pixels;
+pub mod server;
 pub mod settings;
 pub mod tasks;
 pub mod telemetry;

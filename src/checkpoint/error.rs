@@ -40,17 +40,13 @@ pub enum CheckpointError {
     Tokenizer { path: PathBuf, reason: String },
 
     #[error(
-        "{path}: the file is cut off: its header speaks of {expected} bytes and it has {found}; fetch it again"
+        "{path}: the file is cut off: its header describes other data than the {found} bytes that are there; fetch it again"
     )]
-    Truncated {
-        path: PathBuf,
-        expected: u64,
-        found: u64,
-    },
+    Truncated { path: PathBuf, found: usize },
 
     #[error("{path}: is not a safetensors file: {reason}")]
     Safetensors { path: PathBuf, reason: String },
 
     #[error("the weights cannot be loaded: {0}")]
-    Weights(candle_core::Error),
+    Weights(String),
 }

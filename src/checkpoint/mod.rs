@@ -2,6 +2,7 @@
 
 mod config;
 mod error;
+pub mod hub;
 mod placement;
 mod tokenizer;
 mod weights;
@@ -16,7 +17,7 @@ pub use error::CheckpointError;
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
 pub use tokenizer::Tokenizer;
 
-use crate::model::{ModelConfig, PaliGemma, WeightFormat};
+use crate::model::{ModelConfig, PaliGemma, WeightFormat, reason};
 use weights::WeightFiles;
 
 /// A checkpoint in the Hugging Face layout whose files have been found and understood; the weights
@@ -60,6 +61,6 @@ impl Checkpoint {
         let backend = Box::new(self.weights.clone());
         let vb = VarBuilder::from_backend(backend, DType::F32, device.clone());
         PaliGemma::load(&vb, &self.config, self.tokenizer.vocab_size(), format)
-            .map_err(CheckpointError::Weights)
+            .map_err(|error| CheckpointError::Weights(reason(&error)))
     }
 }

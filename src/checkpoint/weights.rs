@@ -6,6 +6,7 @@
 //! `language_model.…`, `vision_tower.…` and `multi_modal_projector.…` here. An exported `lm_head`
 //! is the token table once more and is not read.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Error, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use memmap2::{Mmap, UncheckedAdvice};
-use safetensors::SafeTensors;
+use safetensors::{SafeTensorError, SafeTensors};
 use serde::Deserialize;
 
 use super::CheckpointError;
@@ -56,7 +57,14 @@ impl WeightFiles {
     fn find(&self, name: &str) -> candle_core::Result<&MappedTensor> {
         self.tensors.get(name).ok_or_else(|| {
             let mut names: Vec<&String> = self.tensors.keys().collect();
-            names.sort_by_cached_key(|other| (strsim::levenshtein(name, other), *other));
+            names.sort_by_cached_key(|other| {
+                let shared = name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b);
+                (
+                    strsim::levenshtein(name, other),
+                    Reverse(shared.count()),
+                    *other,
+                )
+            });
             names.truncate(3);
             Error::Msg(format!(
                 "tensor {name} is missing; the closest names there are {names:?}"
@@ -151,18 +159,15 @@ fn map_file(
         path: path.to_owned(),
         reason,
     };
-    let (header, metadata) =
-        SafeTensors::read_metadata(&map).map_err(|error| damaged(error.to_string()))?;
+    let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| match error {
+        SafeTensorError::MetadataIncompleteBuffer => CheckpointError::Truncated {
+            path: path.to_owned(),
+            found: map.len(),
+        },
+        other => damaged(other.to_string()),
+    })?;
     // Eight bytes of length come before the header.
     let data = header + 8;
-    let expected = data + metadata.data_len();
-    if map.len() < expected {
-        return Err(CheckpointError::Truncated {
-            path: path.to_owned(),
-            expected: expected as u64,
-            found: map.len() as u64,
-        });
-    }
     let map = Arc::new(map);
     for (name, info) in metadata.tensors() {
         let dtype = DType::try_from(info.dtype).map_err(|error| damaged(error.to_string()))?;

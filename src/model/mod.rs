@@ -14,7 +14,7 @@ mod paligemma;
 mod rope;
 mod siglip;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result, Tensor};
 
 pub use config::ModelConfig;
 pub use kv_cache::KvCache;
@@ -99,4 +99,12 @@ pub trait Model {
         prefill: Option<(&mut Self::Prefill, usize)>,
         decode: &[DecodeRow],
     ) -> Result<StepOutput>;
+}
+
+/// What a candle error says, in one line: with `RUST_BACKTRACE` set its own text is pages long.
+pub fn reason(error: &Error) -> String {
+    match error {
+        Error::WithBacktrace { inner, .. } => reason(inner),
+        other => other.to_string(),
+    }
 }

@@ -1,0 +1,194 @@
+//! The engine as the rest of the server sees it.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::answer::Answer;
+use super::shared::Shared;
+use super::{EngineOptions, Generation, Request, State, SubmitError, worker};
+use crate::checkpoint::Tokenizer;
+use crate::model::Model;
+use crate::telemetry::metrics;
+
+/// Takes requests for the engine. Cheap to clone; when the last clone is dropped, the engine ends
+/// as soon as it has answered what it had taken on.
+#[derive(Clone)]
+pub struct EngineHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    options: EngineOptions,
+    tokenizer: Arc<Tokenizer>,
+    image_tokens: usize,
+    /// Its sender lives on the worker's thread, and is dropped at its end.
+    ended: watch::Receiver<()>,
+}
+
+impl EngineHandle {
+    /// Starts the engine: a thread of its own calls `load` and then runs the model.
+    ///
+    /// Returns at once, in [`State::Loading`]. `image_tokens` is the number of tokens that stand
+    /// for one image.
+    ///
+    /// # Panics
+    /// When the operating system gives no thread.
+    pub fn start<M, E, F>(
+        options: EngineOptions,
+        tokenizer: Arc<Tokenizer>,
+        image_tokens: usize,
+        load: F,
+    ) -> Self
+    where
+        M: Model,
+        E: Display,
+        F: FnOnce() -> Result<M, E> + Send + 'static,
+    {
+        metrics::capacities(options.slots, options.queue, options.image_cache_bytes);
+        let shared = Arc::new(Shared::new(options.limits()));
+        let (alive, ended) = watch::channel(());
+        let (its_shared, its_options) = (shared.clone(), options.clone());
+        let vocab_size = tokenizer.vocab_size();
+        std::thread::Builder::new()
+            .name("model".to_owned())
+            .spawn(move || {
+                worker::run(&its_shared, &its_options, vocab_size, load);
+                drop(alive);
+            })
+            .expect("the operating system gives a thread at start");
+        let inner = Inner {
+            shared,
+            options,
+            tokenizer,
+            image_tokens,
+            ended,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Queues one request.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
+        let mut generations = self.submit_all(vec![request])?;
+        Ok(generations.remove(0))
+    }
+
+    /// Queues all of `requests`, or none of them; the generations come in the same order.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn submit_all(&self, requests: Vec<Request>) -> Result<Vec<Generation>, SubmitError> {
+        let count = requests.len();
+        let result = self.try_submit_all(requests);
+        if let Err(error) = &result {
+            metrics::rejected(error.reason(), count);
+        }
+        result
+    }
+
+    fn try_submit_all(&self, requests: Vec<Request>) -> Result<Vec<Generation>, SubmitError> {
+        refuse_unless_ready(self.state())?;
+        let allowed = self.inner.options.slots + self.inner.options.queue;
+        if requests.len() > allowed {
+            return Err(SubmitError::TooMany {
+                requests: requests.len(),
+                allowed,
+            });
+        }
+        let tokenized = requests.into_iter().map(|request| self.tokenize(request));
+        self.enqueue(tokenized.collect::<Result<_, _>>()?)
+    }
+
+    /// Tokenizes a request's prompt and checks that the context can hold all of the request.
+    fn tokenize(&self, request: Request) -> Result<(Request, Vec<u32>), SubmitError> {
+        let context = self.inner.options.context;
+        let image_tokens = self.inner.image_tokens;
+        let prompt = self.inner.tokenizer.encode_prompt(&request.prompt);
+        let prompt = prompt.map_err(|error| SubmitError::Tokenizer(error.to_string()))?;
+        let allowed = context.saturating_sub(image_tokens + prompt.len());
+        if allowed == 0 {
+            return Err(SubmitError::PromptTooLong {
+                prompt_tokens: prompt.len(),
+                image_tokens,
+                context,
+            });
+        }
+        if request.max_tokens == 0 || request.max_tokens > allowed {
+            return Err(SubmitError::MaxTokens {
+                max_tokens: request.max_tokens,
+                allowed,
+            });
+        }
+        Ok((request, prompt))
+    }
+
+    fn enqueue(&self, requests: Vec<(Request, Vec<u32>)>) -> Result<Vec<Generation>, SubmitError> {
+        let mut desk = self.inner.shared.lock();
+        refuse_unless_ready(self.state())?;
+        let now = Instant::now();
+        desk.withdraw_ended(now);
+        let count = requests.len();
+        let mut generations = Vec::with_capacity(count);
+        let answers = requests.into_iter().map(|(request, prompt)| {
+            let tokenizer = self.inner.tokenizer.clone();
+            let image_tokens = self.inner.image_tokens;
+            let (answer, generation) = Answer::new(request, prompt, image_tokens, tokenizer);
+            generations.push(generation);
+            let tokens = answer.prefix_tokens();
+            (answer, tokens)
+        });
+        if desk.scheduler.submit(answers).is_err() {
+            return Err(SubmitError::QueueFull {
+                queue: self.inner.options.queue,
+                retry_after: desk.pace.time_for(count, now),
+            });
+        }
+        desk.report_load();
+        self.inner.shared.ring();
+        Ok(generations)
+    }
+
+    /// What the engine is doing.
+    pub fn state(&self) -> State {
+        self.inner.shared.state()
+    }
+
+    /// Follows what the engine is doing.
+    pub fn watch_state(&self) -> watch::Receiver<State> {
+        self.inner.shared.watch()
+    }
+
+    /// Stops admitting requests. What waits or runs goes on until `grace` has passed and then ends
+    /// with [`Failure::ShuttingDown`](super::Failure::ShuttingDown). Resolves when the worker has
+    /// ended; at once if it is still loading, because a load can't be interrupted and nobody waits
+    /// for an answer.
+    pub async fn shutdown(&self, grace: Duration) {
+        let was = self.inner.shared.close(Some(Instant::now() + grace));
+        // A step of the model may outlast the grace by itself, so the worker is told, not timed.
+        let mut ended = self.inner.ended.clone();
+        while was != State::Loading && ended.changed().await.is_ok() {}
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.close(None);
+    }
+}
+
+fn refuse_unless_ready(state: State) -> Result<(), SubmitError> {
+    match state {
+        State::Ready => Ok(()),
+        State::Loading => Err(SubmitError::Loading),
+        State::Draining => Err(SubmitError::Draining),
+        State::Failed(reason) => Err(SubmitError::Failed(reason)),
+    }
+}

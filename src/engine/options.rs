@@ -1,0 +1,93 @@
+//! How an engine is set up, what it is doing, and why it refuses a request.
+
+use std::time::Duration;
+
+use super::scheduler::Limits;
+
+/// How large an [`EngineHandle`](super::EngineHandle)'s engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Sequences that may be in the model at the same time; at least 1.
+    pub slots: usize,
+    /// Requests that may wait beyond those that free slots can take at once; one more is refused.
+    pub queue: usize,
+    /// Tokens that a sequence may have: image, prompt and answer.
+    pub context: usize,
+    /// Prefix tokens that one step may carry through all layers of the model: the lower, the more
+    /// evenly those who are answered already get their tokens; the higher, the sooner a new
+    /// request gets its first. At least 1.
+    pub prefill_tokens_per_step: usize,
+    /// Bytes of image features that may be kept; 0 keeps none.
+    pub image_cache_bytes: usize,
+}
+
+impl EngineOptions {
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            slots: self.slots,
+            queue: self.queue,
+            prefill_tokens_per_step: self.prefill_tokens_per_step,
+        }
+    }
+}
+
+/// What the engine is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// The model is being loaded.
+    Loading,
+    /// Requests are taken on.
+    Ready,
+    /// No more requests are taken on; those that were are finished.
+    Draining,
+    /// The model could not be loaded or has failed, for this reason. It does not come back.
+    Failed(String),
+}
+
+/// Why the engine did not take a request on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    #[error("the queue is full: {queue} requests wait already")]
+    QueueFull {
+        queue: usize,
+        /// When there may be room, by the rate at which requests have ended of late.
+        retry_after: Duration,
+    },
+    #[error("{requests} generations at once are too many: at most {allowed} fit")]
+    TooMany { requests: usize, allowed: usize },
+    #[error(
+        "the prompt is too long: {prompt_tokens} tokens of it and {image_tokens} of the image \
+         leave no room for an answer in a context of {context} tokens"
+    )]
+    PromptTooLong {
+        prompt_tokens: usize,
+        image_tokens: usize,
+        context: usize,
+    },
+    #[error("max_tokens is {max_tokens}: with this prompt it must be between 1 and {allowed}")]
+    MaxTokens { max_tokens: usize, allowed: usize },
+    #[error("the prompt could not be tokenized: {0}")]
+    Tokenizer(String),
+    #[error("the model is still being loaded")]
+    Loading,
+    #[error("the server is shutting down")]
+    Draining,
+    #[error("the model has failed: {0}")]
+    Failed(String),
+}
+
+impl SubmitError {
+    /// The reason under which this is counted.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::QueueFull { .. } => "queue_full",
+            Self::TooMany { .. }
+            | Self::PromptTooLong { .. }
+            | Self::MaxTokens { .. }
+            | Self::Tokenizer(_) => "invalid",
+            Self::Loading => "loading",
+            Self::Draining => "draining",
+            Self::Failed(_) => "failed",
+        }
+    }
+}

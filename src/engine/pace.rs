@@ -1,0 +1,64 @@
+//! How quickly generations end: the base of an honest `Retry-After`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How many endings are remembered.
+const REMEMBERED: usize = 32;
+/// What a client is told at least and at most.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The moments at which the latest generations ended.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    ends: VecDeque<Instant>,
+}
+
+impl Pace {
+    /// A generation ended and made room for another.
+    pub(super) fn ended(&mut self, now: Instant) {
+        if self.ends.len() == REMEMBERED {
+            self.ends.pop_front();
+        }
+        self.ends.push_back(now);
+    }
+
+    /// How long it takes, at the measured rate, until `generations` more have ended: from one
+    /// second, which is also the guess before anything was measured, to one minute.
+    pub(super) fn time_for(&self, generations: usize, now: Instant) -> Duration {
+        let Some(first) = self.ends.front() else {
+            return SHORTEST;
+        };
+        let each = now.duration_since(*first).as_secs_f64() / self.ends.len() as f64;
+        Duration::from_secs_f64(each * generations as f64).clamp(SHORTEST, LONGEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_follows_from_the_measured_rate() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        for second in 0..10 {
+            pace.ended(start + Duration::from_secs(second));
+        }
+        let now = start + Duration::from_secs(20);
+        assert_eq!(pace.time_for(1, now), Duration::from_secs(2));
+        assert_eq!(pace.time_for(5, now), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_wait_is_a_second_at_least_and_a_minute_at_most() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        assert_eq!(pace.time_for(3, now), Duration::from_secs(1));
+        pace.ended(now);
+        assert_eq!(pace.time_for(3, now), Duration::from_secs(1));
+        let later = now + Duration::from_secs(1000);
+        assert_eq!(pace.time_for(3, later), Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,262 @@
+//! Logits to tokens.
+
+use std::cmp::Ordering;
+
+use candle_core::{D, Device, IndexOp, Result, Tensor};
+use candle_transformers::generation::{LogitsProcessor, Sampling as Strategy};
+
+use super::Sampling;
+
+/// Below this temperature the likeliest token is taken: the softmax would only overflow.
+const GREEDY_BELOW: f64 = 1e-7;
+
+/// Chooses the tokens of one request. It has its own random numbers, so that the same seed gives
+/// the same tokens whoever else is in the batch.
+pub(super) struct Sampler {
+    /// None: greedy.
+    processor: Option<LogitsProcessor>,
+    /// How many of the likeliest tokens to report, if log-probabilities are wanted at all.
+    logprobs: Option<usize>,
+}
+
+/// A chosen token.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Choice {
+    pub id: u32,
+    pub logprobs: Option<Logprobs>,
+}
+
+/// Natural logarithms of probabilities at temperature 1.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Logprobs {
+    pub chosen: f32,
+    /// The likeliest tokens, likeliest first.
+    pub top: Vec<(u32, f32)>,
+}
+
+impl Sampler {
+    pub(super) fn new(sampling: &Sampling, logprobs: Option<usize>) -> Self {
+        let temperature = sampling.temperature;
+        let strategy = match (sampling.top_k, sampling.top_p) {
+            (None, None) => Strategy::All { temperature },
+            (Some(k), None) => Strategy::TopK { k, temperature },
+            (None, Some(p)) => Strategy::TopP { p, temperature },
+            (Some(k), Some(p)) => Strategy::TopKThenTopP { k, p, temperature },
+        };
+        let processor = (temperature >= GREEDY_BELOW).then(|| {
+            let seed = sampling.seed.unwrap_or_else(rand::random);
+            LogitsProcessor::from_sampling(seed, strategy)
+        });
+        Self {
+            processor,
+            logprobs,
+        }
+    }
+
+    /// Whether this sampler needs the logits themselves, and not the likeliest token alone.
+    pub(super) fn needs_logits(&self) -> bool {
+        self.processor.is_some() || self.logprobs.is_some()
+    }
+
+    /// Chooses a token from a row of a step.
+    ///
+    /// # Errors
+    /// When the probabilities can't be sampled from.
+    pub(super) fn choose(&mut self, row: &Row) -> Result<Choice> {
+        let Some(logits) = &row.logits else {
+            return Ok(Choice {
+                id: row.likeliest,
+                logprobs: None,
+            });
+        };
+        let id = match &mut self.processor {
+            Some(processor) => processor.sample(logits)?,
+            None => row.likeliest,
+        };
+        let logprobs = match self.logprobs {
+            Some(top) => Some(logprobs(&logits.to_vec1::<f32>()?, id, top)),
+            None => None,
+        };
+        Ok(Choice { id, logprobs })
+    }
+}
+
+/// One row of a step's logits, as far as its sampler needs it.
+pub(super) struct Row {
+    /// The likeliest token.
+    pub likeliest: u32,
+    /// All logits are finite numbers.
+    pub finite: bool,
+    /// `[vocab]`, f32, in the CPU's memory.
+    pub logits: Option<Tensor>,
+}
+
+/// Brings from the device what is needed of `logits` (`[rows, vocab]`, f32): of every row the
+/// likeliest token, and the logits of those rows for which `needs_logits` says so.
+///
+/// # Errors
+/// When the device fails.
+pub(super) fn fetch_rows(logits: &Tensor, needs_logits: &[bool]) -> Result<Vec<Row>> {
+    let likeliest = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
+    // A sum is finite only if all its terms are, and logits are far too small to overflow it.
+    let sums = logits.sum(D::Minus1)?.to_vec1::<f32>()?;
+    let fetch = |index: usize| {
+        let logits = needs_logits[index].then(|| logits.i(index)?.to_device(&Device::Cpu));
+        Ok(Row {
+            likeliest: likeliest[index],
+            finite: sums[index].is_finite(),
+            logits: logits.transpose()?,
+        })
+    };
+    (0..likeliest.len()).map(fetch).collect()
+}
+
+/// The log-softmax of the chosen token and of the `top` likeliest ones.
+fn logprobs(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
+    let of = |id: u32| (f64::from(logits[id as usize] - max) - sum.ln()) as f32;
+    Logprobs {
+        chosen: of(chosen),
+        top: likeliest(logits, top)
+            .into_iter()
+            .map(|id| (id, of(id)))
+            .collect(),
+    }
+}
+
+/// The `count` likeliest tokens, likeliest first; of equally likely ones the lower id.
+fn likeliest(logits: &[f32], count: usize) -> Vec<u32> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let order = |&a: &u32, &b: &u32| -> Ordering {
+        let (x, y) = (logits[a as usize], logits[b as usize]);
+        y.total_cmp(&x).then(a.cmp(&b))
+    };
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    if count < ids.len() {
+        ids.select_nth_unstable_by(count, order);
+        ids.truncate(count);
+    }
+    ids.sort_unstable_by(order);
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 5] = [0.0, 3.0, 1.0, 2.0, -1.0];
+
+    fn batch(rows: &[[f32; 5]]) -> Tensor {
+        let flat: Vec<f32> = rows.concat();
+        Tensor::from_vec(flat, (rows.len(), 5), &Device::Cpu).unwrap()
+    }
+
+    fn sampling(seed: u64) -> Sampling {
+        Sampling {
+            temperature: 1.0,
+            seed: Some(seed),
+            ..Sampling::greedy()
+        }
+    }
+
+    /// The tokens that a sampler chooses from the last row of `logits`, again and again.
+    fn draw(sampling: &Sampling, logits: &Tensor, count: usize) -> Vec<u32> {
+        let mut sampler = Sampler::new(sampling, None);
+        let rows = logits.dim(0).unwrap();
+        let rows = fetch_rows(logits, &vec![true; rows]).unwrap();
+        let row = rows.last().unwrap();
+        (0..count)
+            .map(|_| sampler.choose(row).unwrap().id)
+            .collect()
+    }
+
+    #[test]
+    fn greedy_takes_the_likeliest_token_without_fetching_logits() {
+        let mut sampler = Sampler::new(&Sampling::greedy(), None);
+        assert!(!sampler.needs_logits());
+        let rows = fetch_rows(&batch(&[LOGITS]), &[false]).unwrap();
+        assert!(rows[0].logits.is_none());
+        assert_eq!(sampler.choose(&rows[0]).unwrap().id, 1);
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_tokens_in_any_company() {
+        let alone = draw(&sampling(7), &batch(&[LOGITS]), 50);
+        let together = draw(&sampling(7), &batch(&[[9.0; 5], LOGITS]), 50);
+        assert_eq!(alone, together);
+        assert_ne!(alone, draw(&sampling(8), &batch(&[LOGITS]), 50));
+    }
+
+    #[test]
+    fn top_k_and_top_p_keep_to_the_likeliest_tokens() {
+        let top_k = Sampling {
+            top_k: Some(2),
+            ..sampling(1)
+        };
+        let top_p = Sampling {
+            top_p: Some(0.7),
+            ..sampling(1)
+        };
+        let both = Sampling {
+            top_k: Some(3),
+            top_p: Some(0.5),
+            ..sampling(1)
+        };
+        let drawn = |sampling: &Sampling| {
+            let mut ids = draw(sampling, &batch(&[LOGITS]), 300);
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        };
+        // Softmax: 0.032, 0.636, 0.086, 0.234, 0.012.
+        assert_eq!(drawn(&top_k), [1, 3]);
+        assert_eq!(drawn(&top_p), [1, 3]);
+        assert_eq!(drawn(&both), [1]);
+        assert_eq!(drawn(&sampling(1)), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_temperature_next_to_zero_is_greedy() {
+        let cold = Sampling {
+            temperature: 1e-300,
+            ..sampling(1)
+        };
+        assert_eq!(draw(&cold, &batch(&[LOGITS]), 3), [1, 1, 1]);
+    }
+
+    #[test]
+    fn logprobs_are_those_of_temperature_one() {
+        let sampling = Sampling {
+            temperature: 5.0,
+            top_k: Some(1),
+            ..sampling(1)
+        };
+        let mut sampler = Sampler::new(&sampling, Some(3));
+        let rows = fetch_rows(&batch(&[LOGITS]), &[true]).unwrap();
+        let logprobs = sampler.choose(&rows[0]).unwrap().logprobs.unwrap();
+        let sum: f32 = LOGITS.iter().map(|x| x.exp()).sum();
+        assert!((logprobs.chosen - (3.0 - sum.ln())).abs() < 1e-6);
+        let ids: Vec<u32> = logprobs.top.iter().map(|&(id, _)| id).collect();
+        assert_eq!(ids, [1, 3, 2]);
+        assert!((logprobs.top[2].1 - (1.0 - sum.ln())).abs() < 1e-6);
+    }
+
+    #[test]
+    fn more_top_logprobs_than_tokens_gives_all_tokens() {
+        assert_eq!(likeliest(&LOGITS, 9), [1, 3, 2, 0, 4]);
+        assert_eq!(likeliest(&[1.0, 1.0, 1.0], 2), [0, 1]);
+        assert!(likeliest(&LOGITS, 0).is_empty());
+    }
+
+    #[test]
+    fn a_row_that_is_not_finite_is_told_from_its_neighbours() {
+        let broken = [0.0, f32::NAN, 0.0, 0.0, 0.0];
+        let infinite = [0.0, f32::INFINITY, 0.0, 0.0, 0.0];
+        let rows = fetch_rows(&batch(&[LOGITS, broken, infinite]), &[false; 3]).unwrap();
+        let finite: Vec<bool> = rows.iter().map(|row| row.finite).collect();
+        assert_eq!(finite, [true, false, false]);
+    }
+}

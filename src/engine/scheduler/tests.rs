@@ -1,0 +1,306 @@
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn scheduler(slots: usize, queue: usize, prefill_tokens_per_step: usize) -> Scheduler<u32> {
+    Scheduler::new(Limits {
+        slots,
+        queue,
+        prefill_tokens_per_step,
+    })
+}
+
+fn submit(scheduler: &mut Scheduler<u32>, requests: &[(u32, usize)]) -> Result<(), QueueFull> {
+    scheduler.submit(requests.to_vec().into_iter())
+}
+
+/// The plan of a step: who starts where, whether a wave advances, and who decodes.
+fn plan(scheduler: &mut Scheduler<u32>) -> (Vec<(usize, u32)>, bool, Vec<usize>) {
+    let plan = scheduler.plan().expect("there is something to do");
+    (plan.start, plan.wave, plan.decode)
+}
+
+#[test]
+fn nothing_to_do_is_said_so() {
+    assert_eq!(scheduler(2, 2, 10).plan(), None);
+}
+
+#[test]
+fn requests_join_those_that_decode_in_the_lowest_free_slots() {
+    let mut scheduler = scheduler(4, 4, 10);
+    submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
+    let all = vec![(0, 1), (1, 2), (2, 3)];
+    assert_eq!(plan(&mut scheduler), (all, true, vec![]));
+    scheduler.finish_wave();
+    assert_eq!(plan(&mut scheduler), (vec![], false, vec![0, 1, 2]));
+    scheduler.release(1);
+    submit(&mut scheduler, &[(4, 10), (5, 10), (6, 10)]).unwrap();
+    let two = vec![(1, 4), (3, 5)];
+    assert_eq!(plan(&mut scheduler), (two, true, vec![0, 2]));
+    assert_eq!(plan(&mut scheduler), (vec![], true, vec![0, 2]));
+    scheduler.finish_wave();
+    assert_eq!(plan(&mut scheduler), (vec![], false, vec![0, 1, 2, 3]));
+}
+
+#[test]
+fn a_wave_holds_four_steps_worth_of_tokens_but_always_one_request() {
+    let mut scheduler = scheduler(8, 8, 10);
+    submit(&mut scheduler, &[(1, 15), (2, 25), (3, 1), (4, 90), (5, 1)]).unwrap();
+    assert_eq!(plan(&mut scheduler).0, [(0, 1), (1, 2)]);
+    scheduler.finish_wave();
+    assert_eq!(plan(&mut scheduler).0, [(2, 3)]);
+    scheduler.finish_wave();
+    assert_eq!(plan(&mut scheduler).0, [(3, 4)]);
+    scheduler.finish_wave();
+    assert_eq!(plan(&mut scheduler).0, [(4, 5)]);
+}
+
+#[test]
+fn a_step_carries_no_more_prefix_tokens_than_its_budget_but_always_a_layer() {
+    let limits = Limits {
+        slots: 1,
+        queue: 1,
+        prefill_tokens_per_step: 100,
+    };
+    assert_eq!(limits.layers_a_step(18, 100), 18);
+    assert_eq!(limits.layers_a_step(18, 264), 6);
+    assert_eq!(limits.layers_a_step(18, 1_000_000), 1);
+    assert!(limits.layers_a_step(18, 0) >= 18);
+}
+
+#[test]
+fn the_queue_takes_what_free_slots_can_take_and_its_own_length() {
+    let mut scheduler = scheduler(2, 1, 10);
+    submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
+    assert_eq!(submit(&mut scheduler, &[(4, 10)]), Err(QueueFull));
+    plan(&mut scheduler);
+    assert_eq!(submit(&mut scheduler, &[(4, 10)]), Err(QueueFull));
+    scheduler.finish_wave();
+    scheduler.release(0);
+    submit(&mut scheduler, &[(4, 10)]).unwrap();
+}
+
+#[test]
+fn several_requests_are_queued_all_or_none() {
+    let mut scheduler = scheduler(1, 2, 10);
+    submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
+    assert_eq!(submit(&mut scheduler, &[(3, 10), (4, 10)]), Err(QueueFull));
+    assert_eq!(scheduler.queued(), 2);
+    submit(&mut scheduler, &[(3, 10)]).unwrap();
+}
+
+#[test]
+fn a_request_cancelled_in_the_queue_makes_room_at_once() {
+    let mut scheduler = scheduler(1, 1, 10);
+    submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
+    assert_eq!(scheduler.withdraw(|&request| request == 1), [1]);
+    submit(&mut scheduler, &[(3, 10)]).unwrap();
+    assert_eq!(plan(&mut scheduler).0, [(0, 2)]);
+}
+
+#[test]
+fn a_request_cancelled_while_it_decodes_frees_its_slot_for_the_next_step() {
+    let mut scheduler = scheduler(1, 1, 10);
+    submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
+    plan(&mut scheduler);
+    scheduler.finish_wave();
+    scheduler.release(0);
+    assert_eq!(plan(&mut scheduler), (vec![(0, 2)], true, vec![]));
+}
+
+#[test]
+fn a_slot_freed_within_a_wave_is_given_out_only_after_the_wave() {
+    let mut scheduler = scheduler(2, 2, 10);
+    submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
+    plan(&mut scheduler);
+    scheduler.release(0);
+    assert_eq!(scheduler.slots_used(), 1);
+    assert_eq!(plan(&mut scheduler), (vec![], true, vec![]));
+    scheduler.finish_wave();
+    assert_eq!(plan(&mut scheduler), (vec![(0, 3)], true, vec![1]));
+}
+
+#[test]
+fn a_wave_that_nobody_waits_for_is_given_up_for_the_next() {
+    let mut scheduler = scheduler(2, 2, 10);
+    submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
+    plan(&mut scheduler);
+    scheduler.release(0);
+    scheduler.release(1);
+    assert_eq!(plan(&mut scheduler), (vec![(0, 3)], true, vec![]));
+}
+
+/// What may happen between two steps.
+#[derive(Debug, Clone)]
+enum Act {
+    /// Requests with so many tokens each.
+    Submit(Vec<usize>),
+    /// Cancels the request that was submitted as the n-th, wherever it is.
+    Cancel(usize),
+    /// Runs a step. A wave that is under way is done if the first says so; of those that decode,
+    /// each ends whose bit in the second is set.
+    Step(bool, u32),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        prop::collection::vec(1..60usize, 1..4).prop_map(Act::Submit),
+        (0..40usize).prop_map(Act::Cancel),
+        (any::<bool>(), any::<u32>()).prop_map(|(done, ends)| Act::Step(done, ends)),
+    ]
+}
+
+/// Follows a scheduler as the worker does, and checks every plan.
+struct Follower {
+    scheduler: Scheduler<u32>,
+    limits: Limits,
+    tokens: Vec<usize>,
+    /// Requests that wait, in the order in which they must start.
+    waiting: Vec<u32>,
+    /// Who has which slot.
+    running: HashMap<usize, u32>,
+    /// Slots that the wave under way may write to, cancelled ones included.
+    wave: HashSet<usize>,
+    ended: Vec<u32>,
+}
+
+impl Follower {
+    fn new(limits: Limits) -> Self {
+        Self {
+            scheduler: Scheduler::new(limits),
+            limits,
+            tokens: Vec::new(),
+            waiting: Vec::new(),
+            running: HashMap::new(),
+            wave: HashSet::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    fn submit(&mut self, tokens: &[usize]) {
+        let first = self.tokens.len() as u32;
+        let requests: Vec<(u32, usize)> = (first..).zip(tokens.iter().copied()).collect();
+        let room = self.limits.queue + self.limits.slots - self.running.len();
+        let fits = self.waiting.len() + requests.len() <= room;
+        let taken = submit(&mut self.scheduler, &requests);
+        assert_eq!(taken.is_ok(), fits);
+        if fits {
+            self.tokens.extend(tokens);
+            self.waiting
+                .extend(requests.iter().map(|&(request, _)| request));
+        }
+    }
+
+    fn cancel(&mut self, request: u32) {
+        let withdrawn = self.scheduler.withdraw(|&waiting| waiting == request);
+        let was_waiting = self.waiting.contains(&request);
+        assert_eq!(!withdrawn.is_empty(), was_waiting);
+        self.waiting.retain(|&waiting| waiting != request);
+        self.ended.extend(withdrawn);
+        let slot = self
+            .running
+            .iter()
+            .find(|(_, running)| **running == request);
+        if let Some(slot) = slot.map(|(slot, _)| *slot) {
+            self.end(slot);
+        }
+    }
+
+    fn end(&mut self, slot: usize) {
+        let before = self.scheduler.slots_used();
+        self.scheduler.release(slot);
+        assert_eq!(self.scheduler.slots_used(), before - 1);
+        self.ended.push(self.running.remove(&slot).unwrap());
+    }
+
+    fn step(&mut self, wave_done: bool, ends: u32) {
+        let Some(plan) = self.scheduler.plan() else {
+            assert!(self.waiting.is_empty() && self.running.is_empty());
+            return;
+        };
+        let wave_is_wanted = self.wave.iter().any(|slot| self.running.contains_key(slot));
+        if wave_is_wanted {
+            assert!(plan.wave && plan.start.is_empty(), "one wave at a time");
+        } else {
+            self.wave.clear();
+            self.check_start(&plan.start);
+        }
+        assert_eq!(plan.wave, !self.wave.is_empty());
+        let mut decode: Vec<usize> = self.running.keys().copied().collect();
+        decode.retain(|slot| !self.wave.contains(slot));
+        decode.sort_unstable();
+        assert_eq!(plan.decode, decode, "whoever is not in the wave decodes");
+        for slot in plan.decode {
+            if ends & (1 << slot) != 0 {
+                self.end(slot);
+            }
+        }
+        if wave_done {
+            self.scheduler.finish_wave();
+            self.wave.clear();
+        }
+    }
+
+    fn check_start(&mut self, start: &[(usize, u32)]) {
+        let mut tokens = 0;
+        for &(slot, request) in start {
+            assert_eq!(self.waiting.remove(0), request, "first come, first served");
+            assert_eq!(
+                self.running.insert(slot, request),
+                None,
+                "a slot given twice"
+            );
+            self.wave.insert(slot);
+            tokens += self.tokens[request as usize];
+        }
+        let budget = self.limits.prefill_tokens_per_step * 4;
+        assert!(
+            start.len() <= 1 || tokens <= budget,
+            "wave of {tokens} tokens"
+        );
+        let slots_left = self.running.len() < self.limits.slots;
+        if let (true, Some(&next)) = (slots_left, self.waiting.first()) {
+            let with_next = tokens + self.tokens[next as usize];
+            assert!(
+                !start.is_empty() && with_next > budget,
+                "{next} could start"
+            );
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_plans_are_sound_and_every_request_ends_exactly_once(
+        slots in 1..6usize,
+        queue in 0..6usize,
+        prefill_tokens_per_step in 1..30usize,
+        acts in prop::collection::vec(act(), 0..120),
+    ) {
+        let limits = Limits { slots, queue, prefill_tokens_per_step };
+        let mut follower = Follower::new(limits);
+        for act in acts {
+            match act {
+                Act::Submit(tokens) => follower.submit(&tokens),
+                Act::Cancel(request) => follower.cancel(request as u32),
+                Act::Step(wave_done, ends) => follower.step(wave_done, ends),
+            }
+            prop_assert_eq!(follower.scheduler.queued(), follower.waiting.len());
+            prop_assert_eq!(follower.scheduler.slots_used(), follower.running.len());
+        }
+        // No request starves: left alone, each step ends a wave or an answer, until none is left.
+        let mut steps = 0;
+        while !follower.waiting.is_empty() || !follower.running.is_empty() {
+            follower.step(true, u32::MAX);
+            steps += 1;
+            prop_assert!(steps <= 2 * follower.tokens.len());
+        }
+        prop_assert_eq!(follower.scheduler.plan(), None);
+        let mut ended = follower.ended.clone();
+        ended.sort_unstable();
+        let all: Vec<u32> = (0..follower.tokens.len() as u32).collect();
+        prop_assert_eq!(ended, all);
+    }
+}

@@ -1,0 +1,345 @@
+//! Every metric that the server has: its name, its meaning, and the one function that sets it.
+//!
+//! Names begin with `paligemma_` and end in their base unit. [`install`] sets all of them up, so
+//! that each series is there, at 0, before its first event.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// How often samples that nobody has scraped are folded into their histograms.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Upper bounds in seconds, for what takes from a millisecond to minutes.
+const SECONDS: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+];
+
+/// Upper bounds for numbers of sequences.
+const SEQUENCES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// A metric's name and what it means.
+type Metric = (&'static str, &'static str);
+
+const HTTP_REQUESTS: Metric = (
+    "paligemma_http_requests_total",
+    "HTTP requests answered, by method, route and status.",
+);
+const HTTP_SECONDS: Metric = (
+    "paligemma_http_request_duration_seconds",
+    "From an HTTP request to the end of its answer's headers, by method and route.",
+);
+const QUEUE_LENGTH: Metric = (
+    "paligemma_queue_length",
+    "Generations that wait for a slot.",
+);
+const QUEUE_CAPACITY: Metric = (
+    "paligemma_queue_capacity",
+    "Generations that may wait for a slot; one more is rejected.",
+);
+const SLOTS_USED: Metric = (
+    "paligemma_slots_used",
+    "Sequences in the model: in the vision tower, in prefill or decoding.",
+);
+const SLOTS: Metric = ("paligemma_slots", "Sequences that the model has room for.");
+const READY: Metric = (
+    "paligemma_ready",
+    "1 while the model is loaded and takes requests, else 0.",
+);
+const QUEUE_SECONDS: Metric = (
+    "paligemma_queue_seconds",
+    "From a generation's submission to the first work on it.",
+);
+const VISION_SECONDS: Metric = (
+    "paligemma_vision_seconds",
+    "From the first work on a generation to its image's features, where these were not cached.",
+);
+const PREFILL_SECONDS: Metric = (
+    "paligemma_prefill_seconds",
+    "From a generation's image features to its first token.",
+);
+const DECODE_SECONDS: Metric = (
+    "paligemma_decode_seconds",
+    "From a generation's first token to its last.",
+);
+const FIRST_TOKEN_SECONDS: Metric = (
+    "paligemma_time_to_first_token_seconds",
+    "From a generation's submission to its first token.",
+);
+const INTER_TOKEN_SECONDS: Metric = (
+    "paligemma_inter_token_seconds",
+    "From one token of a generation to the next.",
+);
+const STEP_SECONDS: Metric = (
+    "paligemma_step_seconds",
+    "One step of the model, with all that runs side by side in it.",
+);
+const BATCH_SIZE: Metric = (
+    "paligemma_decode_batch_size",
+    "Sequences that got a token together, by step.",
+);
+const WAVE_SIZE: Metric = (
+    "paligemma_prefill_batch_size",
+    "Sequences whose prefixes were computed together.",
+);
+const IMAGE_TOKENS: Metric = (
+    "paligemma_image_tokens_total",
+    "Image tokens that went into the model.",
+);
+const PROMPT_TOKENS: Metric = (
+    "paligemma_prompt_tokens_total",
+    "Prompt tokens that went into the model.",
+);
+const COMPLETION_TOKENS: Metric = (
+    "paligemma_completion_tokens_total",
+    "Tokens that were generated.",
+);
+const CACHE_HITS: Metric = (
+    "paligemma_image_cache_hits_total",
+    "Generations whose image's features were cached, or being computed for another.",
+);
+const CACHE_MISSES: Metric = (
+    "paligemma_image_cache_misses_total",
+    "Images that went through the vision tower.",
+);
+const CACHE_BYTES: Metric = (
+    "paligemma_image_cache_bytes",
+    "Size of the cached image features.",
+);
+const CACHE_CAPACITY: Metric = (
+    "paligemma_image_cache_capacity_bytes",
+    "Size that the cached image features may have.",
+);
+const FINISHED: Metric = (
+    "paligemma_generations_finished_total",
+    "Generations that came to their end, by reason.",
+);
+const CANCELLED: Metric = (
+    "paligemma_generations_cancelled_total",
+    "Generations that were given up because their client left, by how far they were.",
+);
+const FAILED: Metric = (
+    "paligemma_generations_failed_total",
+    "Generations that ended with an error, by reason.",
+);
+const REJECTED: Metric = (
+    "paligemma_generations_rejected_total",
+    "Generations that were not taken on, by reason.",
+);
+
+/// Counters without labels.
+const COUNTERS: [Metric; 5] = [
+    IMAGE_TOKENS,
+    PROMPT_TOKENS,
+    COMPLETION_TOKENS,
+    CACHE_HITS,
+    CACHE_MISSES,
+];
+
+/// Counters with one label, and all values it takes.
+const LABELLED_COUNTERS: [(Metric, &str, &[&str]); 4] = [
+    (FINISHED, "reason", &["stop", "length"]),
+    (CANCELLED, "stage", &["queue", "prefill", "decode"]),
+    (FAILED, "reason", &["deadline", "shutdown", "model"]),
+    (
+        REJECTED,
+        "reason",
+        &["queue_full", "invalid", "loading", "draining", "failed"],
+    ),
+];
+
+const GAUGES: [Metric; 7] = [
+    QUEUE_LENGTH,
+    QUEUE_CAPACITY,
+    SLOTS_USED,
+    SLOTS,
+    READY,
+    CACHE_BYTES,
+    CACHE_CAPACITY,
+];
+
+/// Histograms without labels, and their buckets.
+const HISTOGRAMS: [(Metric, &[f64]); 9] = [
+    (QUEUE_SECONDS, &SECONDS),
+    (VISION_SECONDS, &SECONDS),
+    (PREFILL_SECONDS, &SECONDS),
+    (DECODE_SECONDS, &SECONDS),
+    (FIRST_TOKEN_SECONDS, &SECONDS),
+    (INTER_TOKEN_SECONDS, &SECONDS),
+    (STEP_SECONDS, &SECONDS),
+    (BATCH_SIZE, &SEQUENCES),
+    (WAVE_SIZE, &SEQUENCES),
+];
+
+/// Installs the process's recorder, with every series at 0, and returns what renders `/metrics`.
+/// A second call returns the same.
+///
+/// # Errors
+/// When something else installed a recorder before.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = INSTALLED.get() {
+        return Ok(handle.clone());
+    }
+    let recorder = builder()?.install_recorder()?;
+    register();
+    let handle = INSTALLED.get_or_init(|| recorder).clone();
+    // Without this, samples would pile up for as long as nobody scrapes.
+    let upkeep = handle.clone();
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(UPKEEP_EVERY);
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let by_name = |metric: Metric| Matcher::Full(metric.0.to_owned());
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(by_name(HTTP_SECONDS), &SECONDS)?;
+    HISTOGRAMS
+        .iter()
+        .try_fold(builder, |builder, (metric, buckets)| {
+            builder.set_buckets_for_metric(by_name(*metric), buckets)
+        })
+}
+
+/// Describes every metric, and sets up every series whose labels are known.
+fn register() {
+    describe_counter!(HTTP_REQUESTS.0, HTTP_REQUESTS.1);
+    describe_histogram!(HTTP_SECONDS.0, HTTP_SECONDS.1);
+    for (name, meaning) in COUNTERS {
+        describe_counter!(name, meaning);
+        counter!(name).absolute(0);
+    }
+    for ((name, meaning), label, values) in LABELLED_COUNTERS {
+        describe_counter!(name, meaning);
+        for value in values {
+            counter!(name, label => *value).absolute(0);
+        }
+    }
+    for (name, meaning) in GAUGES {
+        describe_gauge!(name, meaning);
+        gauge!(name).set(0.0);
+    }
+    for ((name, meaning), _) in HISTOGRAMS {
+        describe_histogram!(name, meaning);
+        let _registered = histogram!(name);
+    }
+}
+
+/// Sets up the series of a route, at 0, for each status that it is known to answer.
+pub fn http_route(method: &'static str, route: &'static str, statuses: &[u16]) {
+    let _registered = histogram!(HTTP_SECONDS.0, "method" => method, "route" => route);
+    for status in statuses {
+        http_requests(method, route, *status).absolute(0);
+    }
+}
+
+/// An HTTP request was answered. `route` is the matched pattern, never the path itself.
+pub fn http_request(method: &str, route: &str, status: u16, duration: Duration) {
+    http_requests(method, route, status).increment(1);
+    let labels = [("method", method.to_owned()), ("route", route.to_owned())];
+    histogram!(HTTP_SECONDS.0, &labels).record(duration);
+}
+
+fn http_requests(method: &str, route: &str, status: u16) -> metrics::Counter {
+    let labels = [
+        ("method", method.to_owned()),
+        ("route", route.to_owned()),
+        ("status", status.to_string()),
+    ];
+    counter!(HTTP_REQUESTS.0, &labels)
+}
+
+/// The engine's limits, known once it starts.
+pub(crate) fn capacities(slots: usize, queue: usize, image_cache_bytes: usize) {
+    gauge!(SLOTS.0).set(slots as f64);
+    gauge!(QUEUE_CAPACITY.0).set(queue as f64);
+    gauge!(CACHE_CAPACITY.0).set(image_cache_bytes as f64);
+}
+
+/// Whether the engine takes requests.
+pub(crate) fn ready(ready: bool) {
+    gauge!(READY.0).set(f64::from(u8::from(ready)));
+}
+
+/// How many generations wait, and how many are in the model.
+pub(crate) fn load(queued: usize, slots_used: usize) {
+    gauge!(QUEUE_LENGTH.0).set(queued as f64);
+    gauge!(SLOTS_USED.0).set(slots_used as f64);
+}
+
+/// The model did one step, in which `batch` sequences decoded.
+pub(crate) fn step(batch: usize, duration: Duration) {
+    histogram!(STEP_SECONDS.0).record(duration);
+    if batch > 0 {
+        histogram!(BATCH_SIZE.0).record(batch as f64);
+    }
+}
+
+/// `sequences` began to be computed together; `encoded` of their images were new.
+pub(crate) fn wave(sequences: usize, encoded: usize) {
+    histogram!(WAVE_SIZE.0).record(sequences as f64);
+    counter!(CACHE_MISSES.0).increment(encoded as u64);
+    counter!(CACHE_HITS.0).increment((sequences - encoded) as u64);
+}
+
+/// The cached image features changed.
+pub(crate) fn image_cache(bytes: usize) {
+    gauge!(CACHE_BYTES.0).set(bytes as f64);
+}
+
+/// A generation left the queue for the model.
+pub(crate) fn started(queued: Duration, image_tokens: usize, prompt_tokens: usize) {
+    histogram!(QUEUE_SECONDS.0).record(queued);
+    counter!(IMAGE_TOKENS.0).increment(image_tokens as u64);
+    counter!(PROMPT_TOKENS.0).increment(prompt_tokens as u64);
+}
+
+/// A generation's image went through the vision tower.
+pub(crate) fn vision(duration: Duration) {
+    histogram!(VISION_SECONDS.0).record(duration);
+}
+
+/// A generation has its first token.
+pub(crate) fn first_token(prefill: Duration, since_submission: Duration) {
+    histogram!(PREFILL_SECONDS.0).record(prefill);
+    histogram!(FIRST_TOKEN_SECONDS.0).record(since_submission);
+}
+
+/// A generation got a token after its first.
+pub(crate) fn next_token(since_last: Duration) {
+    histogram!(INTER_TOKEN_SECONDS.0).record(since_last);
+}
+
+/// A token was generated (an end-of-sequence token isn't counted).
+pub(crate) fn completion_token() {
+    counter!(COMPLETION_TOKENS.0).increment(1);
+}
+
+/// A generation came to its end after it had decoded for that long; `reason` is one of those listed
+/// for the metric.
+pub(crate) fn finished(reason: &'static str, decode: Duration) {
+    histogram!(DECODE_SECONDS.0).record(decode);
+    counter!(FINISHED.0, "reason" => reason).increment(1);
+}
+
+/// A generation's client left; `stage` is one of those listed for the metric.
+pub(crate) fn cancelled(stage: &'static str) {
+    counter!(CANCELLED.0, "stage" => stage).increment(1);
+}
+
+/// A generation ended with an error; `reason` is one of those listed for the metric.
+pub(crate) fn failed(reason: &'static str) {
+    counter!(FAILED.0, "reason" => reason).increment(1);
+}
+
+/// `generations` were not taken on; `reason` is one of those listed for the metric.
+pub(crate) fn rejected(reason: &'static str, generations: usize) {
+    counter!(REJECTED.0, "reason" => reason).increment(generations as u64);
+}

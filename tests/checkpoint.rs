@@ -1,0 +1,189 @@
+//! A bad checkpoint is refused with one line that says what is wrong with it.
+
+use std::fs;
+use std::path::Path;
+
+use candle_core::Device;
+use paligemma_server::checkpoint::Checkpoint;
+use paligemma_server::model::WeightFormat;
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A checkpoint of one file, f32, with transformers' own field names.
+const GOOD: &str = "pg2-hub-f32";
+
+/// A copy of a good checkpoint that a test may damage.
+fn copy() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/goldens/model")
+        .join(GOOD);
+    for entry in fs::read_dir(source).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    folder
+}
+
+/// What opening and loading a folder answers.
+fn load(folder: &Path) -> Result<(), String> {
+    let checkpoint = Checkpoint::open(folder).map_err(|error| error.to_string())?;
+    checkpoint
+        .load_model(&Device::Cpu, WeightFormat::F32)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// The error of a checkpoint that a change has damaged, asserted to be one line.
+fn error_after(change: impl FnOnce(&Path)) -> String {
+    let folder = copy();
+    load(folder.path()).expect("the checkpoint is good before the change");
+    change(folder.path());
+    let error = load(folder.path()).unwrap_err();
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error
+}
+
+fn edit_json(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();
+}
+
+/// Writes the weights again under other names or shapes.
+fn rewrite_weights(folder: &Path, change: impl Fn(&str, &mut Vec<usize>) -> Option<String>) {
+    let path = folder.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let changed: Vec<_> = tensors
+        .iter()
+        .filter_map(|(name, view)| {
+            let mut shape = view.shape().to_vec();
+            let name = change(name, &mut shape)?;
+            let view = safetensors::tensor::TensorView::new(view.dtype(), shape, view.data());
+            Some((name, view.unwrap()))
+        })
+        .collect();
+    let bytes = safetensors::serialize(changed, None).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[track_caller]
+fn assert_says(error: &str, words: &[&str]) {
+    for word in words {
+        assert!(error.contains(word), "{word:?} is not in {error:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there() {
+    let error = load(Path::new("/nowhere/at/all")).unwrap_err();
+    assert_says(&error, &["/nowhere/at/all", "hub id"]);
+}
+
+#[test]
+fn a_missing_file() {
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let error = error_after(|folder| fs::remove_file(folder.join(file)).unwrap());
+        assert_says(&error, &[file, "missing"]);
+    }
+}
+
+#[test]
+fn a_shard_that_the_index_names_and_that_is_not_there() {
+    let error = error_after(|folder| {
+        let index = json!({"weight_map": {"x": "model-00002-of-00002.safetensors"}});
+        fs::write(
+            folder.join("model.safetensors.index.json"),
+            index.to_string(),
+        )
+        .unwrap();
+    });
+    assert_says(&error, &["model-00002-of-00002.safetensors", "missing"]);
+}
+
+#[test]
+fn a_missing_tensor_is_named_with_the_closest_names_there() {
+    let error = error_after(|folder| {
+        rewrite_weights(folder, |name, _| {
+            Some(name.replace("layers.1.self_attn.q_proj", "layers.1.self_attn.q_projs"))
+        });
+    });
+    assert_says(
+        &error,
+        &[
+            "layers.1.self_attn.q_proj.weight is missing",
+            "layers.1.self_attn.q_projs.weight",
+        ],
+    );
+}
+
+#[test]
+fn a_wrong_shape_is_shown_with_the_right_one() {
+    let error = error_after(|folder| {
+        rewrite_weights(folder, |name, shape| {
+            if name.ends_with("layers.0.mlp.down_proj.weight") {
+                shape.reverse();
+            }
+            Some(name.to_owned())
+        });
+    });
+    assert_says(&error, &["layers.0.mlp.down_proj.weight", "[64, ", ", 64]"]);
+}
+
+#[test]
+fn truncated_weights() {
+    let error = error_after(|folder| {
+        let path = folder.join("model.safetensors");
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1000).unwrap();
+    });
+    assert_says(&error, &["model.safetensors", "cut off"]);
+}
+
+#[test]
+fn weights_that_are_not_safetensors() {
+    let error = error_after(|folder| {
+        fs::write(folder.join("model.safetensors"), "version https://git-lfs").unwrap();
+    });
+    assert_says(&error, &["model.safetensors", "not a safetensors file"]);
+}
+
+#[test]
+fn a_model_type_that_is_not_paligemma() {
+    let error = error_after(|folder| {
+        edit_json(&folder.join("config.json"), |config| {
+            config["model_type"] = json!("llava");
+        });
+    });
+    assert_says(&error, &["config.json", "model_type", "llava", "paligemma"]);
+}
+
+#[test]
+fn a_decoder_that_is_not_gemma() {
+    let error = error_after(|folder| {
+        edit_json(&folder.join("config.json"), |config| {
+            config["text_config"]["model_type"] = json!("llama");
+        });
+    });
+    assert_says(&error, &["text_config.model_type", "llama", "gemma2"]);
+}
+
+#[test]
+fn a_config_that_is_not_json() {
+    let error = error_after(|folder| {
+        fs::write(folder.join("config.json"), "{\"model_type\":").unwrap();
+    });
+    assert_says(&error, &["config.json", "line 1"]);
+}
+
+#[test]
+fn a_tokenizer_without_an_image_token() {
+    let error = error_after(|folder| {
+        let path = folder.join("tokenizer.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("<image>", "<picture>")).unwrap();
+    });
+    assert_says(&error, &["tokenizer.json", "<image>"]);
+}

@@ -1,0 +1,80 @@
+//! Reads the checkpoints and answers that the reference made; see tests/goldens/README.md.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use serde::Deserialize;
+
+/// What the reference answered on one checkpoint.
+pub struct Golden {
+    pub folder: PathBuf,
+    pub cases: Vec<Case>,
+    tensors: HashMap<String, Tensor>,
+}
+
+/// One image and prompt.
+#[derive(Debug, Deserialize)]
+pub struct Case {
+    pub image: usize,
+    pub prompt: String,
+    /// The ids after the image tokens, `<bos>` to newline.
+    pub prompt_ids: Vec<u32>,
+    logits: String,
+    /// Greedy tokens; `<eos>` did not end them.
+    pub tokens: Vec<u32>,
+    /// By how much each token's logit was above the next one's.
+    pub margins: Vec<f32>,
+    pub text: String,
+}
+
+#[derive(Deserialize)]
+struct File {
+    cases: Vec<Case>,
+}
+
+impl Golden {
+    /// Every checkpoint there is, in the order of their names.
+    pub fn all() -> Vec<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/model");
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(&root)
+            .unwrap_or_else(|error| panic!("{}: {error}", root.display()))
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.join("golden.json").exists())
+            .collect();
+        folders.sort();
+        assert!(folders.len() >= 8, "only {folders:?} in {}", root.display());
+        folders.into_iter().map(Self::read).collect()
+    }
+
+    fn read(folder: PathBuf) -> Self {
+        let file = std::fs::read(folder.join("golden.json")).unwrap();
+        let file: File = serde_json::from_slice(&file).unwrap();
+        let tensors = folder.join("golden.safetensors");
+        Self {
+            tensors: candle_core::safetensors::load(tensors, &Device::Cpu).unwrap(),
+            cases: file.cases,
+            folder,
+        }
+    }
+
+    pub fn name(&self) -> String {
+        self.folder.file_name().unwrap().to_string_lossy().into()
+    }
+
+    /// RGB bytes of an image at the model's size.
+    pub fn pixels(&self, image: usize) -> Vec<u8> {
+        let tensor = &self.tensors[&format!("image.{image}.pixels")];
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// The reference's projected features of an image, `[image_tokens, hidden]`.
+    pub fn features(&self, image: usize) -> &Tensor {
+        &self.tensors[&format!("image.{image}.features")]
+    }
+
+    /// The reference's logits of a case's first step, padded rows included.
+    pub fn logits(&self, case: &Case) -> Vec<f32> {
+        self.tensors[&case.logits].to_vec1().unwrap()
+    }
+}
