@@ -34,15 +34,24 @@ impl Layers {
 }
 
 fn in_file(file: &'static str) -> Layers {
-    Layers { file: Some(file), ..Layers::default() }
+    Layers {
+        file: Some(file),
+        ..Layers::default()
+    }
 }
 
 fn in_environment(environment: &'static [(&'static str, &'static str)]) -> Layers {
-    Layers { environment, ..Layers::default() }
+    Layers {
+        environment,
+        ..Layers::default()
+    }
 }
 
 fn in_flags(flags: &'static [(&'static str, &'static str)]) -> Layers {
-    Layers { flags, ..Layers::default() }
+    Layers {
+        flags,
+        ..Layers::default()
+    }
 }
 
 #[track_caller]
@@ -122,20 +131,31 @@ fn every_kind_of_value_is_read_from_toml_and_from_text() {
 
 #[test]
 fn an_empty_variable_is_an_empty_list() {
-    let settings = in_environment(&[("PALIGEMMA_API_KEYS", "")]).load().unwrap();
+    let settings = in_environment(&[("PALIGEMMA_API_KEYS", "")])
+        .load()
+        .unwrap();
     assert!(settings.api_keys.is_empty());
 }
 
 #[test]
 fn an_unknown_key_is_named_with_its_place_and_the_closest_known_one() {
     let message = in_file("qeue = 3").message();
-    assert_tells(&message, &["qeue", "config file", "server.toml", "did you mean queue?"]);
+    assert_tells(
+        &message,
+        &["qeue", "config file", "server.toml", "did you mean queue?"],
+    );
 
     let message = in_environment(&[("PALIGEMMA_PROT", "1")]).message();
-    assert_tells(&message, &["environment variable PALIGEMMA_PROT", "did you mean port?"]);
+    assert_tells(
+        &message,
+        &["environment variable PALIGEMMA_PROT", "did you mean port?"],
+    );
 
     let message = in_file("[server]\nport = 1").message();
-    assert_tells(&message, &["unknown setting server", "known are model, revision"]);
+    assert_tells(
+        &message,
+        &["unknown setting server", "known are model, revision"],
+    );
 }
 
 #[test]
@@ -174,15 +194,30 @@ fn a_mistake_is_told_with_its_key_value_place_and_what_is_allowed() {
         ),
         (
             in_flags(&[("max_images", "many")]),
-            ["max_images", "\"many\"", "flag --max-images", "a whole number"],
+            [
+                "max_images",
+                "\"many\"",
+                "flag --max-images",
+                "a whole number",
+            ],
         ),
         (
             in_flags(&[("request_timeout", "120")]),
-            ["request_timeout", "\"120\"", "flag --request-timeout", "a duration with its unit"],
+            [
+                "request_timeout",
+                "\"120\"",
+                "flag --request-timeout",
+                "a duration with its unit",
+            ],
         ),
         (
             in_file(r#"request_timeout = "2 parsecs""#),
-            ["request_timeout", "\"2 parsecs\"", "config file", "such as 500ms, 30s or 2m"],
+            [
+                "request_timeout",
+                "\"2 parsecs\"",
+                "config file",
+                "such as 500ms, 30s or 2m",
+            ],
         ),
         (
             in_file(r#"keep_alive = "0s""#),
@@ -210,23 +245,48 @@ fn a_mistake_is_told_with_its_key_value_place_and_what_is_allowed() {
         ),
         (
             in_flags(&[("context", "big")]),
-            ["context", "\"big\"", "flag --context", "auto, or a whole number"],
+            [
+                "context",
+                "\"big\"",
+                "flag --context",
+                "auto, or a whole number",
+            ],
         ),
         (
             in_flags(&[("host", "http://localhost")]),
-            ["host", "\"http://localhost\"", "flag --host", "without scheme and port"],
+            [
+                "host",
+                "\"http://localhost\"",
+                "flag --host",
+                "without scheme and port",
+            ],
         ),
         (
             in_file(r#"image_hosts = ["a.example", "https://b.example/"]"#),
-            ["image_hosts", "\"https://b.example/\"", "config file", "a host name or an address"],
+            [
+                "image_hosts",
+                "\"https://b.example/\"",
+                "config file",
+                "a host name or an address",
+            ],
         ),
         (
             in_file(r#"cors_origins = ["a.example"]"#),
-            ["cors_origins", "\"a.example\"", "config file", "https://app.example.org"],
+            [
+                "cors_origins",
+                "\"a.example\"",
+                "config file",
+                "https://app.example.org",
+            ],
         ),
         (
             in_flags(&[("log_level", "inof")]),
-            ["log_level", "\"inof\"", "flag --log-level", "error, warn, info"],
+            [
+                "log_level",
+                "\"inof\"",
+                "flag --log-level",
+                "error, warn, info",
+            ],
         ),
         (
             in_flags(&[("log_format", "xml")]),
@@ -252,7 +312,10 @@ fn a_log_level_may_name_modules() {
 fn a_file_that_is_missing_or_no_toml_is_named() {
     let missing = PathBuf::from("/nowhere/server.toml");
     let error = Settings::load(Some(&missing), [], BTreeMap::new()).unwrap_err();
-    assert_tells(&error.to_string(), &["/nowhere/server.toml", "No such file"]);
+    assert_tells(
+        &error.to_string(),
+        &["/nowhere/server.toml", "No such file"],
+    );
 
     let message = in_file("slots = 2\nport = = 3").message();
     assert_tells(&message, &["server.toml", "line 2"]);
@@ -268,7 +331,10 @@ fn a_broken_files_lines_are_not_quoted_for_they_may_hold_a_secret() {
 fn api_keys_show_nowhere() {
     let settings = in_environment(&[("PALIGEMMA_API_KEYS", "hunter2,correct-horse")]);
     let shown = format!("{:?}", settings.load().unwrap());
-    assert!(!shown.contains("hunter2") && !shown.contains("correct-horse"), "{shown}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("correct-horse"),
+        "{shown}"
+    );
 
     for mistake in [
         in_environment(&[("PALIGEMMA_API_KEYS", "hunter2 with spaces")]),
@@ -285,13 +351,23 @@ fn api_keys_show_nowhere() {
 fn every_setting_is_documented() {
     let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
     let defaults = include_str!("../config/default.toml");
-    let written = defaults.lines().filter(|line| line.starts_with(char::is_alphabetic));
-    assert_eq!(names.len(), written.count(), "keys that were parsed: {names:?}");
+    let written = defaults
+        .lines()
+        .filter(|line| line.starts_with(char::is_alphabetic));
+    assert_eq!(
+        names.len(),
+        written.count(),
+        "keys that were parsed: {names:?}"
+    );
     for key in KEYS.iter() {
         let name = key.name;
         assert!(!key.section.is_empty(), "{name} stands in no section");
         assert!(!key.kind.is_empty(), "{name}: no `# <KIND> why` above it");
-        assert!(key.why.ends_with('.'), "{name}: its reason is not a sentence: {}", key.why);
+        assert!(
+            key.why.ends_with('.'),
+            "{name}: its reason is not a sentence: {}",
+            key.why
+        );
     }
 }
 
@@ -301,7 +377,8 @@ const TABLE_ENDS: &str = "<!-- /settings -->";
 #[test]
 #[ignore = "README.md has no table of settings yet"]
 fn the_readmes_table_of_settings_is_the_one_of_default_toml() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let found = readme
         .split_once(TABLE_BEGINS)
         .and_then(|(_, rest)| rest.split_once(TABLE_ENDS))

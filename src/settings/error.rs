@@ -25,6 +25,13 @@ pub enum SettingsError {
         origin: String,
         allowed: String,
     },
+    /// A value that would do for another model.
+    #[error("setting {key} = {value} is not possible with this model; allowed is {allowed}")]
+    ForModel {
+        key: &'static str,
+        value: String,
+        allowed: String,
+    },
     /// No model was named.
     #[error(
         "setting model is not given; name a checkpoint's folder or a hub id with --model, PALIGEMMA_MODEL or a config file"

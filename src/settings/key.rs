@@ -42,7 +42,14 @@ fn parse(toml: &'static str) -> Vec<Key> {
             && !line.starts_with('#')
         {
             let flag = name.replace('_', "-");
-            keys.push(Key { name, flag, section, kind, default, why });
+            keys.push(Key {
+                name,
+                flag,
+                section,
+                kind,
+                default,
+                why,
+            });
             (kind, why) = ("", "");
         }
     }
@@ -55,7 +62,9 @@ pub fn table() -> String {
     for key in KEYS.iter() {
         // A bar would end the cell, also within backquotes.
         let kind = key.kind.replace('|', " \\| ");
-        let Key { name, default, why, .. } = key;
+        let Key {
+            name, default, why, ..
+        } = key;
         let _ = writeln!(table, "| `{name}` | {kind} | `{default}` | {why} |");
     }
     table

@@ -18,7 +18,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
-use crate::checkpoint::placement::{DeviceChoice, FormatChoice};
+use crate::checkpoint::{DeviceChoice, FormatChoice};
 
 pub use error::SettingsError;
 pub use key::{KEYS, Key, table};

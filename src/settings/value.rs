@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
-use crate::checkpoint::placement::{DeviceChoice, FormatChoice};
+use crate::checkpoint::{DeviceChoice, FormatChoice};
 
 /// Longest duration that a setting takes: beyond it, arithmetic on `Instant`s could overflow.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -72,9 +72,8 @@ fn scalar<'de, D: Deserializer<'de>, T>(
 
         fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
             let Self(allowed, parse) = self;
-            parse(&number.to_string()).ok_or_else(|| {
-                E::invalid_value(Unexpected::Signed(number), &&*allowed.to_string())
-            })
+            parse(&number.to_string())
+                .ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &&*allowed.to_string()))
         }
 
         fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
@@ -98,8 +97,7 @@ fn list<'de, D: Deserializer<'de>, T>(
 
     impl<T, P: Fn(&str) -> Option<T>> List<P> {
         fn item<E: de::Error>(&self, text: &str) -> Result<T, E> {
-            (self.1)(text.trim())
-                .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self.0))
+            (self.1)(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self.0))
         }
     }
 
@@ -138,7 +136,11 @@ pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>, const MIN: u64, 
         &format_args!("a whole number from {MIN} to {MAX}"),
         |text| {
             let number = u64::from_str(text).ok()?;
-            (MIN..=MAX).contains(&number).then_some(number)?.try_into().ok()
+            (MIN..=MAX)
+                .contains(&number)
+                .then_some(number)?
+                .try_into()
+                .ok()
         },
     )
 }
@@ -254,11 +256,14 @@ pub(super) fn context<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cont
     scalar(
         deserializer,
         &"auto, or a whole number from 2 to 1000000",
-        |text| match text {
-            "auto" => Some(Context::Auto),
-            _ => (2..=1_000_000)
-                .contains(&text.parse().ok()?)
-                .then_some(Context::Tokens(text.parse().ok()?)),
+        |text| {
+            if text == "auto" {
+                return Some(Context::Auto);
+            }
+            let tokens = text.parse().ok()?;
+            (2..=1_000_000)
+                .contains(&tokens)
+                .then_some(Context::Tokens(tokens))
         },
     )
 }
@@ -282,7 +287,9 @@ pub(super) fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<St
             // alone would silence everything.
             let known = |directive: &str| {
                 let level = directive.rsplit('=').next().unwrap_or(directive);
-                level.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
+                level
+                    .parse::<tracing_subscriber::filter::LevelFilter>()
+                    .is_ok()
             };
             (text.split(',').all(|d| known(d.trim())) && EnvFilter::try_new(text).is_ok())
                 .then(|| text.to_owned())

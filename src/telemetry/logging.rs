@@ -126,7 +126,10 @@ mod tests {
         log_within_a_request(text("info", false, lines.writer()).unwrap());
         let text = lines.text();
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.contains("request_id=\"r-1\"") && text.contains("answered"), "{text}");
+        assert!(
+            text.contains("request_id=\"r-1\"") && text.contains("answered"),
+            "{text}"
+        );
     }
 
     #[test]
