@@ -19,7 +19,6 @@ const MAX_STOP_BYTES: usize = 256;
 
 /// Fields that every task route takes.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(default)]
 pub struct Options {
     /// How many tokens may be generated. Image, prompt and answer together have to fit the
     /// context. Absent: the operator's default, or less where that does not fit.
