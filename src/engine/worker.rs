@@ -213,11 +213,13 @@ impl<'a, M: Model> Worker<'a, M> {
         });
         let output = self.model.step(&mut self.cache, work, decode)?;
         let mut slots: Vec<usize> = decode.iter().map(|row| row.slot).collect();
-        if !output.prefill_done {
-            self.wave = prefill.map(Wave::Prefilling);
-        } else if let Some(prefill) = prefill {
-            self.shared.lock().scheduler.finish_wave();
-            slots.extend(prefill.slots);
+        match prefill {
+            Some(prefill) if output.prefill_done => {
+                self.shared.lock().scheduler.finish_wave();
+                slots.extend(prefill.slots);
+            }
+            Some(prefill) => self.wave = Some(Wave::Prefilling(prefill)),
+            None => {}
         }
         match output.logits {
             Some(logits) => self.deliver(&logits, &slots),

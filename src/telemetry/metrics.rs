@@ -233,8 +233,9 @@ fn register() {
 }
 
 /// Sets up the series of a route, at 0, for each status that it is known to answer.
-pub fn http_route(method: &'static str, route: &'static str, statuses: &[u16]) {
-    let _registered = histogram!(HTTP_SECONDS.0, "method" => method, "route" => route);
+pub fn http_route(method: &str, route: &str, statuses: &[u16]) {
+    let labels = [("method", method.to_owned()), ("route", route.to_owned())];
+    let _registered = histogram!(HTTP_SECONDS.0, &labels);
     for status in statuses {
         http_requests(method, route, *status).absolute(0);
     }

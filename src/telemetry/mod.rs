@@ -1,3 +1,4 @@
-//! What the server tells its operators.
+//! What operators see: log lines and metrics.
 
+pub mod logging;
 pub mod metrics;

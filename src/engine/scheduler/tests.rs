@@ -13,7 +13,7 @@ fn scheduler(slots: usize, queue: usize, prefill_tokens_per_step: usize) -> Sche
 }
 
 fn submit(scheduler: &mut Scheduler<u32>, requests: &[(u32, usize)]) -> Result<(), QueueFull> {
-    scheduler.submit(requests.to_vec().into_iter())
+    scheduler.submit(requests.iter().copied())
 }
 
 /// The plan of a step: who starts where, whether a wave advances, and who decodes.

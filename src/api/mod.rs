@@ -1,0 +1,68 @@
+//! The HTTP interface: requests in, answers, streams and problem documents out.
+//!
+//! A task's request comes through [`body`] (JSON or a form, one [`body::Submission`]), its route in
+//! [`routes`] words the prompts, [`job`] makes its images ready and submits it, and [`answer`] or
+//! [`stream`] sends what the engine generates. Whatever fails on the way is an [`error::ApiError`],
+//! which [`problem`] writes. Around all routes lie [`observe`], [`linger`] and [`auth`].
+
+mod answer;
+mod auth;
+mod availability;
+mod body;
+pub mod error;
+mod fields;
+mod form_value;
+mod image_source;
+mod image_url;
+mod job;
+mod linger;
+mod observe;
+pub mod openapi;
+mod options;
+mod problem;
+mod request_id;
+mod response;
+mod router;
+mod routes;
+mod stream;
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::engine::EngineHandle;
+use crate::pixels::Preprocessor;
+use crate::settings::Settings;
+
+pub use image_url::ImageFetcher;
+pub use router::router;
+
+/// What the routes share.
+#[derive(Clone)]
+pub struct AppState {
+    pub engine: EngineHandle,
+    pub preprocessor: Preprocessor,
+    pub fetcher: ImageFetcher,
+    pub model: Arc<ModelInfo>,
+    pub settings: Arc<Settings>,
+    pub metrics: PrometheusHandle,
+}
+
+/// What clients may know about the model.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// The name under which it is served.
+    pub name: String,
+    /// Width and height, in pixels, to which every image is resized.
+    pub image_size: u32,
+    /// Tokens that stand for one image.
+    pub image_tokens: usize,
+    /// Tokens that image, prompt and answer may have together.
+    pub context: usize,
+    /// What the weights are held in, such as `bf16`.
+    pub dtype: String,
+    /// Where the model runs, such as `cpu` or `cuda:0`.
+    pub device: String,
+    /// When the server started: seconds since 1970-01-01 00:00 UTC.
+    pub created: u64,
+}

@@ -1,0 +1,221 @@
+//! The published contract, made from the routes themselves.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::error::ErrorCode;
+use super::options::Options;
+use super::problem::Problem;
+use super::response::{Delta, Done, TaskResult};
+use super::routes::{caption, document, generate, health, metrics, models, vqa};
+
+/// The document, as YAML. `openapi.yaml` is this text.
+pub fn document() -> String {
+    let mut document = Document::openapi();
+    document.merge(keyed_routes().into_openapi());
+    document.merge(open_routes().into_openapi());
+    serde_yaml_ng::to_string(&document).expect("a document of maps, lists and texts serialises")
+}
+
+/// The routes that need a key when the operator has set any.
+pub fn keyed_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::default()
+        .routes(routes!(caption::caption))
+        .routes(routes!(vqa::vqa))
+        .routes(routes!(generate::generate))
+        .routes(routes!(models::models))
+}
+
+/// The routes that never need a key.
+pub fn open_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::default()
+        .routes(routes!(health::live))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::health))
+        .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(document::document))
+}
+
+/// Method, path and statuses of every operation in `document`.
+pub fn operations(document: &OpenApi) -> impl Iterator<Item = (&'static str, &str, Vec<u16>)> {
+    document.paths.paths.iter().flat_map(|(path, item)| {
+        let methods = [("GET", &item.get), ("POST", &item.post)];
+        methods.into_iter().filter_map(move |(method, operation)| {
+            let statuses = statuses(operation.as_ref()?);
+            Some((method, path.as_str(), statuses))
+        })
+    })
+}
+
+fn statuses(operation: &Operation) -> Vec<u16> {
+    let statuses = operation.responses.responses.keys();
+    statuses.filter_map(|status| status.parse().ok()).collect()
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "paligemma-server",
+        description = "Captions, answers and free prompts about images, by PaliGemma.\n\n\
+            Images are sent as files in a form, or in JSON as base64, as a `data:` URL, or as an \
+            https URL of a host that the operator has allowed. Errors are problem documents (RFC \
+            9457) with a stable `code`. Every answer has an `x-request-id`; send one of your own to \
+            choose it.",
+    ),
+    tags(
+        (name = "tasks", description = "What the model does."),
+        (name = "operations", description = "For whoever runs the server."),
+    ),
+    components(schemas(Problem)),
+    modifiers(&Key),
+)]
+struct Document;
+
+/// The security scheme, which utoipa has no attribute for.
+struct Key;
+
+impl Modify for Key {
+    fn modify(&self, document: &mut OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("key", scheme);
+    }
+}
+
+/// A request with one image, as JSON.
+#[derive(ToSchema)]
+pub struct ImageJson<T> {
+    /// Base64, a `data:` URL, or an https URL of an allowed host.
+    #[schema(example = "data:image/png;base64,iVBORw0KGgo…")]
+    pub image: String,
+    #[serde(flatten)]
+    pub task: T,
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// A request with one or several images, as JSON. Either `image` or `images` is required.
+#[derive(ToSchema)]
+pub struct ImagesJson<T> {
+    /// Base64, a `data:` URL, or an https URL of an allowed host.
+    #[schema(example = "data:image/png;base64,iVBORw0KGgo…")]
+    pub image: Option<String>,
+    /// Several of them.
+    pub images: Option<Vec<String>>,
+    #[serde(flatten)]
+    pub task: T,
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// A request with one image, as a form.
+#[derive(ToSchema)]
+pub struct ImageForm<T> {
+    /// The image file.
+    #[schema(value_type = String, format = Binary)]
+    pub image: Vec<u8>,
+    #[serde(flatten)]
+    pub task: T,
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// A request with one or several images, as a form.
+#[derive(ToSchema)]
+pub struct ImagesForm<T> {
+    /// The image files: repeat the field for several.
+    #[schema(value_type = Vec<String>, format = Binary)]
+    pub image: Vec<Vec<u8>>,
+    #[serde(flatten)]
+    pub task: T,
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// The data of one server-sent event, when `stream` is true; the event's name says which it is.
+///
+/// `delta` (a piece of text) and `result` (a whole result), for several images or questions side by
+/// side, then `done`; or `error`, which ends the stream. Lines that begin with a colon are comments
+/// that keep the connection alive. Nothing is sent before the first event, not even the status: so
+/// what fails before it has its own status instead of an `error` event.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Events<T> {
+    Delta(Delta),
+    Result(TaskResult<T>),
+    Done(Done),
+    Error(Problem),
+}
+
+/// Every problem that a task route answers with.
+pub struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let of_other_routes = [ErrorCode::NotFound, ErrorCode::MethodNotAllowed];
+        let codes = ErrorCode::ALL.iter().copied();
+        problems(codes.filter(|code| !of_other_routes.contains(code)))
+    }
+}
+
+/// The problem of a missing or wrong key.
+pub struct KeyProblem;
+
+impl IntoResponses for KeyProblem {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems([ErrorCode::Unauthorized].into_iter())
+    }
+}
+
+/// One response for each status, which lists the codes that go with it.
+fn problems(codes: impl Iterator<Item = ErrorCode>) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    for code in codes {
+        let name = serde_json::to_value(code).unwrap_or_default();
+        let line = format!(
+            "- `{}`: {}",
+            name.as_str().unwrap_or_default(),
+            code.title()
+        );
+        by_status
+            .entry(code.status().as_u16())
+            .or_default()
+            .push(line);
+    }
+    by_status
+        .into_iter()
+        .map(|(status, lines)| (status.to_string(), problem_response(&lines).into()))
+        .collect()
+}
+
+fn problem_response(lines: &[String]) -> Response {
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(Problem::name())))
+        .build();
+    ResponseBuilder::new()
+        .description(lines.join("\n"))
+        .content("application/problem+json", content)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_published_document_is_the_one_that_the_code_describes() {
+        let published = include_str!("../../openapi.yaml");
+        assert!(
+            published == super::document(),
+            "openapi.yaml is out of date: run `cargo run -- openapi > openapi.yaml`"
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! `POST /v1/caption`: what is in one image, or in each of several.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::super::AppState;
+use super::super::answer::answer;
+use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
+use super::super::error::ApiError;
+use super::super::job::{Job, JobRequest, Prompt};
+use super::super::openapi::{Events, ImagesForm, ImagesJson, Problems};
+use super::super::response::Answer;
+use super::language;
+use crate::tasks::caption::{Length, prompt};
+
+/// Fields of a caption request.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct CaptionFields {
+    /// The language of the caption, as far as the checkpoint knows it.
+    #[schema(default = "en", example = "en")]
+    language: Option<String>,
+    /// How much it says.
+    #[serde(default)]
+    length: Option<Length>,
+}
+
+impl TaskFields for CaptionFields {
+    const IMAGE_FIELDS: &'static [&'static str] = SEVERAL_IMAGES;
+}
+
+/// The caption of one image.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Caption {
+    #[schema(example = "a cow standing on a beach")]
+    pub caption: String,
+}
+
+/// Describe images
+///
+/// One caption for each image, in the order in which they were sent.
+#[utoipa::path(
+    post,
+    path = "/v1/caption",
+    tag = "tasks",
+    request_body(content(
+        (ImagesJson<CaptionFields> = "application/json"),
+        (ImagesForm<CaptionFields> = "multipart/form-data"),
+    )),
+    responses(
+        (status = 200, description = "The captions.", content(
+            (Answer<Caption> = "application/json"),
+            (Events<Caption> = "text/event-stream"),
+        )),
+        Problems,
+    ),
+    security((), ("key" = [])),
+)]
+pub async fn caption(
+    State(state): State<AppState>,
+    submission: Submission<CaptionFields>,
+) -> Result<Response, ApiError> {
+    let language = language(submission.task.language)?;
+    let text = prompt(submission.task.length.unwrap_or_default(), &language);
+    let prompts = (0..submission.images.len()).map(|image| Prompt {
+        image,
+        text: text.clone(),
+        param: "language".to_owned(),
+    });
+    let request = JobRequest {
+        object: "caption",
+        prompts: prompts.collect(),
+        images: submission.images,
+        options: submission.options,
+        arrived: submission.arrived,
+        request_id: submission.request_id,
+    };
+    let job = Job::start(&state, request).await?;
+    answer(job, |_, caption| Caption { caption }).await
+}

@@ -1,0 +1,72 @@
+//! `POST /v1/generate`: the model as it is, with any prompt.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::super::AppState;
+use super::super::answer::answer;
+use super::super::body::{ONE_IMAGE, Submission, TaskFields};
+use super::super::error::ApiError;
+use super::super::job::{Job, JobRequest, Prompt};
+use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
+use super::super::response::Answer;
+
+/// Fields of a generate request.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct GenerateFields {
+    /// The prompt as PaliGemma sees it, without the newline that ends it. May be empty.
+    #[schema(example = "caption en")]
+    prompt: String,
+}
+
+impl TaskFields for GenerateFields {
+    const IMAGE_FIELDS: &'static [&'static str] = ONE_IMAGE;
+}
+
+/// What the model generated.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Generated {
+    /// Exactly as the tokenizer decodes it.
+    #[schema(example = "cow on the beach")]
+    pub text: String,
+}
+
+/// Give the model a prompt of your own
+#[utoipa::path(
+    post,
+    path = "/v1/generate",
+    tag = "tasks",
+    request_body(content(
+        (ImageJson<GenerateFields> = "application/json"),
+        (ImageForm<GenerateFields> = "multipart/form-data"),
+    )),
+    responses(
+        (status = 200, description = "The text.", content(
+            (Answer<Generated> = "application/json"),
+            (Events<Generated> = "text/event-stream"),
+        )),
+        Problems,
+    ),
+    security((), ("key" = [])),
+)]
+pub async fn generate(
+    State(state): State<AppState>,
+    submission: Submission<GenerateFields>,
+) -> Result<Response, ApiError> {
+    let request = JobRequest {
+        object: "generate",
+        prompts: vec![Prompt {
+            image: 0,
+            text: submission.task.prompt,
+            param: "prompt".to_owned(),
+        }],
+        images: submission.images,
+        options: submission.options,
+        arrived: submission.arrived,
+        request_id: submission.request_id,
+    };
+    let job = Job::start(&state, request).await?;
+    answer(job, |_, text| Generated { text }).await
+}

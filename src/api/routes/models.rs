@@ -1,0 +1,75 @@
+//! `GET /v1/models`: the one model that is served.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::AppState;
+use super::super::openapi::KeyProblem;
+
+/// A list with the one model, in OpenAI's shape.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelList {
+    #[schema(example = "list")]
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+/// The model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Model {
+    #[schema(example = "paligemma2-3b-mix-224")]
+    id: String,
+    #[schema(example = "model")]
+    object: &'static str,
+    /// When the server started: seconds since 1970-01-01 00:00 UTC.
+    #[schema(example = 1_767_225_600)]
+    created: u64,
+    #[schema(example = "paligemma-server")]
+    owned_by: &'static str,
+    /// Width and height, in pixels, to which every image is resized.
+    #[schema(example = 224)]
+    image_size: u32,
+    /// Tokens that stand for one image.
+    #[schema(example = 256)]
+    image_tokens: usize,
+    /// Tokens that image, prompt and answer may have together.
+    #[schema(example = 1024)]
+    context: usize,
+    /// What the weights are held in.
+    #[schema(example = "bf16")]
+    dtype: String,
+    /// Where the model runs.
+    #[schema(example = "cuda:0")]
+    device: String,
+}
+
+/// The model that is served
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "operations",
+    responses(
+        (status = 200, description = "A list with one model.", body = ModelList),
+        KeyProblem,
+    ),
+    security((), ("key" = [])),
+)]
+pub async fn models(State(state): State<AppState>) -> Json<ModelList> {
+    let model = &state.model;
+    Json(ModelList {
+        object: "list",
+        data: vec![Model {
+            id: model.name.clone(),
+            object: "model",
+            created: model.created,
+            owned_by: "paligemma-server",
+            image_size: model.image_size,
+            image_tokens: model.image_tokens,
+            context: model.context,
+            dtype: model.dtype.clone(),
+            device: model.device.clone(),
+        }],
+    })
+}

@@ -1,0 +1,81 @@
+//! The settings as flags: one for each key of `config/default.toml`, made from it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Command};
+use paligemma_server::settings::{KEYS, Key, Settings, SettingsError};
+
+/// `--config` and the flags of settings. `ask` shows only those that matter to a single answer;
+/// it accepts them all, as it reads the same config file as `serve`.
+#[derive(Clone, Default)]
+pub struct SettingsFlags<const ASK: bool = false> {
+    config: Option<PathBuf>,
+    values: BTreeMap<String, String>,
+}
+
+impl<const ASK: bool> SettingsFlags<ASK> {
+    /// All layers together, checked.
+    pub fn load(self) -> Result<Settings, SettingsError> {
+        // A value that isn't UTF-8 can't be a valid setting either; lossy, it is named as wrong.
+        let environment = std::env::vars_os().map(|(name, value)| {
+            let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
+            (text(name), text(value))
+        });
+        Settings::load(self.config.as_deref(), environment, self.values)
+    }
+}
+
+fn shown_by_ask(key: &Key) -> bool {
+    matches!(key.section, "Model" | "Logging") || key.name == "max_tokens_default"
+}
+
+fn help(key: &Key) -> String {
+    match key.default.trim_matches('"') {
+        "" | "[]" => key.why.to_owned(),
+        default => format!("{} [default: {default}]", key.why),
+    }
+}
+
+impl<const ASK: bool> clap::Args for SettingsFlags<ASK> {
+    fn augment_args(command: Command) -> Command {
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("A TOML file with any of the settings below. Variables such as PALIGEMMA_PORT are stronger, and flags are stronger still");
+        let flags = KEYS.iter().map(|key| {
+            Arg::new(key.name)
+                .long(key.flag.as_str())
+                .value_name(key.kind)
+                .help_heading(key.section)
+                // A wrong value such as `-1` is for the settings to name, not a flag `-1`.
+                .allow_hyphen_values(true)
+                .hide(ASK && !shown_by_ask(key))
+                .help(help(key))
+        });
+        command.arg(config).args(flags)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<const ASK: bool> clap::FromArgMatches for SettingsFlags<ASK> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let value = |key: &Key| {
+            let value = matches.get_one::<String>(key.name)?;
+            Some((key.name.to_owned(), value.clone()))
+        };
+        Ok(Self {
+            config: matches.get_one("config").cloned(),
+            values: KEYS.iter().filter_map(value).collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! From the settings to an open checkpoint, for the subcommands that run a model.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use bytesize::ByteSize;
+use paligemma_server::checkpoint::hub::{self, HubSettings};
+use paligemma_server::checkpoint::{Checkpoint, Placement};
+use paligemma_server::engine::{EngineHandle, EngineOptions};
+use paligemma_server::model::{KvCache, PaliGemma};
+use paligemma_server::pixels::{ImageLimits, Preprocessor};
+use paligemma_server::settings::{Context, Settings, SettingsError};
+
+/// Tokens of prompt and answer that a slot has room for beside its image when nobody says.
+const AUTO_TEXT_TOKENS: usize = 512;
+
+/// The folder of the model: the one that was named, or the hub's, downloaded.
+pub async fn folder(settings: &Settings) -> anyhow::Result<PathBuf> {
+    let name = settings.model.as_str();
+    if name.is_empty() {
+        return Err(SettingsError::NoModel.into());
+    }
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    if path.exists() {
+        bail!("--model {name} is a file; name the folder that holds config.json and the weights");
+    }
+    if !is_hub_id(name) {
+        bail!("--model {name} is neither a folder that exists nor a hub id (owner/name)");
+    }
+    hub::fetch(name, Some(&settings.revision), &HubSettings::from_env())
+        .await
+        .with_context(|| format!("no folder {name} here, and the hub's model can't be fetched"))
+}
+
+/// `owner/name`, and nothing that is meant as a path.
+fn is_hub_id(name: &str) -> bool {
+    match name.split('/').collect::<Vec<_>>().as_slice() {
+        [owner, model] => !model.is_empty() && !owner.is_empty() && !owner.starts_with(['.', '~']),
+        _ => false,
+    }
+}
+
+/// The model's name in answers.
+pub fn served_name(settings: &Settings) -> String {
+    if !settings.served_model_name.is_empty() {
+        return settings.served_model_name.clone();
+    }
+    let path = Path::new(&settings.model);
+    match path.canonicalize() {
+        Ok(folder) => match folder.file_name() {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => settings.model.clone(),
+        },
+        Err(_) => settings.model.clone(),
+    }
+}
+
+/// Tokens that one slot holds.
+///
+/// # Errors
+/// When the settings' number leaves no room beside this model's image, or is beyond its positions.
+pub fn context(settings: &Settings, checkpoint: &Checkpoint) -> Result<usize, SettingsError> {
+    let image = checkpoint.config.image_tokens();
+    // The shortest prompt is <bos> and a newline, the shortest answer one token.
+    let least = image + 3;
+    let most = checkpoint.config.text.max_position_embeddings;
+    match settings.context {
+        Context::Auto => Ok((image + AUTO_TEXT_TOKENS).min(most)),
+        Context::Tokens(tokens) if (least..=most).contains(&tokens) => Ok(tokens),
+        Context::Tokens(tokens) => Err(SettingsError::ForModel {
+            key: "context",
+            value: tokens.to_string(),
+            allowed: format!("auto, or {least} to {most}: an image alone takes {image} tokens"),
+        }),
+    }
+}
+
+/// An engine whose thread loads the model and then takes requests.
+pub fn start_engine(
+    checkpoint: Checkpoint,
+    placement: Placement,
+    options: EngineOptions,
+) -> EngineHandle {
+    let tokenizer = Arc::clone(&checkpoint.tokenizer);
+    let image_tokens = checkpoint.config.image_tokens();
+    let (slots, context) = (options.slots, options.context);
+    EngineHandle::start(options, tokenizer, image_tokens, move || {
+        load(&checkpoint, placement, slots, context)
+    })
+}
+
+/// Runs on the engine's thread, to which a GPU's stream belongs.
+fn load(
+    checkpoint: &Checkpoint,
+    placement: Placement,
+    slots: usize,
+    context: usize,
+) -> Result<PaliGemma, Box<dyn Error>> {
+    let begun = Instant::now();
+    let device = placement.open_device()?;
+    let model = checkpoint.load_model(&device, placement.format)?;
+    let dtype = placement.format.activation_dtype(&device);
+    let kv_cache = KvCache::bytes(&checkpoint.config.text, slots, context, dtype);
+    tracing::info!(
+        seconds = begun.elapsed().as_secs_f32(),
+        kv_cache = %ByteSize(kv_cache as u64),
+        slots,
+        context,
+        "model loaded"
+    );
+    Ok(model)
+}
+
+/// Makes pictures ready for this model, within the settings' limits.
+pub fn preprocessor(settings: &Settings, checkpoint: &Checkpoint) -> Preprocessor {
+    let limits = ImageLimits {
+        max_side: settings.max_image_side,
+        max_pixels: settings.max_image_pixels,
+    };
+    let side = checkpoint.config.vision.image_size as u32;
+    Preprocessor::new(side, limits, settings.decode_threads)
+}

@@ -1,0 +1,71 @@
+//! The keys as `config/default.toml` documents them: what flags, help and the README are made of.
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use super::DEFAULTS;
+
+/// One setting, as documented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// `max_images`.
+    pub name: &'static str,
+    /// `max-images`, as a flag without its dashes.
+    pub flag: String,
+    /// The section's heading.
+    pub section: &'static str,
+    /// What a value is: `NUMBER`, `DURATION`, or the choices.
+    pub kind: &'static str,
+    /// The default as TOML.
+    pub default: &'static str,
+    /// What it is for.
+    pub why: &'static str,
+}
+
+/// All settings, in the order of `config/default.toml`.
+pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| parse(DEFAULTS));
+
+/// Reads sections (`## Name`) and keys (`# <KIND> why`, then `key = default`).
+fn parse(toml: &'static str) -> Vec<Key> {
+    let mut keys = Vec::new();
+    let mut section = "";
+    let (mut kind, mut why) = ("", "");
+    for line in toml.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            section = heading;
+        } else if let Some((of, text)) = line
+            .strip_prefix("# <")
+            .and_then(|comment| comment.split_once("> "))
+        {
+            (kind, why) = (of, text);
+        } else if let Some((name, default)) = line.split_once(" = ")
+            && !line.starts_with('#')
+        {
+            let flag = name.replace('_', "-");
+            keys.push(Key {
+                name,
+                flag,
+                section,
+                kind,
+                default,
+                why,
+            });
+            (kind, why) = ("", "");
+        }
+    }
+    keys
+}
+
+/// The settings as the README's Markdown table.
+pub fn table() -> String {
+    let mut table = String::from("| setting | value | default | what for |\n|---|---|---|---|\n");
+    for key in KEYS.iter() {
+        // A bar would end the cell, also within backquotes.
+        let kind = key.kind.replace('|', " \\| ");
+        let Key {
+            name, default, why, ..
+        } = key;
+        let _ = writeln!(table, "| `{name}` | {kind} | `{default}` | {why} |");
+    }
+    table
+}

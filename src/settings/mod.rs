@@ -1,0 +1,125 @@
+//! What an operator can set: defaults < config file < `PALIGEMMA_*` variables < flags.
+//!
+//! A key is declared in two places that a test keeps together: `config/default.toml` holds its
+//! default and its documentation, from which flags, help and the README's table are made
+//! ([`key`]), and [`Settings`] holds its type, from which it is checked ([`value`]).
+
+mod error;
+mod key;
+mod layer;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use serde::Deserialize;
+
+use crate::checkpoint::{DeviceChoice, FormatChoice};
+
+pub use error::SettingsError;
+pub use key::{KEYS, Key, table};
+pub use value::{ApiKey, Context, LogFormat};
+
+use layer::TextLayer;
+
+const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Every setting, checked. `config/default.toml` says what each is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// A folder or a hub id; empty when none was given.
+    pub model: String,
+    #[serde(deserialize_with = "value::filled")]
+    pub revision: String,
+    #[serde(deserialize_with = "value::dtype")]
+    pub dtype: FormatChoice,
+    #[serde(deserialize_with = "value::device")]
+    pub device: DeviceChoice,
+    /// Empty: derived from `model`.
+    pub served_model_name: String,
+    #[serde(deserialize_with = "value::host")]
+    pub host: String,
+    /// 0: any free one.
+    #[serde(deserialize_with = "value::whole::<_, _, 0, 65_535>")]
+    pub port: u16,
+    /// Empty: everyone is let in.
+    #[serde(deserialize_with = "value::api_keys")]
+    pub api_keys: Vec<ApiKey>,
+    /// `*` or serialised origins (`https://host[:port]`).
+    #[serde(deserialize_with = "value::origins")]
+    pub cors_origins: Vec<String>,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_024>")]
+    pub slots: usize,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
+    pub queue: usize,
+    #[serde(deserialize_with = "value::context")]
+    pub context: Context,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
+    pub max_tokens_default: usize,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
+    pub prefill_tokens_per_step: usize,
+    /// 0: off.
+    #[serde(deserialize_with = "value::size::<_, 0>")]
+    pub image_cache: ByteSize,
+    #[serde(deserialize_with = "value::size::<_, 1_000>")]
+    pub max_body: ByteSize,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 10_000>")]
+    pub max_images: usize,
+    /// In pixels.
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
+    pub max_image_side: u32,
+    /// Width times height.
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 10_000_000_000>")]
+    pub max_image_pixels: u64,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 100_000_000>")]
+    pub max_prompt_bytes: usize,
+    /// Host names and addresses, in lower case.
+    #[serde(deserialize_with = "value::hosts")]
+    pub image_hosts: Vec<String>,
+    #[serde(deserialize_with = "value::duration::<_, 1>")]
+    pub image_fetch_timeout: Duration,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_024>")]
+    pub decode_threads: usize,
+    #[serde(deserialize_with = "value::duration::<_, 1>")]
+    pub request_timeout: Duration,
+    #[serde(deserialize_with = "value::duration::<_, 1>")]
+    pub keep_alive: Duration,
+    /// 0: end everything at once.
+    #[serde(deserialize_with = "value::duration::<_, 0>")]
+    pub shutdown_grace: Duration,
+    #[serde(deserialize_with = "value::log_format")]
+    pub log_format: LogFormat,
+    /// A directive list of `tracing_subscriber::EnvFilter`.
+    #[serde(deserialize_with = "value::log_level")]
+    pub log_level: String,
+}
+
+impl Settings {
+    /// Layers the defaults, `config` (TOML), those `environment` variables that begin with
+    /// `PALIGEMMA_`, and `flags` (key to value as typed), and checks the outcome.
+    ///
+    /// # Errors
+    /// The first unknown key or impossible value, with the place that it came from; a file that
+    /// can't be read or isn't TOML.
+    pub fn load(
+        config: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: BTreeMap<String, String>,
+    ) -> Result<Self, SettingsError> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        if let Some(path) = config {
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        let figment = figment
+            .merge(TextLayer::environment(environment))
+            .merge(TextLayer::flags(flags));
+        figment
+            .extract()
+            .map_err(|error| SettingsError::new(&error, &figment))
+    }
+}

@@ -1,0 +1,298 @@
+//! How a setting's value is read and checked, whether it comes as text or as a TOML value.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
+use tracing_subscriber::EnvFilter;
+use url::{Host, Url};
+
+use crate::checkpoint::{DeviceChoice, FormatChoice};
+
+/// Longest duration that a setting takes: beyond it, arithmetic on `Instant`s could overflow.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A bearer token. Its text shows only where it is asked for by [`ApiKey::expose`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// The secret itself, to compare with (in constant time).
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(hidden)")
+    }
+}
+
+/// How many tokens a slot of the key-value cache has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// The image's tokens and a fixed number more.
+    Auto,
+    /// Image, prompt and answer together.
+    Tokens(usize),
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Reads one value, given as text or as a number, with `parse`; `allowed` ends the error message
+/// "… is not possible; allowed is …".
+fn scalar<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    allowed: &dyn fmt::Display,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, D::Error> {
+    struct Scalar<'a, P>(&'a dyn fmt::Display, P);
+
+    impl<T, P: FnOnce(&str) -> Option<T>> Visitor<'_> for Scalar<'_, P> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fmt(f)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            let Self(allowed, parse) = self;
+            parse(text.trim())
+                .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &&*allowed.to_string()))
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+            let Self(allowed, parse) = self;
+            parse(&number.to_string())
+                .ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &&*allowed.to_string()))
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+            let Self(allowed, parse) = self;
+            parse(&number.to_string()).ok_or_else(|| {
+                E::invalid_value(Unexpected::Unsigned(number), &&*allowed.to_string())
+            })
+        }
+    }
+
+    deserializer.deserialize_any(Scalar(allowed, parse))
+}
+
+/// Reads a list, given as a TOML array or as text with commas, whose items go through `parse`.
+fn list<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    allowed: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, D::Error> {
+    struct List<P>(&'static str, P);
+
+    impl<T, P: Fn(&str) -> Option<T>> List<P> {
+        fn item<E: de::Error>(&self, text: &str) -> Result<T, E> {
+            (self.1)(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self.0))
+        }
+    }
+
+    impl<'de, T, P: Fn(&str) -> Option<T>> Visitor<'de> for List<P> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of text, each {}", self.0)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+            if text.trim().is_empty() {
+                return Ok(Vec::new());
+            }
+            text.split(',').map(|item| self.item(item)).collect()
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element::<String>()? {
+                list.push(self.item(&item)?);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_any(List(allowed, parse))
+}
+
+/// A whole number from `MIN` to `MAX`, both included.
+pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>, const MIN: u64, const MAX: u64>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    scalar(
+        deserializer,
+        &format_args!("a whole number from {MIN} to {MAX}"),
+        |text| {
+            let number = u64::from_str(text).ok()?;
+            (MIN..=MAX)
+                .contains(&number)
+                .then_some(number)?
+                .try_into()
+                .ok()
+        },
+    )
+}
+
+/// A duration with its unit, of at least `MIN_MILLIS`.
+pub(super) fn duration<'de, D: Deserializer<'de>, const MIN_MILLIS: u64>(
+    deserializer: D,
+) -> Result<Duration, D::Error> {
+    let least = humantime_serde::re::humantime::format_duration(Duration::from_millis(MIN_MILLIS));
+    let most = humantime_serde::re::humantime::format_duration(LONGEST);
+    scalar(
+        deserializer,
+        &format_args!("a duration with its unit, such as 500ms, 30s or 2m, from {least} to {most}"),
+        |text| {
+            let duration = humantime_serde::re::humantime::parse_duration(text).ok()?;
+            (Duration::from_millis(MIN_MILLIS)..=LONGEST)
+                .contains(&duration)
+                .then_some(duration)
+        },
+    )
+}
+
+/// A size with its unit, of at least `MIN` bytes. Only 0 needs no unit: a bare number is more
+/// often a forgotten unit than a count of bytes.
+pub(super) fn size<'de, D: Deserializer<'de>, const MIN: u64>(
+    deserializer: D,
+) -> Result<ByteSize, D::Error> {
+    scalar(
+        deserializer,
+        &format_args!("a size with its unit, such as 512KiB, 50MB or 1GB, of at least {MIN} bytes"),
+        |text| {
+            let unitless = text != "0" && text.ends_with(|last: char| last.is_ascii_digit());
+            let size = ByteSize::from_str(text).ok()?;
+            (!unitless && size.as_u64() >= MIN).then_some(size)
+        },
+    )
+}
+
+/// Text that is not empty.
+pub(super) fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    scalar(deserializer, &"text that is not empty", |text| {
+        (!text.is_empty()).then(|| text.to_owned())
+    })
+}
+
+pub(super) fn dtype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FormatChoice, D::Error> {
+    scalar(deserializer, &"auto, f32, f16, bf16, q8_0 or q4k", |text| {
+        text.parse().ok()
+    })
+}
+
+pub(super) fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DeviceChoice, D::Error> {
+    scalar(
+        deserializer,
+        &"auto, cpu, cuda, or cuda:N with the number of the GPU",
+        |text| text.parse().ok(),
+    )
+}
+
+/// A host name or an address, in the form that `url` writes it, without brackets.
+fn parse_host(text: &str) -> Option<String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.to_string());
+    }
+    match Host::parse(text).ok()? {
+        Host::Domain(name) => Some(name),
+        Host::Ipv4(address) => Some(address.to_string()),
+        Host::Ipv6(address) => Some(address.to_string()),
+    }
+}
+
+pub(super) fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    scalar(
+        deserializer,
+        &"a host name or an address, without scheme and port, such as 0.0.0.0",
+        parse_host,
+    )
+}
+
+pub(super) fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    list(
+        deserializer,
+        "a host name or an address, without scheme and port, such as images.example.org",
+        parse_host,
+    )
+}
+
+pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    list(
+        deserializer,
+        "an origin as browsers send it, such as https://app.example.org or http://localhost:3000, or *",
+        |text| {
+            let origin = || Some(Url::parse(text).ok()?.origin().ascii_serialization());
+            (text == "*" || origin().as_deref() == Some(text)).then(|| text.to_owned())
+        },
+    )
+}
+
+pub(super) fn api_keys<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<ApiKey>, D::Error> {
+    list(
+        deserializer,
+        "one or more visible ASCII characters without commas",
+        |text| {
+            let sendable = |c: char| c.is_ascii_graphic() && c != ',';
+            (!text.is_empty() && text.chars().all(sendable)).then(|| ApiKey(text.to_owned()))
+        },
+    )
+}
+
+pub(super) fn context<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Context, D::Error> {
+    scalar(
+        deserializer,
+        &"auto, or a whole number from 2 to 1000000",
+        |text| {
+            if text == "auto" {
+                return Some(Context::Auto);
+            }
+            let tokens = text.parse().ok()?;
+            (2..=1_000_000)
+                .contains(&tokens)
+                .then_some(Context::Tokens(tokens))
+        },
+    )
+}
+
+pub(super) fn log_format<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<LogFormat, D::Error> {
+    scalar(deserializer, &"text or json", |text| match text {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    })
+}
+
+pub(super) fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    scalar(
+        deserializer,
+        &"error, warn, info, debug, trace or off, or a list such as info,paligemma_server::engine=debug",
+        |text| {
+            // A directive that names no level or a misspelt one is taken for a module: `inof`
+            // alone would silence everything.
+            let known = |directive: &str| {
+                let level = directive.rsplit('=').next().unwrap_or(directive);
+                level
+                    .parse::<tracing_subscriber::filter::LevelFilter>()
+                    .is_ok()
+            };
+            (text.split(',').all(|d| known(d.trim())) && EnvFilter::try_new(text).is_ok())
+                .then(|| text.to_owned())
+        },
+    )
+}

@@ -1,0 +1,259 @@
+//! A server as a process: it starts, serves, and ends when it is told to.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{MODEL, binary};
+
+/// Far more than any of this takes; a test that waits longer has found a hang.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A running server on a port of its own; killed when a test fails.
+struct Server {
+    process: Child,
+    stderr: BufReader<ChildStderr>,
+    address: String,
+}
+
+impl Server {
+    fn start(flags: &[&str]) -> Self {
+        let mut process = binary(&["serve", "--model", MODEL, "--dtype", "f32", "--port", "0"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let address = line.trim().strip_prefix("http://").unwrap().to_owned();
+        Self {
+            process,
+            stderr,
+            address,
+        }
+    }
+
+    /// The same, ready for requests.
+    fn ready(flags: &[&str]) -> Self {
+        let server = Self::start(flags);
+        let begun = Instant::now();
+        while server.get("/health/ready") != 200 {
+            assert!(begun.elapsed() < LONG, "never ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    /// Sends a request and leaves its answer to be read to the end.
+    fn send(&self, head: &str, body: &str) -> BufReader<TcpStream> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let length = body.len();
+        let common = "host: localhost\r\nconnection: close\r\ncontent-type: application/json";
+        write!(
+            stream,
+            "{head} HTTP/1.1\r\n{common}\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        BufReader::new(stream)
+    }
+
+    /// The status of the answer.
+    fn get(&self, path: &str) -> u16 {
+        let mut line = String::new();
+        self.send(&format!("GET {path}"), "")
+            .read_line(&mut line)
+            .unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// A stream that takes seconds, of which the first text has been read.
+    fn long_stream(&self) -> BufReader<TcpStream> {
+        let body = serde_json::json!({
+            "image": STANDARD.encode(picture()),
+            "prompt": "caption en",
+            "max_tokens": 480,
+            "stream": true,
+        });
+        let mut answer = self.send("POST /v1/generate", &body.to_string());
+        let mut line = String::new();
+        while !line.starts_with("event: delta") {
+            line.clear();
+            assert_ne!(
+                answer.read_line(&mut line).unwrap(),
+                0,
+                "ended before any text"
+            );
+        }
+        answer
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.process.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Reads the log up to a line with `words`.
+    fn wait_for_log(&mut self, words: &str) {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            assert_ne!(
+                self.stderr.read_line(&mut line).unwrap(),
+                0,
+                "no {words:?} in the log"
+            );
+        }
+    }
+
+    /// The exit code, and how long it took to come.
+    fn exit(mut self) -> (Option<i32>, Duration) {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return (status.code(), begun.elapsed());
+            }
+            assert!(begun.elapsed() < LONG, "never ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A small PNG.
+fn picture() -> Vec<u8> {
+    let image = image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([x as u8 * 6, y as u8 * 8, 99]));
+    let mut png = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    png.into_inner()
+}
+
+fn rest(mut answer: BufReader<TcpStream>) -> String {
+    let mut text = String::new();
+    answer.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn an_idle_server_ends_quickly_with_code_0_on_either_signal() {
+    for signal in ["TERM", "INT"] {
+        let server = Server::ready(&[]);
+        server.signal(signal);
+        let (code, took) = server.exit();
+        assert_eq!(code, Some(0), "SIG{signal}");
+        assert!(took < Duration::from_secs(3), "SIG{signal} took {took:?}");
+    }
+}
+
+#[test]
+fn what_runs_is_finished_within_the_grace_and_readiness_is_off_meanwhile() {
+    let mut server = Server::ready(&["--shutdown-grace", "60s"]);
+    let stream = server.long_stream();
+    server.signal("TERM");
+    server.wait_for_log("shutting down");
+    assert_eq!(server.get("/health/ready"), 503);
+    let rest = rest(stream);
+    assert!(
+        rest.contains("event: done") && !rest.contains("event: error"),
+        "{rest}"
+    );
+    assert_eq!(server.exit().0, Some(0));
+}
+
+#[test]
+fn what_outlasts_the_grace_ends_with_an_error_and_the_server_with_code_0() {
+    let server = Server::ready(&["--shutdown-grace", "0s"]);
+    let stream = server.long_stream();
+    server.signal("TERM");
+    let rest = rest(stream);
+    assert!(
+        rest.contains("event: error") && !rest.contains("event: done"),
+        "{rest}"
+    );
+    assert_eq!(server.exit().0, Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once_with_code_1() {
+    let mut server = Server::ready(&["--shutdown-grace", "60s"]);
+    let _stream = server.long_stream();
+    server.signal("TERM");
+    server.wait_for_log("shutting down");
+    server.signal("INT");
+    let (code, took) = server.exit();
+    assert_eq!(code, Some(1));
+    assert!(took < Duration::from_secs(1), "took {took:?}");
+}
+
+#[test]
+fn ask_answers_on_stdout_and_times_on_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("picture.png");
+    std::fs::write(&image, picture()).unwrap();
+    let ask = |extra: &[&str]| {
+        let arguments = [
+            "ask",
+            "--model",
+            MODEL,
+            "--dtype",
+            "f32",
+            "--log-level",
+            "off",
+            "--image",
+        ];
+        let mut command = binary(&arguments);
+        command
+            .arg(&image)
+            .arg("caption en")
+            .args(extra)
+            .output()
+            .unwrap()
+    };
+    let (long, short) = (
+        ask(&["--max-tokens-default", "9"]),
+        ask(&["--max-tokens-default", "3"]),
+    );
+    for (output, tokens) in [(&long, "9 tokens; "), (&short, "3 tokens; ")] {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert!(
+            stderr.starts_with(tokens) && stderr.lines().count() == 1,
+            "{stderr}"
+        );
+        assert!(output.stdout.len() > 1 && output.stdout.ends_with(b"\n"));
+    }
+    assert!(long.stdout.len() > short.stdout.len());
+}
+
+#[test]
+fn ask_names_an_image_that_is_missing_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("picture.png");
+    std::fs::write(&image, "not a picture").unwrap();
+    for (path, word) in [
+        ("/nowhere.jpg", "No such file"),
+        (image.to_str().unwrap(), "image"),
+    ] {
+        let output = super::run(&["ask", "--model", MODEL, "--image", path, "caption en"]);
+        super::assert_tells(&super::failure(&output, 1), &[path, word]);
+    }
+}

@@ -1,0 +1,177 @@
+//! What is told to someone who starts it wrongly.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use super::{MODEL, assert_tells, binary, failure, run};
+
+#[test]
+fn a_wrong_value_of_a_flag_ends_the_start_with_code_2() {
+    let output = run(&["serve", "--model", MODEL, "--port", "80800"]);
+    assert_tells(
+        &failure(&output, 2),
+        &["port", "80800", "--port", "0 to 65535"],
+    );
+}
+
+#[test]
+fn a_negative_number_is_a_wrong_value_and_no_flag() {
+    let output = run(&["serve", "--model", MODEL, "--slots", "-1"]);
+    assert_tells(
+        &failure(&output, 2),
+        &["slots", "-1", "--slots", "1 to 1024"],
+    );
+}
+
+#[test]
+fn a_wrong_value_of_a_variable_ends_the_start_with_code_2() {
+    let output = binary(&["serve", "--model", MODEL])
+        .env("PALIGEMMA_REQUEST_TIMEOUT", "soon")
+        .output()
+        .unwrap();
+    let parts = [
+        "request_timeout",
+        "\"soon\"",
+        "PALIGEMMA_REQUEST_TIMEOUT",
+        "a duration",
+    ];
+    assert_tells(&failure(&output, 2), &parts);
+}
+
+#[test]
+fn an_unknown_key_in_the_config_file_ends_the_start_with_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("server.toml");
+    std::fs::write(&file, "prot = 80\n").unwrap();
+    let output = run(&[
+        "serve",
+        "--model",
+        MODEL,
+        "--config",
+        file.to_str().unwrap(),
+    ]);
+    assert_tells(
+        &failure(&output, 2),
+        &["prot", "server.toml", "did you mean port?"],
+    );
+}
+
+#[test]
+fn an_unknown_flag_ends_the_start_with_code_2_and_the_closest_one() {
+    let output = run(&["serve", "--prot", "80"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_tells(
+        &String::from_utf8(output.stderr).unwrap(),
+        &["--prot", "--port"],
+    );
+}
+
+#[test]
+fn a_start_without_a_model_says_how_to_name_one() {
+    let output = run(&["serve"]);
+    assert_tells(
+        &failure(&output, 2),
+        &["model", "--model", "PALIGEMMA_MODEL"],
+    );
+    let output = run(&["ask", "--image", "x.jpg", "caption en"]);
+    assert_tells(
+        &failure(&output, 2),
+        &["model", "--model", "PALIGEMMA_MODEL"],
+    );
+}
+
+#[test]
+fn a_flag_beats_a_variable_that_beats_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("server.toml");
+    std::fs::write(&file, "model = \"./of-the-file\"\n").unwrap();
+    let with = |flag: &[&str], variable: Option<&str>| {
+        let mut command = binary(&["serve", "--port", "0", "--config", file.to_str().unwrap()]);
+        command.args(flag);
+        if let Some(model) = variable {
+            command.env("PALIGEMMA_MODEL", model);
+        }
+        failure(&command.output().unwrap(), 1)
+    };
+    let (flag, variable) = (["--model", "./of-the-flag"], Some("./of-the-variable"));
+    assert_tells(&with(&flag, variable), &["./of-the-flag"]);
+    assert_tells(&with(&[], variable), &["./of-the-variable"]);
+    assert_tells(&with(&[], None), &["./of-the-file"]);
+}
+
+#[test]
+fn a_model_that_is_no_folder_and_no_hub_id_ends_the_start_with_code_1() {
+    let output = run(&["serve", "--port", "0", "--model", "./nowhere"]);
+    assert_tells(
+        &failure(&output, 1),
+        &["./nowhere", "neither a folder", "owner/name"],
+    );
+}
+
+#[test]
+fn a_folder_without_a_checkpoint_ends_the_start_with_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&[
+        "serve",
+        "--port",
+        "0",
+        "--model",
+        folder.path().to_str().unwrap(),
+    ]);
+    assert_tells(&failure(&output, 1), &["config.json", "missing"]);
+}
+
+#[test]
+fn a_port_in_use_ends_the_start_with_code_1_before_anything_is_loaded() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = run(&["serve", "--model", "./nowhere", "--port", &port]);
+    let parts = [
+        format!("127.0.0.1:{port}"),
+        "in use".to_owned(),
+        "--port".to_owned(),
+    ];
+    assert_tells(&failure(&output, 1), &parts.each_ref().map(String::as_str));
+}
+
+#[test]
+fn what_the_device_can_not_run_ends_the_start_with_code_2() {
+    let output = run(&[
+        "serve", "--model", MODEL, "--device", "cpu", "--dtype", "bf16",
+    ]);
+    assert_tells(&failure(&output, 2), &["bf16", "CPU", "q8_0"]);
+}
+
+#[test]
+fn a_context_that_the_model_can_not_have_ends_the_start_with_code_2() {
+    let output = run(&["serve", "--model", MODEL, "--port", "0", "--context", "3"]);
+    let stderr = failure(&output, 2);
+    assert_tells(&stderr, &["context", "3", "an image alone takes"]);
+}
+
+#[test]
+fn weights_that_do_not_fit_the_configuration_end_the_start_with_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["tokenizer.json", "model.safetensors"] {
+        std::fs::copy(Path::new(MODEL).join(file), folder.path().join(file)).unwrap();
+    }
+    let config = std::fs::read(Path::new(MODEL).join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let layers = config["vision_config"]["num_hidden_layers"]
+        .as_u64()
+        .unwrap();
+    config["vision_config"]["num_hidden_layers"] = (layers + 1).into();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+
+    let model = folder.path().to_str().unwrap();
+    let output = run(&[
+        "serve",
+        "--model",
+        model,
+        "--port",
+        "0",
+        "--log-level",
+        "off",
+    ]);
+    assert_tells(&failure(&output, 1), &[&format!("layers.{layers}.")]);
+}
