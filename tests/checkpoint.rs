@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A checkpoint of one file, f32, with transformers' own field names.
-const GOOD: &str = "pg2-saved-f32-window";
+const GOOD: &str = "pg2-hub-f32";
 
 /// A copy of a good checkpoint that a test may damage.
 fn copy() -> TempDir {

@@ -2,6 +2,7 @@
 
 mod config;
 mod error;
+pub mod hub;
 mod placement;
 mod tokenizer;
 mod weights;

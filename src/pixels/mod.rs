@@ -1,5 +1,17 @@
 //! Bytes to pixels: decoding, orientation, colour, and Pillow's resizing, to the byte.
 
+mod colour;
+mod decode;
+mod error;
+mod format;
+mod jpeg;
+mod preprocess;
+mod resize;
+
+pub use error::ImageError;
+pub use preprocess::{ImageLimits, Preprocessor};
+pub use resize::resize_bicubic;
+
 /// One image, ready for the vision tower.
 ///
 /// Cheap to share (`Arc<Pixels>`); the normalisation to `[-1, 1]` happens on the model's device.

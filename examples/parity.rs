@@ -1,0 +1,255 @@
+//! How often a device and a weight format choose the token that f32 chooses.
+//!
+//! With `--goldens` the reference is Hugging Face transformers, as recorded; with `--checkpoint` it
+//! is this server's own model in f32 on the same device. Every sequence is fed the reference's
+//! tokens, so that one other choice does not count again and again.
+//!
+//! ```text
+//! cargo run --release --example parity -- --goldens --dtype q8_0
+//! cargo run --release --example parity -- --checkpoint DIR --dtype q8_0
+//! ```
+
+// Shared with the tests, which use more of it.
+#[allow(dead_code)]
+#[path = "../tests/support/golden.rs"]
+mod golden;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{D, Tensor};
+use clap::Parser;
+use golden::Golden;
+use paligemma_server::checkpoint::{Checkpoint, DeviceChoice, FormatChoice, Placement};
+use paligemma_server::model::{DecodeRow, Model, PaliGemma, Prefix, WeightFormat};
+
+#[derive(Parser)]
+#[command(about = "Compares greedy tokens of a weight format with f32")]
+struct Args {
+    /// Compare with the recorded answers in tests/goldens/model
+    #[arg(long, required_unless_present = "checkpoint")]
+    goldens: bool,
+    /// A checkpoint to compare with itself in f32
+    #[arg(long)]
+    checkpoint: Option<PathBuf>,
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    #[arg(long, default_value = "auto")]
+    dtype: FormatChoice,
+    /// Exit with 1 when a smaller share of tokens agrees
+    #[arg(long, default_value_t = 0.0)]
+    at_least: f64,
+}
+
+/// Tokens generated for each sequence.
+const STEPS: usize = 24;
+
+/// One picture and prompt.
+struct Sequence {
+    pixels: Vec<u8>,
+    prompt: Vec<u32>,
+}
+
+/// What a model answers to some sequences, in their order.
+struct Answers {
+    /// The first step's logits of each sequence.
+    first_logits: Vec<Vec<f32>>,
+    /// The tokens that the model would choose.
+    tokens: Vec<Vec<u32>>,
+}
+
+/// Tokens that agree, of all, and the largest relative error of the first step's logits.
+#[derive(Default)]
+struct Agreement {
+    same: usize,
+    all: usize,
+    error: f32,
+}
+
+impl Agreement {
+    fn share(&self) -> f64 {
+        self.same as f64 / self.all as f64
+    }
+
+    fn add(&mut self, other: Self) {
+        self.same += other.same;
+        self.all += other.all;
+        self.error = self.error.max(other.error);
+    }
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let placement = Placement::resolve(args.device, args.dtype)?;
+    let mut total = Agreement::default();
+    if args.goldens {
+        for golden in Golden::all() {
+            let agreement = against_golden(&golden, placement)?;
+            report(&golden.name(), placement, &agreement);
+            total.add(agreement);
+        }
+    }
+    if let Some(folder) = &args.checkpoint {
+        let agreement = against_f32(folder, placement)?;
+        report(&folder.display().to_string(), placement, &agreement);
+        total.add(agreement);
+    }
+    report("all", placement, &total);
+    ensure!(
+        total.share() >= args.at_least,
+        "fewer than {} of the tokens agree",
+        args.at_least
+    );
+    Ok(())
+}
+
+fn report(name: &str, placement: Placement, agreement: &Agreement) {
+    println!(
+        "{name}: {placement}: {} of {} greedy tokens agree ({:.2} %), first logits within {:.1e}",
+        agreement.same,
+        agreement.all,
+        100.0 * agreement.share(),
+        agreement.error,
+    );
+}
+
+fn against_golden(golden: &Golden, placement: Placement) -> Result<Agreement> {
+    let checkpoint = Checkpoint::open(&golden.folder)?;
+    let model = checkpoint.load_model(&placement.open_device()?, placement.format)?;
+    let sequences: Vec<Sequence> = golden
+        .cases
+        .iter()
+        .map(|case| Sequence {
+            pixels: golden.pixels(case.image),
+            prompt: case.prompt_ids.clone(),
+        })
+        .collect();
+    let forced: Vec<Vec<u32>> = golden
+        .cases
+        .iter()
+        .map(|case| case.tokens.clone())
+        .collect();
+    let answers = run(&model, &sequences, Some(&forced))?;
+    let mut agreement = compare(&forced, &answers.tokens);
+    for (case, ours) in golden.cases.iter().zip(&answers.first_logits) {
+        let error = relative_error(ours, &golden.logits(case)[..ours.len()]);
+        agreement.error = agreement.error.max(error);
+    }
+    Ok(agreement)
+}
+
+fn against_f32(folder: &Path, placement: Placement) -> Result<Agreement> {
+    let checkpoint = Checkpoint::open(folder)?;
+    let side = checkpoint.config.vision.image_size;
+    let prompts = [
+        "caption en",
+        "answer en where is the cow standing?",
+        "ocr",
+        "detect cat ; dog ; a red car behind the house",
+    ];
+    let sequences = prompts
+        .iter()
+        .enumerate()
+        .map(|(index, prompt)| {
+            Ok(Sequence {
+                pixels: picture(side, index),
+                prompt: checkpoint
+                    .tokenizer
+                    .encode_prompt(prompt)
+                    .map_err(anyhow::Error::from_boxed)?,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let device = placement.open_device()?;
+    // One after the other: both at once may not fit into memory.
+    let reference = {
+        let model = checkpoint.load_model(&device, WeightFormat::F32)?;
+        run(&model, &sequences, None)?
+    };
+    let model = checkpoint.load_model(&device, placement.format)?;
+    let answers = run(&model, &sequences, Some(&reference.tokens))?;
+    let mut agreement = compare(&reference.tokens, &answers.tokens);
+    for (ours, theirs) in answers.first_logits.iter().zip(&reference.first_logits) {
+        agreement.error = agreement.error.max(relative_error(ours, theirs));
+    }
+    Ok(agreement)
+}
+
+/// A picture of slanted colour waves, another for each `index`.
+fn picture(side: usize, index: usize) -> Vec<u8> {
+    let wave = |x: usize, y: usize, channel: usize| {
+        let phase = (x * (index + 2) + y * (channel + 1)) as f32 / side as f32;
+        (127.5 + 127.5 * (phase * 6.0).sin()) as u8
+    };
+    (0..side * side * 3)
+        .map(|i| wave(i / 3 % side, i / 3 / side, i % 3))
+        .collect()
+}
+
+/// Runs all sequences together. Feeds `forced` tokens, or the model's own when there are none.
+fn run(model: &PaliGemma, sequences: &[Sequence], forced: Option<&[Vec<u32>]>) -> Result<Answers> {
+    let images: Vec<&[u8]> = sequences.iter().map(|s| s.pixels.as_slice()).collect();
+    let mut encode = model.begin_encode(&images)?;
+    model.advance_encode(&mut encode, usize::MAX)?;
+    let features = model.finish_encode(encode)?;
+    let prefixes: Vec<Prefix> = sequences
+        .iter()
+        .zip(&features)
+        .enumerate()
+        .map(|(slot, (sequence, features))| Prefix {
+            slot,
+            features,
+            tokens: &sequence.prompt,
+        })
+        .collect();
+    let length = |sequence: &Sequence| model.image_tokens() + sequence.prompt.len();
+    let context = sequences.iter().map(length).max().unwrap_or(0) + STEPS;
+    let mut cache = model.new_cache(sequences.len(), context)?;
+    let mut prefill = model.begin_prefill(&prefixes)?;
+    let output = model.step(&mut cache, Some((&mut prefill, usize::MAX)), &[])?;
+    let logits = output.logits.context("a whole prefill gives logits")?;
+    let first_logits = logits.to_vec2::<f32>()?;
+    let mut tokens: Vec<Vec<u32>> = best(&logits)?
+        .into_iter()
+        .map(|token| vec![token])
+        .collect();
+    for step in 1..STEPS {
+        let rows: Vec<DecodeRow> = sequences
+            .iter()
+            .enumerate()
+            .map(|(slot, sequence)| DecodeRow {
+                slot,
+                position: length(sequence) + step - 1,
+                token: forced.unwrap_or(&tokens)[slot][step - 1],
+            })
+            .collect();
+        let output = model.step(&mut cache, None, &rows)?;
+        let logits = output.logits.context("a decode step gives logits")?;
+        for (tokens, token) in tokens.iter_mut().zip(best(&logits)?) {
+            tokens.push(token);
+        }
+    }
+    Ok(Answers {
+        first_logits,
+        tokens,
+    })
+}
+
+fn best(logits: &Tensor) -> Result<Vec<u32>> {
+    Ok(logits.argmax(D::Minus1)?.to_vec1()?)
+}
+
+fn compare(reference: &[Vec<u32>], ours: &[Vec<u32>]) -> Agreement {
+    let pairs = || reference.iter().flatten().zip(ours.iter().flatten());
+    Agreement {
+        same: pairs().filter(|(a, b)| a == b).count(),
+        all: pairs().count(),
+        error: 0.0,
+    }
+}
+
+fn relative_error(ours: &[f32], theirs: &[f32]) -> f32 {
+    let largest = theirs.iter().fold(0f32, |max, x| max.max(x.abs()));
+    let difference = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
+    difference.fold(0f32, f32::max) / largest
+}

@@ -1,0 +1,64 @@
+//! Refusals that name the file, the field, its value and what is allowed.
+
+use std::path::PathBuf;
+
+use crate::checkpoint::CheckpointError;
+
+/// Makes errors that name the file.
+pub struct Check {
+    pub path: PathBuf,
+}
+
+impl Check {
+    pub fn fail(
+        &self,
+        field: &'static str,
+        value: impl Into<String>,
+        allowed: &str,
+    ) -> CheckpointError {
+        CheckpointError::Config {
+            path: self.path.clone(),
+            field,
+            value: value.into(),
+            allowed: allowed.to_owned(),
+        }
+    }
+
+    pub fn positive(&self, field: &'static str, value: usize) -> Result<(), CheckpointError> {
+        match value {
+            0 => Err(self.fail(field, "0", "it must be at least 1")),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn divides(
+        &self,
+        field: &'static str,
+        value: usize,
+        by: usize,
+        name: &str,
+    ) -> Result<(), CheckpointError> {
+        match value % by {
+            0 => Ok(()),
+            _ => {
+                let allowed = format!("it must be a multiple of {name} ({by})");
+                Err(self.fail(field, value.to_string(), &allowed))
+            }
+        }
+    }
+
+    pub fn activation(
+        &self,
+        field: &'static str,
+        name: Option<&str>,
+    ) -> Result<(), CheckpointError> {
+        match name {
+            None | Some("gelu_pytorch_tanh") => Ok(()),
+            Some(other) => Err(self.fail(
+                field,
+                format!("{other:?}"),
+                "it must be \"gelu_pytorch_tanh\"",
+            )),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `config.json` and `generation_config.json`, with the defaults that published files rely on.
+//!
+//! A field that is left out has the value of the reference's configuration class
+//! (`GemmaConfig`, `Gemma2Config`, `SiglipVisionConfig` of transformers).
+
+mod check;
+mod raw;
+mod text;
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use super::CheckpointError;
+use crate::model::ModelConfig;
+use crate::model::config::VisionConfig;
+use check::Check;
+use raw::{OneOrMany, RawConfig, RawGeneration, RawVision};
+use text::text_config;
+
+/// What the configuration files say.
+#[derive(Debug)]
+pub struct Parsed {
+    pub model: ModelConfig,
+    /// Tokens that end an answer; empty when no file names one.
+    pub eos_token_ids: Vec<u32>,
+}
+
+/// Reads a checkpoint folder's configuration.
+pub fn read(folder: &Path) -> Result<Parsed, CheckpointError> {
+    let path = folder.join("config.json");
+    let raw: RawConfig =
+        read_json(&path)?.ok_or_else(|| CheckpointError::MissingFile { path: path.clone() })?;
+    let generation: Option<RawGeneration> = read_json(&folder.join("generation_config.json"))?;
+    let check = Check { path };
+
+    let model_type = raw.model_type.unwrap_or_default();
+    if model_type != "paligemma" {
+        return Err(check.fail(
+            "model_type",
+            format!("{model_type:?}"),
+            "this server runs \"paligemma\" (PaliGemma and PaliGemma 2) only",
+        ));
+    }
+    let text = raw
+        .text_config
+        .ok_or_else(|| check.fail("text_config", "missing", "it must describe the decoder"))?;
+    let vision = raw.vision_config.ok_or_else(|| {
+        check.fail(
+            "vision_config",
+            "missing",
+            "it must describe the image tower",
+        )
+    })?;
+    // The reference generates with generation_config.json and falls back to the model's own.
+    let eos_token_ids = generation
+        .and_then(|generation| generation.eos_token_id)
+        .or(raw.eos_token_id)
+        .map(Vec::from);
+    let text_eos = text.eos_token_id.as_ref().map(|ids| match ids {
+        OneOrMany::One(id) => vec![*id],
+        OneOrMany::Many(ids) => ids.clone(),
+    });
+    Ok(Parsed {
+        eos_token_ids: eos_token_ids.or(text_eos).unwrap_or_default(),
+        model: ModelConfig {
+            vision: vision_config(vision, &check)?,
+            text: text_config(text, &check)?,
+        },
+    })
+}
+
+/// A JSON file's content, `None` when there is no such file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CheckpointError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(CheckpointError::Unreadable {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|source| CheckpointError::Json {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn vision_config(raw: RawVision, check: &Check) -> Result<VisionConfig, CheckpointError> {
+    check.activation("vision_config.hidden_act", raw.hidden_act.as_deref())?;
+    let config = VisionConfig {
+        image_size: raw.image_size.unwrap_or(224),
+        patch_size: raw.patch_size.unwrap_or(16),
+        hidden_size: raw.hidden_size.unwrap_or(768),
+        intermediate_size: raw.intermediate_size.unwrap_or(3072),
+        layers: raw.num_hidden_layers.unwrap_or(12),
+        heads: raw.num_attention_heads.unwrap_or(12),
+        layer_norm_eps: raw.layer_norm_eps.unwrap_or(1e-6),
+    };
+    for (field, value) in [
+        ("vision_config.image_size", config.image_size),
+        ("vision_config.patch_size", config.patch_size),
+        ("vision_config.hidden_size", config.hidden_size),
+        ("vision_config.intermediate_size", config.intermediate_size),
+        ("vision_config.num_hidden_layers", config.layers),
+        ("vision_config.num_attention_heads", config.heads),
+    ] {
+        check.positive(field, value)?;
+    }
+    check.divides(
+        "vision_config.image_size",
+        config.image_size,
+        config.patch_size,
+        "patch_size",
+    )?;
+    check.divides(
+        "vision_config.hidden_size",
+        config.hidden_size,
+        config.heads,
+        "num_attention_heads",
+    )?;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! One file's bytes, from the hub into the cache, however often the connection is cut.
+//!
+//! `hf-hub` 1.0 has a download of its own, but it starts from zero each time, ends at the first
+//! cut, takes an error page for the file and checks no size. Its ranged byte stream is right, and
+//! used here.
+
+use std::path::{Path, PathBuf};
+
+use futures::StreamExt;
+use hf_hub::HFError;
+use hf_hub::repository::download::HFByteStream;
+use tokio::fs::{File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+use super::cache::{RepoCache, create_parent, disk};
+use super::error::HubError;
+use super::progress::{FileProgress, Progress};
+use super::remote::{Remote, RemoteFile, reason};
+
+/// Why an attempt ended early.
+enum Interruption {
+    /// Another attempt may get further.
+    Transient(String),
+    Final(HubError),
+}
+
+impl From<HubError> for Interruption {
+    fn from(error: HubError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// A blob on its way into the cache.
+struct Download<'a> {
+    remote: &'a Remote,
+    commit: &'a str,
+    file: &'a RemoteFile,
+    partial: PathBuf,
+}
+
+/// Brings a file's blob into the cache, from where an earlier attempt left off.
+pub(super) async fn download(
+    remote: &Remote,
+    commit: &str,
+    file: &RemoteFile,
+    cache: &RepoCache,
+    progress: &Progress,
+) -> Result<(), HubError> {
+    let _lock = cache.lock(&file.etag).await?;
+    let blob = cache.blob(&file.etag);
+    // Another process, or another revision with the same content, may have brought it.
+    if blob.exists() {
+        return Ok(());
+    }
+    let download = Download {
+        remote,
+        commit,
+        file,
+        partial: cache.partial(&file.etag),
+    };
+    create_parent(&blob)?;
+    download.run(progress).await?;
+    tokio::fs::rename(&download.partial, &blob)
+        .await
+        .map_err(disk("write", &blob))
+}
+
+impl Download<'_> {
+    async fn run(&self, progress: &Progress) -> Result<(), HubError> {
+        let mut target = open(&self.partial).await?;
+        let mut furthest = length(&target, &self.partial).await?;
+        let mut shown = progress.file(&self.file.name, self.file.size, furthest);
+        let mut backoff = self.remote.backoff();
+        loop {
+            let reason = match self.attempt(&mut target, &mut shown).await {
+                Ok(()) => break,
+                Err(Interruption::Final(error)) => return Err(error),
+                Err(Interruption::Transient(reason)) => reason,
+            };
+            let done = length(&target, &self.partial).await?;
+            if done > furthest {
+                furthest = done;
+                backoff.reset();
+            }
+            let attempts = backoff.retries();
+            if !backoff.wait().await {
+                return Err(self.cut(done, attempts, reason));
+            }
+            tracing::warn!(file = self.file.name, done, %reason, "the download was cut; resuming");
+        }
+        // Before the rename, so that a power cut can't leave a blob that only looks whole.
+        target
+            .sync_all()
+            .await
+            .map_err(disk("write", &self.partial))?;
+        shown.finish();
+        Ok(())
+    }
+
+    /// Appends what is missing; the file is whole when this succeeds.
+    async fn attempt(
+        &self,
+        target: &mut File,
+        shown: &mut FileProgress,
+    ) -> Result<(), Interruption> {
+        let size = self.file.size;
+        let mut done = length(target, &self.partial).await?;
+        if done > size {
+            done = 0;
+            self.truncate(target).await?;
+        }
+        if done == size {
+            return Ok(());
+        }
+        let (announced, mut bytes) = match done {
+            0 => self.stream(0).await?,
+            _ => match self.stream(done).await? {
+                (Some(announced), bytes) if announced == size - done => (Some(announced), bytes),
+                // A server that does not do ranges sends the whole file: begin anew.
+                _ => {
+                    done = 0;
+                    self.truncate(target).await?;
+                    self.stream(0).await?
+                }
+            },
+        };
+        if let Some(announced) = announced
+            && done + announced != size
+        {
+            return Err(self.wrong_size(done + announced).await.into());
+        }
+        let written = self.write(target, &mut bytes, done, shown).await;
+        target.flush().await.map_err(disk("write", &self.partial))?;
+        let done = written?;
+        if done == size {
+            return Ok(());
+        }
+        match announced {
+            // Without an announced length a cut can't be told from the end.
+            None if done < size => Err(Interruption::Transient("it ended early".to_owned())),
+            _ => Err(self.wrong_size(done).await.into()),
+        }
+    }
+
+    async fn stream(&self, from: u64) -> Result<(Option<u64>, HFByteStream), Interruption> {
+        let range = (from > 0).then_some(from..self.file.size);
+        let opened = self.remote.open(self.commit, &self.file.name, range).await;
+        opened.map_err(|error| match error {
+            HFError::AuthRequired { .. }
+            | HFError::Forbidden { .. }
+            | HFError::EntryNotFound { .. } => {
+                Interruption::Final(self.remote.explain(&error, self.commit))
+            }
+            other => Interruption::Transient(reason(&other)),
+        })
+    }
+
+    /// Appends a stream, and answers how long the file is then.
+    async fn write(
+        &self,
+        target: &mut File,
+        bytes: &mut HFByteStream,
+        mut done: u64,
+        shown: &mut FileProgress,
+    ) -> Result<u64, Interruption> {
+        shown.advance(done);
+        while let Some(chunk) = bytes.next().await {
+            let chunk = chunk.map_err(|error| Interruption::Transient(reason(&error)))?;
+            target
+                .write_all(&chunk)
+                .await
+                .map_err(disk("write", &self.partial))?;
+            done += chunk.len() as u64;
+            shown.advance(done);
+            if done > self.file.size {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    async fn truncate(&self, target: &mut File) -> Result<(), HubError> {
+        target
+            .set_len(0)
+            .await
+            .map_err(disk("truncate", &self.partial))
+    }
+
+    async fn wrong_size(&self, got: u64) -> HubError {
+        if let Err(error) = tokio::fs::remove_file(&self.partial).await {
+            return disk("delete", &self.partial)(error);
+        }
+        HubError::WrongSize {
+            id: self.remote.id().to_owned(),
+            file: self.file.name.clone(),
+            expected: self.file.size,
+            got,
+        }
+    }
+
+    fn cut(&self, done: u64, attempts: u32, reason: String) -> HubError {
+        HubError::Cut {
+            id: self.remote.id().to_owned(),
+            file: self.file.name.clone(),
+            done,
+            total: self.file.size,
+            attempts,
+            reason,
+        }
+    }
+}
+
+async fn open(path: &Path) -> Result<File, HubError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .await;
+    file.map_err(disk("open", path))
+}
+
+async fn length(file: &File, path: &Path) -> Result<u64, HubError> {
+    let metadata = file.metadata().await.map_err(disk("read", path))?;
+    Ok(metadata.len())
+}

@@ -1,0 +1,243 @@
+//! Fetches a checkpoint from the Hugging Face hub into the cache that all its tools share.
+
+mod backoff;
+mod cache;
+mod download;
+mod error;
+mod progress;
+mod remote;
+mod settings;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use cache::{RepoCache, disk, is_commit};
+pub use error::HubError;
+use progress::Progress;
+use remote::Remote;
+pub use settings::HubSettings;
+
+const DEFAULT_REVISION: &str = "main";
+const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
+const OPTIONAL: [&str; 3] = [
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "generation_config.json",
+];
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Fetches what the server needs of the model `id` (`owner/name`) at a revision (a branch, tag or
+/// commit; `main` when none is given), and answers the folder that holds it: `config.json`,
+/// `tokenizer.json`, `model.safetensors` or the index and its shards, and those of
+/// `tokenizer_config.json`, `preprocessor_config.json` and `generation_config.json` that exist.
+///
+/// What the cache already has is not sent again, and a file that was cut off is resumed, within
+/// this call and after a restart. When the hub can't be reached, a whole checkpoint in the cache
+/// is used, with a warning. Several processes may fetch at once.
+pub async fn fetch(
+    id: &str,
+    revision: Option<&str>,
+    settings: &HubSettings,
+) -> Result<PathBuf, HubError> {
+    let (owner, name) = split_id(id)?;
+    let revision = checked_revision(revision.unwrap_or(DEFAULT_REVISION))?;
+    let cache = RepoCache::new(&settings.cache_dir, owner, name);
+    if is_commit(revision) && is_settled(&cache, revision)? {
+        return Ok(cache.snapshot(revision));
+    }
+    if settings.offline {
+        return cached(&cache, revision)?.map_err(|missing| HubError::Offline {
+            id: id.to_owned(),
+            revision: revision.to_owned(),
+            missing,
+            cache_dir: settings.cache_dir.clone(),
+        });
+    }
+    let remote = Remote::new(owner, name, settings)?;
+    let commit = match remote.commit(revision).await {
+        Err(error @ HubError::Unreachable { .. }) => {
+            let Ok(folder) = cached(&cache, revision)? else {
+                return Err(error);
+            };
+            tracing::warn!(%error, folder = %folder.display(), "using the checkpoint in the cache");
+            return Ok(folder);
+        }
+        commit => commit?,
+    };
+    let checkpoint = Checkpoint {
+        remote,
+        cache,
+        revision,
+        commit,
+        progress: Progress::detect(),
+    };
+    checkpoint.fetch().await
+}
+
+/// A checkpoint at one commit, on its way into the cache.
+struct Checkpoint<'a> {
+    remote: Remote,
+    cache: RepoCache,
+    revision: &'a str,
+    commit: String,
+    progress: Progress,
+}
+
+impl Checkpoint<'_> {
+    async fn fetch(self) -> Result<PathBuf, HubError> {
+        let started = Instant::now();
+        // Small files first: what is wrong with them shows before gigabytes are fetched.
+        for file in REQUIRED {
+            self.require(file).await?;
+        }
+        for file in OPTIONAL {
+            self.obtain(file).await?;
+        }
+        self.weights().await?;
+        self.cache.remember(self.revision, &self.commit)?;
+        let folder = self.cache.snapshot(&self.commit);
+        tracing::info!(
+            model = self.remote.id(),
+            commit = self.commit,
+            folder = %folder.display(),
+            seconds = started.elapsed().as_secs(),
+            "the checkpoint is in the cache"
+        );
+        Ok(folder)
+    }
+
+    async fn weights(&self) -> Result<(), HubError> {
+        if self.obtain(SINGLE).await? {
+            return Ok(());
+        }
+        if !self.obtain(INDEX).await? {
+            return Err(self.missing(&format!("{SINGLE} and no {INDEX}")));
+        }
+        for shard in shards(&self.cache.snapshot(&self.commit).join(INDEX))? {
+            self.require(&shard).await?;
+        }
+        Ok(())
+    }
+
+    async fn require(&self, file: &str) -> Result<(), HubError> {
+        if self.obtain(file).await? {
+            Ok(())
+        } else {
+            Err(self.missing(file))
+        }
+    }
+
+    /// Brings a file into the snapshot; `false` when the repository has no such file.
+    async fn obtain(&self, file: &str) -> Result<bool, HubError> {
+        let (cache, commit) = (&self.cache, &self.commit);
+        if cache.has(commit, file) {
+            return Ok(true);
+        }
+        if cache.is_known_absent(commit, file) {
+            return Ok(false);
+        }
+        let Some(remote_file) = self.remote.describe(commit, file).await? else {
+            cache.mark_absent(commit, file)?;
+            return Ok(false);
+        };
+        download::download(&self.remote, commit, &remote_file, cache, &self.progress).await?;
+        cache.link(commit, file, &remote_file.etag)?;
+        Ok(true)
+    }
+
+    fn missing(&self, file: &str) -> HubError {
+        HubError::MissingFile {
+            id: self.remote.id().to_owned(),
+            revision: self.revision.to_owned(),
+            file: file.to_owned(),
+        }
+    }
+}
+
+/// The snapshot that the cache has of a revision, or what it lacks.
+fn cached(cache: &RepoCache, revision: &str) -> Result<Result<PathBuf, String>, HubError> {
+    let Some(commit) = cache.commit_of(revision) else {
+        return Ok(Err("everything".to_owned()));
+    };
+    let lacking = lacking(cache, &commit)?;
+    if lacking.is_empty() {
+        Ok(Ok(cache.snapshot(&commit)))
+    } else {
+        Ok(Err(lacking.join(", ")))
+    }
+}
+
+/// Whether nothing remains to be asked of the hub about a commit.
+fn is_settled(cache: &RepoCache, commit: &str) -> Result<bool, HubError> {
+    let settled = |file| cache.has(commit, file) || cache.is_known_absent(commit, file);
+    Ok(OPTIONAL.into_iter().all(settled) && lacking(cache, commit)?.is_empty())
+}
+
+/// The needed files that the cache does not have of a commit.
+fn lacking(cache: &RepoCache, commit: &str) -> Result<Vec<String>, HubError> {
+    let mut needed: Vec<String> = REQUIRED.map(str::to_owned).to_vec();
+    if cache.has(commit, INDEX) && !cache.has(commit, SINGLE) {
+        needed.extend(shards(&cache.snapshot(commit).join(INDEX))?);
+    } else {
+        needed.push(SINGLE.to_owned());
+    }
+    needed.retain(|file| !cache.has(commit, file));
+    Ok(needed)
+}
+
+/// The files that a shard index names, each once.
+fn shards(path: &Path) -> Result<BTreeSet<String>, HubError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: std::collections::BTreeMap<String, String>,
+    }
+    let bad = |reason: String| HubError::BadShardIndex {
+        path: path.to_owned(),
+        reason,
+    };
+    let bytes = std::fs::read(path).map_err(disk("read", path))?;
+    let index: Index = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+    // The names come from outside and become paths.
+    match shards.iter().find(|shard| !is_shard_name(shard)) {
+        Some(shard) => Err(bad(format!(
+            "`{shard}` is not a .safetensors file beside it"
+        ))),
+        None if shards.is_empty() => Err(bad("its weight_map is empty".to_owned())),
+        None => Ok(shards),
+    }
+}
+
+fn is_shard_name(name: &str) -> bool {
+    name.ends_with(".safetensors") && !name.starts_with('.') && !name.contains(['/', '\\', ':'])
+}
+
+fn split_id(id: &str) -> Result<(&str, &str), HubError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let valid = |part: &str| {
+        !part.is_empty() && !part.starts_with('.') && part.len() <= 96 && part.bytes().all(allowed)
+    };
+    id.split_once('/')
+        .filter(|(owner, name)| valid(owner) && valid(name))
+        .ok_or_else(|| HubError::InvalidId { id: id.to_owned() })
+}
+
+/// A revision becomes a path under `refs`, so it must not lead out of there.
+fn checked_revision(revision: &str) -> Result<&str, HubError> {
+    let valid = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && !part.contains(|c: char| c.is_control() || c.is_whitespace() || "\\:".contains(c))
+    };
+    if revision.split('/').all(valid) {
+        Ok(revision)
+    } else {
+        Err(HubError::InvalidRevision {
+            revision: revision.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,127 @@
+//! From a request's bytes to [`Pixels`], off the async threads and a few at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::{ImageError, Pixels, decode, resize};
+
+/// The largest picture that is decoded; checked in the file's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageLimits {
+    /// Pixels along either side.
+    pub max_side: u32,
+    /// Width times height.
+    pub max_pixels: u64,
+}
+
+impl ImageLimits {
+    /// # Errors
+    /// [`ImageError::TooLarge`] when a side or the area is over the limit.
+    pub(super) fn check(self, width: u32, height: u32) -> Result<(), ImageError> {
+        let area = u64::from(width) * u64::from(height);
+        if width > self.max_side || height > self.max_side || area > self.max_pixels {
+            return Err(ImageError::TooLarge {
+                width,
+                height,
+                limits: self,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Decodes and resizes pictures for one model. Clones share the bound on concurrent work.
+#[derive(Debug, Clone)]
+pub struct Preprocessor {
+    side: u32,
+    limits: ImageLimits,
+    permits: Arc<Semaphore>,
+}
+
+impl Preprocessor {
+    /// Pictures become `side` × `side` pixels; at most `concurrency` (at least 1) are worked on at
+    /// a time, and the others wait.
+    pub fn new(side: u32, limits: ImageLimits, concurrency: usize) -> Self {
+        let permits = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            side,
+            limits,
+            permits: Arc::new(Semaphore::new(permits)),
+        }
+    }
+
+    /// [`Self::prepare_blocking`] on tokio's blocking threads, when it is this picture's turn.
+    ///
+    /// Dropping the future before its turn costs nothing; later, the work is finished unseen and
+    /// its place is given back then.
+    ///
+    /// # Errors
+    /// See [`ImageError`].
+    pub async fn prepare(&self, bytes: Bytes) -> Result<Pixels, ImageError> {
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        let preprocessor = self.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            preprocessor.prepare_blocking(&bytes)
+        });
+        match work.await {
+            Ok(pixels) => pixels,
+            // A decoder's panic is a bug there, met by a file that no test had; the sender's file
+            // is refused, and the panic's own words are in the log.
+            Err(e) if e.is_panic() => Err(ImageError::Corrupt {
+                format: "image",
+                reason: "its decoder gave up on it".to_owned(),
+            }),
+            Err(_) => Err(ImageError::ShuttingDown),
+        }
+    }
+
+    /// Sniffs the format, checks the header, decodes, turns upright, converts to RGB on white,
+    /// squashes to the model's square as Pillow does, and hashes.
+    ///
+    /// # Errors
+    /// See [`ImageError`].
+    pub fn prepare_blocking(&self, bytes: &[u8]) -> Result<Pixels, ImageError> {
+        let image = decode::decode(bytes, self.limits)?;
+        let (width, height) = image.dimensions();
+        let data = resize::resize_bicubic(image, self.side).into_raw();
+        Ok(Pixels {
+            hash: blake3::hash(&data).into(),
+            data,
+            side: self.side,
+            width,
+            height,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dropped_request_holds_its_place_until_its_work_ends() {
+        let limits = ImageLimits {
+            max_side: 5000,
+            max_pixels: 12_000_000,
+        };
+        let preprocessor = Preprocessor::new(224, limits, 1);
+        let photo = include_bytes!("../../tests/goldens/pixels/images/photo_12_megapixels.jpg");
+
+        let mut work = Box::pin(preprocessor.prepare(Bytes::from_static(photo)));
+        assert!(futures::poll!(&mut work).is_pending());
+        drop(work);
+        assert_eq!(preprocessor.permits.available_permits(), 0);
+
+        let freed = preprocessor.permits.acquire();
+        let freed = tokio::time::timeout(Duration::from_secs(60), freed).await;
+        assert!(freed.is_ok(), "the place was not given back");
+    }
+}

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Builds the CUDA binary on a machine that has neither a GPU nor the CUDA toolkit: the compiler and
+# the libraries come from PyPI wheels, and the driver, which only a GPU machine has, is linked
+# against a stub.
+#
+#   tools/gpu/build.sh [cargo arguments]      e.g. tools/gpu/build.sh --examples
+#
+# Needs cargo, gcc and python3 with pip. The result lies in target/cuda/release; it needs
+# libcuda.so.1 (the driver, 580 series or newer), libcublas.so.13, libcudart.so.13 and
+# libcurand.so.10 where it runs.
+#   CUDA_COMPUTE_CAP   the GPU's compute capability, 90 by default (H100, H200)
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+toolkit=$PWD/target/cuda-toolkit
+export CUDA_HOME=$toolkit/nvidia/cu13
+export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
+
+if [ ! -e "$toolkit/complete" ]; then
+  rm -rf "$toolkit"
+  python3 -m pip install --quiet --no-deps --target "$toolkit" \
+    nvidia-cuda-nvcc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 \
+    nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cublas==13.0.2.14 \
+    nvidia-curand==10.4.0.35 nvidia-cuda-nvrtc==13.0.88
+  # The wheels carry versioned libraries in lib; builds look for plain names, some in lib64.
+  ln -s lib "$CUDA_HOME/lib64"
+  for library in cublas:13 cublasLt:13 cudart:13 curand:10 nvrtc:13; do
+    ln -s "lib${library%:*}.so.${library#*:}" "$CUDA_HOME/lib/lib${library%:*}.so"
+  done
+  # A stub of the driver: one empty function for each that the bindings declare.
+  cargo fetch --quiet
+  bindings=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-*/src/driver/sys/mod.rs | tail -n 1)
+  mkdir "$CUDA_HOME/lib/stubs"
+  grep -oE 'fn cu[A-Za-z0-9_]+' "$bindings" | sort -u | sed 's/^fn \(.*\)/int \1(void) { return 100; }/' \
+    > "$toolkit/libcuda.c"
+  gcc -shared -fPIC -w -fno-builtin -Wl,-soname,libcuda.so.1 \
+    -o "$CUDA_HOME/lib/stubs/libcuda.so" "$toolkit/libcuda.c"
+  ln -s libcuda.so "$CUDA_HOME/lib/stubs/libcuda.so.1"
+  touch "$toolkit/complete"
+fi
+
+export PATH=$CUDA_HOME/bin:$PATH LIBRARY_PATH=$CUDA_HOME/lib:$CUDA_HOME/lib/stubs
+export RUSTFLAGS="${RUSTFLAGS:-} -L native=$CUDA_HOME/lib -L native=$CUDA_HOME/lib/stubs -C link-arg=-Wl,-rpath-link,$CUDA_HOME/lib:$CUDA_HOME/lib/stubs"
+exec cargo build --release --features cuda --target-dir target/cuda "$@"

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Checks and measures the CUDA build on a machine with a GPU; nothing is compiled or fetched there.
+#
+#   tools/gpu/build.sh --bins --examples       (elsewhere; then bring target/cuda along)
+#   tools/gpu/check.sh [SHAPE]                 SHAPE: of random_checkpoint, paligemma2-3b-224 by default
+#
+# First parity with the recorded answers of transformers (f32 must agree to the token), then speed
+# against transformers on the same card and checkpoint. Needs python3 with torch, transformers,
+# pillow and numpy for the second part, and CUDA 13's libraries for both.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+shape=${1:-paligemma2-3b-224}
+bin=${BIN:-target/cuda/release}
+# The libraries of a pip-installed torch serve when the system has none.
+libraries=$(python3 - <<'PY'
+import glob, sysconfig
+print(":".join(glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/*/lib")))
+PY
+)
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+"$bin/examples/parity" --goldens --device cuda --dtype f32 --at-least 1.0
+for dtype in bf16 f16 q8_0; do
+  "$bin/examples/parity" --goldens --device cuda --dtype "$dtype" | tail -n 1
+done
+
+checkpoint=$(mktemp -d)
+trap 'rm -rf "$checkpoint"' EXIT
+"$bin/examples/random_checkpoint" --shape "$shape" --out "$checkpoint"
+"$bin/examples/parity" --checkpoint "$checkpoint" --device cuda --dtype bf16
+python3 tools/bench/compare.py --checkpoint "$checkpoint" --binary "$bin/paligemma-server" \
+  --device cuda --tokens 64 --repeats 7
