@@ -344,3 +344,6 @@ pub(crate) fn failed(reason: &'static str) {
 pub(crate) fn rejected(reason: &'static str, generations: usize) {
     counter!(REJECTED.0, "reason" => reason).increment(generations as u64);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! Requests that are in the model together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use paligemma_server::engine::{EngineOptions, Request};
 
-use crate::bench::{Bench, CONTEXT, answer, image, request};
-use crate::toy_model::Work;
+use crate::bench::{Bench, CONTEXT, answer, image, next, request};
+use crate::toy_model::{PATIENCE, Work};
 
 #[tokio::test]
 async fn answers_of_mixed_length_join_and_leave_without_harming_each_other() {
@@ -23,7 +24,7 @@ async fn answers_of_mixed_length_join_and_leave_without_harming_each_other() {
     for (prompt, generation) in prompts.iter().zip(together) {
         assert_eq!(&answer(generation).await.text, &alone[prompt]);
     }
-    let texts: std::collections::HashSet<&String> = alone.values().collect();
+    let texts: HashSet<&String> = alone.values().collect();
     assert_eq!(texts.len(), prompts.len(), "the toy tells prompts apart");
 }
 
@@ -111,4 +112,34 @@ async fn a_cached_image_is_not_encoded_again_and_answers_the_same() {
     assert_eq!(again.text, first.text);
     assert!(again.summary().timings.vision.is_zero());
     assert!(!first.summary().timings.vision.is_zero());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_leave_anywhere_harm_nobody_and_leave_nothing_behind() {
+    let bench = Bench::start(3, 200).await;
+    let mut alone = Vec::new();
+    for n in 0..8 {
+        let generation = bench.submit(&format!("prompt {n}"), 3 + n);
+        alone.push(answer(generation).await.text);
+    }
+    let mut clients = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let generation = bench.submit(&format!("prompt {}", n % 8), 3 + n % 8);
+        let whole = alone[n % 8].clone();
+        clients.spawn(async move {
+            if n % 3 == 0 {
+                assert_eq!(answer(generation).await.text, whole);
+            } else {
+                let mut generation = generation;
+                let patience = Duration::from_micros(137 * n as u64);
+                let _ = tokio::time::timeout(patience, next(&mut generation)).await;
+            }
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    // Resolves only when every slot and the queue are empty.
+    let shutdown = bench.engine.shutdown(Duration::from_secs(3600));
+    tokio::time::timeout(PATIENCE, shutdown).await.unwrap();
 }
