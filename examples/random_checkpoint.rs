@@ -311,6 +311,12 @@ fn tensors(d: &Dimensions) -> Vec<(String, RandomTensor)> {
         ));
     };
     let fan = |inputs: usize| (inputs as f32).powf(-0.5);
+    // Layers must outweigh the embeddings that run past them, or, since the token table is also the
+    // output layer, every token is followed by itself.
+    let (branch, post_norm) = match d.text_model_type {
+        "gemma" => (4.0, 0.0),
+        _ => (1.0, 3.0),
+    };
 
     let (t, heads) = (&d.text, d.text.heads * d.head_dim);
     let model = "language_model.model";
@@ -333,23 +339,28 @@ fn tensors(d: &Dimensions) -> Vec<(String, RandomTensor)> {
     for layer in 0..t.layers {
         let layer = format!("{model}.layers.{layer}");
         for norm in norms {
-            add(format!("{layer}.{norm}.weight"), &[t.hidden], 0.0, 0.2);
+            let mean = if norm.starts_with("post") {
+                post_norm
+            } else {
+                0.0
+            };
+            add(format!("{layer}.{norm}.weight"), &[t.hidden], mean, 0.2);
         }
         let kv = d.kv_heads * d.head_dim;
-        for (name, out, inputs) in [
-            ("self_attn.q_proj", heads, t.hidden),
-            ("self_attn.k_proj", kv, t.hidden),
-            ("self_attn.v_proj", kv, t.hidden),
-            ("self_attn.o_proj", t.hidden, heads),
-            ("mlp.gate_proj", t.mlp, t.hidden),
-            ("mlp.up_proj", t.mlp, t.hidden),
-            ("mlp.down_proj", t.hidden, t.mlp),
+        for (name, out, inputs, gain) in [
+            ("self_attn.q_proj", heads, t.hidden, 2.0),
+            ("self_attn.k_proj", kv, t.hidden, 2.0),
+            ("self_attn.v_proj", kv, t.hidden, 1.0),
+            ("self_attn.o_proj", t.hidden, heads, branch),
+            ("mlp.gate_proj", t.mlp, t.hidden, 1.0),
+            ("mlp.up_proj", t.mlp, t.hidden, 1.0),
+            ("mlp.down_proj", t.hidden, t.mlp, branch),
         ] {
             add(
                 format!("{layer}.{name}.weight"),
                 &[out, inputs],
                 0.0,
-                fan(inputs),
+                gain * fan(inputs),
             );
         }
     }
