@@ -16,14 +16,21 @@ async fn server() -> Server {
 
 /// Sends `body` as it is.
 async fn post(server: &Server, path: &str, content_type: &str, body: &str) -> (StatusCode, Value) {
-    let request = server.post(path).header("content-type", content_type).body(body.to_owned());
+    let request = server
+        .post(path)
+        .header("content-type", content_type)
+        .body(body.to_owned());
     read(server.send(request).await).await
 }
 
 #[track_caller]
 fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str, words: &str) {
     let (found, problem) = answer;
-    assert_eq!((found.as_u16(), &problem["code"]), (status, &json!(code)), "{problem}");
+    assert_eq!(
+        (found.as_u16(), &problem["code"]),
+        (status, &json!(code)),
+        "{problem}"
+    );
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains(words), "{detail}");
 }
@@ -44,7 +51,11 @@ async fn a_body_that_is_cut_off_is_refused() {
     let server = server().await;
     for (path, content_type, body) in [
         ("/v1/vqa", "application/json", "{\"question\":"),
-        ("/v1/caption", "multipart/form-data; boundary=b", "--b\r\ncontent-disp"),
+        (
+            "/v1/caption",
+            "multipart/form-data; boundary=b",
+            "--b\r\ncontent-disp",
+        ),
     ] {
         let mut socket = TcpStream::connect(server.address).await.unwrap();
         let head = format!(
@@ -77,7 +88,12 @@ async fn a_part_without_a_name_is_refused() {
     let body = "--b\r\ncontent-disposition: form-data; name=\"question\"\r\n\r\nwhat?\r\n\
                 --b\r\ncontent-disposition: form-data\r\n\r\nnameless\r\n--b--\r\n";
     let answer = post(&server, "/v1/vqa", "multipart/form-data; boundary=b", body).await;
-    assert_problem(&answer, 400, "invalid_multipart", "part 2 of the form has no name");
+    assert_problem(
+        &answer,
+        400,
+        "invalid_multipart",
+        "part 2 of the form has no name",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,10 +101,20 @@ async fn unknown_fields_are_all_named() {
     let server = server().await;
     let body = json!({"image": picture::base64(1), "question": "?", "colour": 1, "max_token": 2});
     let answer = server.json("/v1/vqa", &body).await;
-    assert_problem(&answer, 400, "unknown_field", "`colour`, `max_token`; allowed are `image`");
+    assert_problem(
+        &answer,
+        400,
+        "unknown_field",
+        "`colour`, `max_token`; allowed are `image`",
+    );
     let form = Form::new().text("colour", "1").text("max_token", "2");
     let answer = read(server.send(server.post("/v1/vqa").multipart(form)).await).await;
-    assert_problem(&answer, 400, "unknown_field", "`colour`, `max_token`; allowed are `image`");
+    assert_problem(
+        &answer,
+        400,
+        "unknown_field",
+        "`colour`, `max_token`; allowed are `image`",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,15 +139,60 @@ async fn missing_fields_and_wrong_types_name_the_field() {
     let image = picture::base64(1);
     for (path, body, code, param) in [
         ("/v1/caption", json!({}), "missing_field", "image"),
-        ("/v1/caption", json!({"images": []}), "missing_field", "image"),
-        ("/v1/vqa", json!({"image": image}), "missing_field", "question"),
-        ("/v1/generate", json!({"image": image}), "missing_field", "prompt"),
-        ("/v1/generate", json!({"image": 7, "prompt": ""}), "invalid_field", "image"),
-        ("/v1/caption", json!({"images": [image, 7]}), "invalid_field", "images[1]"),
-        ("/v1/caption", json!({"image": image, "length": "medium"}), "invalid_field", "length"),
-        ("/v1/caption", json!({"image": image, "max_tokens": "9"}), "invalid_field", "max_tokens"),
-        ("/v1/caption", json!({"image": image, "stop": 9}), "invalid_field", "stop"),
-        ("/v1/caption", json!({"image": image, "timeout": []}), "invalid_field", "timeout"),
+        (
+            "/v1/caption",
+            json!({"images": []}),
+            "missing_field",
+            "image",
+        ),
+        (
+            "/v1/vqa",
+            json!({"image": image}),
+            "missing_field",
+            "question",
+        ),
+        (
+            "/v1/generate",
+            json!({"image": image}),
+            "missing_field",
+            "prompt",
+        ),
+        (
+            "/v1/generate",
+            json!({"image": 7, "prompt": ""}),
+            "invalid_field",
+            "image",
+        ),
+        (
+            "/v1/caption",
+            json!({"images": [image, 7]}),
+            "invalid_field",
+            "images[1]",
+        ),
+        (
+            "/v1/caption",
+            json!({"image": image, "length": "medium"}),
+            "invalid_field",
+            "length",
+        ),
+        (
+            "/v1/caption",
+            json!({"image": image, "max_tokens": "9"}),
+            "invalid_field",
+            "max_tokens",
+        ),
+        (
+            "/v1/caption",
+            json!({"image": image, "stop": 9}),
+            "invalid_field",
+            "stop",
+        ),
+        (
+            "/v1/caption",
+            json!({"image": image, "timeout": []}),
+            "invalid_field",
+            "timeout",
+        ),
     ] {
         let answer = server.json(path, &body).await;
         assert_problem(&answer, 400, code, "");
@@ -132,8 +203,19 @@ async fn missing_fields_and_wrong_types_name_the_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_content_types_are_refused() {
     let server = server().await;
-    let answer = post(&server, "/v1/vqa", "application/x-www-form-urlencoded", "a=b").await;
-    assert_problem(&answer, 415, "unsupported_media_type", "`application/x-www-form-urlencoded`");
+    let answer = post(
+        &server,
+        "/v1/vqa",
+        "application/x-www-form-urlencoded",
+        "a=b",
+    )
+    .await;
+    assert_problem(
+        &answer,
+        415,
+        "unsupported_media_type",
+        "`application/x-www-form-urlencoded`",
+    );
     let answer = read(server.send(server.post("/v1/vqa")).await).await;
     assert_problem(&answer, 415, "unsupported_media_type", "missing");
 }

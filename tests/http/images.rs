@@ -22,13 +22,22 @@ async fn caption(server: &Server, image: &str) -> (StatusCode, Value) {
 
 async fn upload(server: &Server, bytes: Vec<u8>) -> (StatusCode, Value) {
     let form = Form::new().part("image", Part::bytes(bytes).file_name("file"));
-    read(server.send(server.post("/v1/caption").multipart(form)).await).await
+    read(
+        server
+            .send(server.post("/v1/caption").multipart(form))
+            .await,
+    )
+    .await
 }
 
 #[track_caller]
 fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str) {
     let (found, problem) = answer;
-    assert_eq!((found.as_u16(), &problem["code"]), (status, &json!(code)), "{problem}");
+    assert_eq!(
+        (found.as_u16(), &problem["code"]),
+        (status, &json!(code)),
+        "{problem}"
+    );
     assert!(problem["param"].as_str().unwrap().starts_with("image"));
 }
 
@@ -38,7 +47,11 @@ async fn base64_may_have_whitespace_no_padding_or_the_url_alphabet() {
     let png = picture::png(77);
     let plain = BASE64_STANDARD.encode(&png);
     let (_, expected) = caption(&server, &plain).await;
-    let lines: Vec<_> = plain.as_bytes().chunks(60).map(|line| str::from_utf8(line).unwrap()).collect();
+    let lines: Vec<_> = plain
+        .as_bytes()
+        .chunks(60)
+        .map(|line| str::from_utf8(line).unwrap())
+        .collect();
     for image in [
         lines.join("\r\n"),
         plain.trim_end_matches('=').to_owned(),
@@ -47,7 +60,10 @@ async fn base64_may_have_whitespace_no_padding_or_the_url_alphabet() {
     ] {
         let (status, answer) = caption(&server, &image).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
-        assert_eq!(answer["results"][0]["caption"], expected["results"][0]["caption"]);
+        assert_eq!(
+            answer["results"][0]["caption"],
+            expected["results"][0]["caption"]
+        );
     }
 }
 
@@ -71,7 +87,11 @@ async fn files_that_are_no_readable_image_have_their_own_status() {
     damaged.truncate(damaged.len() / 2);
     let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec();
     for (bytes, status, code) in [
-        (b"The cow stands on the beach.\n".to_vec(), 422, "not_an_image"),
+        (
+            b"The cow stands on the beach.\n".to_vec(),
+            422,
+            "not_an_image",
+        ),
         (Vec::new(), 422, "image_empty"),
         (damaged, 422, "image_corrupt"),
         (heic, 415, "unsupported_image"),
@@ -96,7 +116,10 @@ async fn of_several_bad_images_the_first_is_named() {
     let server = server(&[]).await;
     let body = json!({"images": [picture::base64(1), "AAAA", "!"]});
     let (status, problem) = server.json("/v1/caption", &body).await;
-    assert_eq!((status.as_u16(), &problem["param"]), (422, &json!("images[1]")));
+    assert_eq!(
+        (status.as_u16(), &problem["param"]),
+        (422, &json!("images[1]"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +132,11 @@ async fn image_urls_are_fetched_from_listed_hosts_only() {
     let open = server(&[("image_hosts", "127.0.0.1,localhost")]).await;
     let answer = caption(&open, "https://127.0.0.1:1/cow.jpg").await;
     assert_problem(&answer, 422, "image_fetch_failed");
-    for url in ["https://localhost/cow.jpg", "http://127.0.0.1/", "https://127.0.0.2/"] {
+    for url in [
+        "https://localhost/cow.jpg",
+        "http://127.0.0.1/",
+        "https://127.0.0.2/",
+    ] {
         assert_problem(&caption(&open, url).await, 422, "image_url_not_allowed");
     }
 }

@@ -7,30 +7,16 @@ use futures::StreamExt;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::held::{decode, is_decode, is_prefill, run_until};
 use crate::picture;
 use crate::server::Server;
-use crate::toy_model::{Control, Work};
+use crate::toy_model::Control;
 
 /// So many tokens that a request is never finished while a test looks at it.
 const ENDLESS: usize = 4_000;
 
 fn endless(stream: bool) -> Value {
     json!({"image": picture::base64(1), "prompt": "", "max_tokens": ENDLESS, "stream": stream})
-}
-
-fn is_prefill(work: &Work) -> bool {
-    matches!(work, Work::Step { prefill, .. } if !prefill.is_empty())
-}
-
-fn is_decode(work: &Work) -> bool {
-    matches!(work, Work::Step { decode, .. } if !decode.is_empty())
-}
-
-/// Brings the model to the work that `wanted` says, and leaves it standing there.
-async fn run_until(control: &Arc<Control>, wanted: fn(&Work) -> bool) {
-    let control = control.clone();
-    let run = move || control.run_until(wanted);
-    tokio::task::spawn_blocking(run).await.unwrap();
 }
 
 /// With one slot: another request gets it long before the one that was left could have ended.
@@ -73,14 +59,8 @@ async fn before_the_first_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_mid_stream() {
     let (server, control) = held_server().await;
-    let opened = async {
-        for _ in 0..3 {
-            run_until(&control, is_decode).await;
-            control.allow_one();
-        }
-    };
     let request = server.send(server.post("/v1/generate").json(&endless(true)));
-    let (response, ()) = tokio::join!(request, opened);
+    let (response, ()) = tokio::join!(request, decode(&control, 3));
     let mut chunks = response.bytes_stream();
     assert!(chunks.next().await.unwrap().is_ok());
     drop(chunks);
@@ -102,7 +82,7 @@ async fn without_streaming() {
 async fn while_it_waits_in_the_queue() {
     let (server, control) = held_server().await;
     let first = server.send(server.post("/v1/generate").json(&endless(false)));
-    tokio::pin!(first);
+    let mut first = Box::pin(first);
     tokio::select! {
         response = &mut first => panic!("answered with {} before the end", response.status()),
         () = run_until(&control, is_prefill) => {}

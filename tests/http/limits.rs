@@ -18,7 +18,11 @@ async fn server(settings: &[(&str, &str)]) -> Server {
 #[track_caller]
 fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str, words: &str) {
     let (found, problem) = answer;
-    assert_eq!((found.as_u16(), &problem["code"]), (status, &json!(code)), "{problem}");
+    assert_eq!(
+        (found.as_u16(), &problem["code"]),
+        (status, &json!(code)),
+        "{problem}"
+    );
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains(words), "{detail}");
 }
@@ -27,7 +31,9 @@ fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str, words: 
 async fn an_empty_question_is_refused_and_an_empty_prompt_is_not() {
     let server = server(&[]).await;
     let image = picture::base64(1);
-    let answer = server.json("/v1/vqa", &json!({"image": image, "question": " "})).await;
+    let answer = server
+        .json("/v1/vqa", &json!({"image": image, "question": " "}))
+        .await;
     assert_problem(&answer, 422, "out_of_range", "`question` is empty");
     let body = json!({"image": image, "prompt": "", "max_tokens": 1});
     assert_eq!(server.json("/v1/generate", &body).await.0, StatusCode::OK);
@@ -38,7 +44,12 @@ async fn a_question_of_100_kb_is_refused_with_the_numbers() {
     let server = server(&[("max_prompt_bytes", "10000")]).await;
     let body = json!({"image": picture::base64(1), "question": "x".repeat(100_000)});
     let answer = server.json("/v1/vqa", &body).await;
-    assert_problem(&answer, 422, "prompt_too_long", "100010 bytes long; at most 10000");
+    assert_problem(
+        &answer,
+        422,
+        "prompt_too_long",
+        "100010 bytes long; at most 10000",
+    );
     assert_eq!(answer.1["param"], "question");
 }
 
@@ -62,13 +73,25 @@ async fn max_tokens_has_to_be_at_least_1_and_fit_the_context() {
     // The prompt is <bos> and the newline.
     let most = (4096 - IMAGE_TOKENS - 2) as i64;
     let answer = server.json("/v1/generate", &ask(most + 1)).await;
-    assert_problem(&answer, 422, "out_of_range", &format!("allowed is 1 to {most}"));
-    assert_eq!(server.json("/v1/generate", &ask(most)).await.0, StatusCode::OK);
+    assert_problem(
+        &answer,
+        422,
+        "out_of_range",
+        &format!("allowed is 1 to {most}"),
+    );
+    assert_eq!(
+        server.json("/v1/generate", &ask(most)).await.0,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_default_of_max_tokens_gives_way_to_a_long_prompt() {
-    let server = server(&[("max_tokens_default", "100")]).await;
+    let server = server(&[
+        ("max_tokens_default", "100"),
+        ("max_prompt_bytes", "1000000"),
+    ])
+    .await;
     // 4 image tokens, <bos>, 4040 tokens and the newline leave room for 50.
     let body = json!({"image": picture::base64(1), "prompt": "<loc0001>".repeat(4040)});
     let (status, answer) = server.json("/v1/generate", &body).await;
@@ -80,10 +103,19 @@ async fn the_default_of_max_tokens_gives_way_to_a_long_prompt() {
 async fn more_images_than_a_route_takes_are_refused() {
     let server = server(&[("max_images", "2")]).await;
     let image = picture::base64(1);
-    let answer = server.json("/v1/caption", &json!({"images": [image, image, image]})).await;
+    let answer = server
+        .json("/v1/caption", &json!({"images": [image, image, image]}))
+        .await;
     assert_problem(&answer, 422, "too_many_images", "at most 2");
-    let answer = server.json("/v1/vqa", &json!({"images": [image], "question": "?"})).await;
-    assert_problem(&answer, 400, "missing_field", "image");
+    let answer = server
+        .json("/v1/vqa", &json!({"images": [image], "question": "?"}))
+        .await;
+    assert_problem(
+        &answer,
+        400,
+        "unknown_field",
+        "`images`; allowed are `image`",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,9 +130,16 @@ async fn a_body_over_the_limit_is_refused_in_json_and_in_a_form() {
         let start = "--b\r\ncontent-disposition: form-data; name=\"image\"\r\n\r\n";
         let chunks = [start.to_owned(), "A".repeat(20_000)].map(Ok::<_, std::io::Error>);
         let body = reqwest::Body::wrap_stream(futures::stream::iter(chunks));
-        let request = server.post("/v1/caption").header("content-type", content_type).body(body);
+        let request = server
+            .post("/v1/caption")
+            .header("content-type", content_type)
+            .body(body);
         let response = server.send(request).await;
-        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE, "{content_type}");
+        assert_eq!(
+            response.status(),
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "{content_type}"
+        );
         let problem: Value = response.json().await.unwrap();
         assert_eq!(problem["code"], "body_too_large", "{problem}");
     }

@@ -19,7 +19,11 @@ fn body(shade: u8) -> Value {
 #[track_caller]
 fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str) {
     let (found, problem) = answer;
-    assert_eq!((found.as_u16(), &problem["code"]), (status, &json!(code)), "{problem}");
+    assert_eq!(
+        (found.as_u16(), &problem["code"]),
+        (status, &json!(code)),
+        "{problem}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +41,11 @@ async fn a_full_queue_answers_429_with_retry_after() {
         work = started => assert!(matches!(work.unwrap(), Work::Encode { .. })),
     }
     // Of two more, one waits and one is refused at once.
-    let ask = async |shade| server.send(server.post("/v1/generate").json(&body(shade))).await;
+    let ask = async |shade| {
+        server
+            .send(server.post("/v1/generate").json(&body(shade)))
+            .await
+    };
     let pair = select(Box::pin(ask(2)), Box::pin(ask(3)));
     let (refused, waiting) = tokio::select! {
         answer = &mut running => panic!("answered while held: {answer:?}"),
@@ -48,7 +56,10 @@ async fn a_full_queue_answers_429_with_retry_after() {
     assert_problem(&read(refused).await, 429, "queue_full");
     control.open();
     let (running, waited) = tokio::join!(running, waiting);
-    assert_eq!((running.0, waited.status()), (StatusCode::OK, StatusCode::OK));
+    assert_eq!(
+        (running.0, waited.status()),
+        (StatusCode::OK, StatusCode::OK)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +77,10 @@ async fn a_request_over_its_deadline_answers_504() {
     let mut body = body(1);
     body["timeout"] = json!("50ms");
     let answer = tokio::join!(server.json("/v1/generate", &body), async {
-        let begun = { let control = control.clone(); move || control.next_work() };
+        let begun = {
+            let control = control.clone();
+            move || control.next_work()
+        };
         tokio::task::spawn_blocking(begun).await.unwrap();
         // The engine sees deadlines between two pieces of work.
         tokio::time::sleep(Duration::from_millis(60)).await;
@@ -81,8 +95,16 @@ async fn a_model_that_fails_answers_500_and_then_503() {
         let control = Arc::new(Control::new());
         let server = Server::toy(&control, &[]).await;
         control.fail(fault);
-        assert_problem(&server.json("/v1/generate", &body(1)).await, 500, "model_failed");
-        assert_problem(&server.json("/v1/generate", &body(1)).await, 503, "unavailable");
+        assert_problem(
+            &server.json("/v1/generate", &body(1)).await,
+            500,
+            "model_failed",
+        );
+        assert_problem(
+            &server.json("/v1/generate", &body(1)).await,
+            503,
+            "unavailable",
+        );
         let ready = read(server.send(server.get("/health/ready")).await).await;
         assert_problem(&ready, 503, "unavailable");
         let live = server.send(server.get("/health/live")).await;
@@ -96,7 +118,10 @@ async fn a_model_that_is_loading_answers_503_with_retry_after() {
     let server = Server::toy_loaded_by(&[], move |vocab_size| {
         wait.recv().map_err(|error| error.to_string())?;
         let control = Arc::new(Control::new());
-        Ok(Toy { control, vocab_size })
+        Ok(Toy {
+            control,
+            vocab_size,
+        })
     });
     let server = server.await;
     for path in ["/health/ready", "/health", "/readyz"] {
@@ -115,7 +140,10 @@ async fn a_model_that_is_loading_answers_503_with_retry_after() {
     for path in ["/health/ready", "/health", "/readyz"] {
         assert_eq!(server.send(server.get(path)).await.status(), StatusCode::OK);
     }
-    assert_eq!(server.json("/v1/generate", &body(1)).await.0, StatusCode::OK);
+    assert_eq!(
+        server.json("/v1/generate", &body(1)).await.0,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +165,9 @@ async fn a_server_that_drains_finishes_what_runs_and_takes_nothing_new() {
     let mut states = server.engine.watch_state();
     let draining = paligemma_server::engine::State::Draining;
     states.wait_for(|state| *state == draining).await.unwrap();
-    let response = server.send(server.post("/v1/generate").json(&body(2))).await;
+    let response = server
+        .send(server.post("/v1/generate").json(&body(2)))
+        .await;
     assert!(response.headers().contains_key("retry-after"));
     assert_problem(&read(response).await, 503, "shutting_down");
     let ready = read(server.send(server.get("/health/ready")).await).await;

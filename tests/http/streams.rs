@@ -8,9 +8,10 @@ use futures::{Stream, StreamExt};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::held::decode;
 use crate::picture;
 use crate::server::{Server, read};
-use crate::toy_model::{Control, Fault, Work};
+use crate::toy_model::{Control, Fault};
 
 /// The events of a streamed answer, as names and data.
 fn events(response: Response) -> impl Stream<Item = (String, Value)> + Unpin {
@@ -18,10 +19,6 @@ fn events(response: Response) -> impl Stream<Item = (String, Value)> + Unpin {
         let event = event.unwrap();
         (event.event, serde_json::from_str(&event.data).unwrap())
     }))
-}
-
-fn is_decode(work: &Work) -> bool {
-    matches!(work, Work::Step { decode, .. } if !decode.is_empty())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +29,10 @@ async fn a_stream_says_what_the_whole_answer_says() {
     let (_, whole) = server.json("/v1/caption", &body).await;
     body["stream"] = json!(true);
     // Never decided by the Accept header.
-    let request = server.post("/v1/caption").header("accept", "application/json").json(&body);
+    let request = server
+        .post("/v1/caption")
+        .header("accept", "application/json")
+        .json(&body);
     let response = server.send(request).await;
     assert_eq!(response.status(), StatusCode::OK);
     for (name, value) in [
@@ -68,7 +68,10 @@ async fn a_stream_says_what_the_whole_answer_says() {
     }
     let (name, done) = last;
     assert_eq!(name, "done");
-    assert_eq!((&done["object"], &done["usage"]), (&whole["object"], &whole["usage"]));
+    assert_eq!(
+        (&done["object"], &done["usage"]),
+        (&whole["object"], &whole["usage"])
+    );
     assert!(done["timings"]["total_ms"].as_f64().unwrap() > 0.0);
 }
 
@@ -77,17 +80,10 @@ async fn tokens_come_one_by_one() {
     let control = Arc::new(Control::new());
     let server = Server::toy(&control, &[]).await;
     control.hold();
-    let body = json!({"image": picture::base64(1), "prompt": "", "max_tokens": 400, "stream": true});
+    let body =
+        json!({"image": picture::base64(1), "prompt": "", "max_tokens": 400, "stream": true});
     let sent = server.send(server.post("/v1/generate").json(&body));
-    let (response, _) = tokio::join!(sent, async {
-        let until_second_token = || {
-            for _ in 0..3 {
-                control.run_until(is_decode);
-                control.allow_one();
-            }
-        };
-        tokio::task::block_in_place(until_second_token);
-    });
+    let (response, ()) = tokio::join!(sent, decode(&control, 3));
     // The model stands still in mid-answer, and there is text already.
     let mut events = events(response);
     let (name, delta) = events.next().await.unwrap();
@@ -105,7 +101,10 @@ async fn what_fails_before_the_first_token_has_its_own_status() {
     let body = json!({"image": picture::base64(1), "stream": true});
     let response = server.send(server.post("/v1/caption").json(&body)).await;
     let (status, problem) = read(response).await;
-    assert_eq!((status.as_u16(), &problem["code"]), (500, &json!("model_failed")));
+    assert_eq!(
+        (status.as_u16(), &problem["code"]),
+        (500, &json!("model_failed"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,22 +113,21 @@ async fn what_fails_in_mid_stream_ends_it_with_an_error_event() {
     let server = Server::toy(&control, &[]).await;
     control.hold();
     let body = json!({"image": picture::base64(1), "max_tokens": 400, "stream": true});
-    let request = server.post("/v1/caption").header("x-request-id", "mine").json(&body);
-    let (response, _) = tokio::join!(server.send(request), async {
-        tokio::task::block_in_place(|| {
-            for _ in 0..5 {
-                control.run_until(is_decode);
-                control.allow_one();
-            }
-        });
-    });
+    let request = server
+        .post("/v1/caption")
+        .header("x-request-id", "mine")
+        .json(&body);
+    let (response, ()) = tokio::join!(server.send(request), decode(&control, 5));
     assert_eq!(response.status(), StatusCode::OK);
     control.fail(Fault::Error);
     control.open();
     let events: Vec<_> = events(response).collect().await;
     let (name, problem) = events.last().unwrap();
     assert_eq!(name, "error");
-    assert_eq!((&problem["status"], &problem["code"]), (&json!(500), &json!("model_failed")));
+    assert_eq!(
+        (&problem["status"], &problem["code"]),
+        (&json!(500), &json!("model_failed"))
+    );
     assert_eq!(problem["request_id"], "mine");
     assert!(!events.iter().any(|(name, _)| name == "done"));
 }
@@ -140,14 +138,10 @@ async fn a_silent_stream_is_kept_alive_by_comments() {
     let server = Server::toy(&control, &[("keep_alive", "20ms")]).await;
     control.hold();
     let body = json!({"image": picture::base64(1), "max_tokens": 400, "stream": true});
-    let (response, _) = tokio::join!(server.send(server.post("/v1/caption").json(&body)), async {
-        tokio::task::block_in_place(|| {
-            for _ in 0..3 {
-                control.run_until(is_decode);
-                control.allow_one();
-            }
-        });
-    });
+    let (response, ()) = tokio::join!(
+        server.send(server.post("/v1/caption").json(&body)),
+        decode(&control, 3)
+    );
     let mut seen = String::new();
     let mut chunks = response.bytes_stream();
     let comment = async {

@@ -55,10 +55,19 @@ async fn an_answer_has_the_documented_shape() {
     let (status, answer) = server.json("/v1/generate", &body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert!(answer["id"].as_str().unwrap().starts_with("generate-"));
-    assert_eq!((&answer["object"], &answer["model"]), (&json!("generate"), &json!(CHECKPOINT)));
+    assert_eq!(
+        (&answer["object"], &answer["model"]),
+        (&json!("generate"), &json!(CHECKPOINT))
+    );
     assert!(answer["created"].as_u64().unwrap() > 1_700_000_000);
     assert_eq!(answer["usage"], answer["results"][0]["usage"]);
-    for name in ["queue_ms", "vision_ms", "prefill_ms", "decode_ms", "total_ms"] {
+    for name in [
+        "queue_ms",
+        "vision_ms",
+        "prefill_ms",
+        "decode_ms",
+        "total_ms",
+    ] {
         assert!(answer["timings"][name].as_f64().unwrap() >= 0.0, "{name}");
     }
     let logprobs = answer["results"][0]["logprobs"].as_array().unwrap();
@@ -78,14 +87,18 @@ async fn several_images_are_captioned_in_the_order_sent_in_json_and_in_a_form() 
     let images = [png(&golden, 0), png(&golden, 1), picture::png(200)];
     let mut alone = Vec::new();
     for image in &images {
-        let body = json!({"image": BASE64_STANDARD.encode(image), "length": "short", "max_tokens": 8});
+        let body =
+            json!({"image": BASE64_STANDARD.encode(image), "length": "short", "max_tokens": 8});
         let (status, answer) = server.json("/v1/caption", &body).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         alone.push(answer["results"][0]["caption"].clone());
     }
     assert!(alone[0] != alone[1] && alone[1] != alone[2]);
 
-    let encoded: Vec<_> = images.iter().map(|image| BASE64_STANDARD.encode(image)).collect();
+    let encoded: Vec<_> = images
+        .iter()
+        .map(|image| BASE64_STANDARD.encode(image))
+        .collect();
     let body = json!({"images": encoded, "length": "short", "max_tokens": 8});
     let (_, from_json) = server.json("/v1/caption", &body).await;
     let form = images.iter().fold(Form::new(), |form, image| {
@@ -96,9 +109,15 @@ async fn several_images_are_captioned_in_the_order_sent_in_json_and_in_a_form() 
     let (_, from_form) = read(server.send(request).await).await;
     for answer in [from_json, from_form] {
         let results = answer["results"].as_array().unwrap();
-        let captions: Vec<_> = results.iter().map(|result| result["caption"].clone()).collect();
+        let captions: Vec<_> = results
+            .iter()
+            .map(|result| result["caption"].clone())
+            .collect();
         assert_eq!(captions, alone);
-        let indices: Vec<_> = results.iter().map(|result| result["index"].clone()).collect();
+        let indices: Vec<_> = results
+            .iter()
+            .map(|result| result["index"].clone())
+            .collect();
         assert_eq!(indices, [0, 1, 2]);
     }
 }
@@ -116,7 +135,10 @@ async fn each_length_and_language_asks_the_model_in_its_own_words() {
         let (_, caption) = server.json("/v1/caption", &body).await;
         let body = json!({"image": image, "prompt": prompt, "max_tokens": 8});
         let (_, generated) = server.json("/v1/generate", &body).await;
-        assert_eq!(caption["results"][0]["caption"], generated["results"][0]["text"]);
+        assert_eq!(
+            caption["results"][0]["caption"],
+            generated["results"][0]["text"]
+        );
     }
 }
 
@@ -124,23 +146,35 @@ async fn each_length_and_language_asks_the_model_in_its_own_words() {
 async fn one_or_several_questions_are_answered_in_order() {
     let server = Server::golden(&[]).await;
     let image = picture::base64(120);
-    let questions = ["Where is it?", "42", "What colour is the thing in the middle?"];
+    let questions = [
+        "Where is it?",
+        "42",
+        "What colour is the thing in the middle?",
+    ];
     let mut alone = Vec::new();
     for question in questions {
-        let body = json!({"image": image, "prompt": format!("answer en {question}"), "max_tokens": 6});
+        let body =
+            json!({"image": image, "prompt": format!("answer en {question}"), "max_tokens": 6});
         let (_, answer) = server.json("/v1/generate", &body).await;
         alone.push(answer["results"][0]["text"].clone());
     }
     let answers = |answer: &Value| -> Vec<Value> {
         let results = answer["results"].as_array().unwrap();
-        results.iter().map(|result| result["answer"].clone()).collect()
+        results
+            .iter()
+            .map(|result| result["answer"].clone())
+            .collect()
     };
     let body = json!({"image": image, "questions": questions, "max_tokens": 6});
     let (_, from_json) = server.json("/v1/vqa", &body).await;
     assert_eq!(answers(&from_json), alone);
 
-    let form = questions.iter().fold(Form::new(), |form, question| form.text("questions", *question));
-    let form = form.part("image", image_part(picture::png(120))).text("max_tokens", "6");
+    let form = questions.iter().fold(Form::new(), |form, question| {
+        form.text("questions", *question)
+    });
+    let form = form
+        .part("image", image_part(picture::png(120)))
+        .text("max_tokens", "6");
     let (_, from_form) = read(server.send(server.post("/v1/vqa").multipart(form)).await).await;
     assert_eq!(answers(&from_form), alone);
 
@@ -163,7 +197,11 @@ async fn sampling_with_a_seed_is_repeatable_and_a_stop_text_ends_the_answer() {
     assert_ne!(text(server.json("/v1/generate", &body).await.1), first);
 
     body["seed"] = json!(7);
-    let stop: String = first.chars().skip(first.chars().count() / 2).take(2).collect();
+    let stop: String = first
+        .chars()
+        .skip(first.chars().count() / 2)
+        .take(2)
+        .collect();
     body["stop"] = json!([stop]);
     let (_, answer) = server.json("/v1/generate", &body).await;
     assert_eq!(answer["results"][0]["finish_reason"], "stop");

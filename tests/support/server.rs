@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use candle_core::Device;
+use metrics_exporter_prometheus::PrometheusHandle;
 use paligemma_server::api::{AppState, ImageFetcher, ModelInfo, openapi, router};
 use paligemma_server::checkpoint::{Checkpoint, Tokenizer};
 use paligemma_server::engine::{EngineHandle, EngineOptions, State};
@@ -22,6 +23,9 @@ use crate::toy_model::{self, Control, Toy};
 
 /// The checkpoint behind [`Server::golden`], and the tokenizer behind [`Server::toy`].
 pub const CHECKPOINT: &str = "pg1-hub-bf16-sharded";
+
+/// One recorder for the process, as all tests are threads of one.
+static METRICS: LazyLock<PrometheusHandle> = LazyLock::new(|| metrics::install().unwrap());
 
 pub struct Server {
     pub address: SocketAddr,
@@ -121,7 +125,7 @@ impl Server {
             fetcher: ImageFetcher::new(&settings),
             model: Arc::new(info),
             settings: Arc::new(settings),
-            metrics: metrics::install().unwrap(),
+            metrics: METRICS.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -166,8 +170,14 @@ impl Server {
 /// Status and JSON body; the body of an error has to be a problem document.
 pub async fn read(response: Response) -> (StatusCode, Value) {
     let status = response.status();
-    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
-    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let content_type = response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let id = response.headers()["x-request-id"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     let body: Value = response.json().await.unwrap();
     if status.is_success() {
         assert_eq!(content_type, "application/json");
@@ -201,7 +211,9 @@ fn folder() -> PathBuf {
 }
 
 fn load_settings(settings: &[(&str, &str)]) -> Settings {
-    let flags = settings.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+    let flags = settings
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()));
     Settings::load(None, [], flags.collect::<BTreeMap<_, _>>()).unwrap()
 }
 
