@@ -174,7 +174,8 @@ const HISTOGRAMS: [(Metric, &[f64]); 9] = [
 ];
 
 /// Installs the process's recorder, with every series at 0, and returns what renders `/metrics`.
-/// A second call returns the same.
+/// A second call returns the same. Comes before the engine's start, which reports its capacities
+/// once.
 ///
 /// # Errors
 /// When something else installed a recorder before.
