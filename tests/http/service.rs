@@ -135,7 +135,8 @@ async fn the_contract_is_served_as_it_is_published() {
     let response = server.send(server.get("/openapi.yaml")).await;
     assert_eq!(response.headers()["content-type"], "application/yaml");
     let text = response.text().await.unwrap();
-    assert_eq!(text, include_str!("../../openapi.yaml"));
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml");
+    assert!(text == std::fs::read_to_string(path).unwrap());
     let document: Value = serde_yaml_ng::from_str(&text).unwrap();
     for path in ["/v1/caption", "/v1/vqa", "/v1/generate"] {
         let responses = document["paths"][path]["post"]["responses"]
