@@ -64,8 +64,8 @@ impl<T: TaskFields> FromRequest<AppState> for Submission<T> {
                     format!("the body did not arrive within {limit:?}"),
                 )
             })??;
-        check_image_count::<T>(images.len(), state.settings.max_images)?;
         let (task, options) = fields.parse(T::IMAGE_FIELDS)?;
+        check_image_count::<T>(images.len(), state.settings.max_images)?;
         Ok(Self {
             images,
             task,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::Request;
+use axum::http::header;
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::{Stream, StreamExt};
@@ -22,6 +23,10 @@ const BYTES: usize = 256 << 20;
 
 /// Makes sure that a client can read its answer even if its body is never asked for.
 pub async fn linger(request: Request, next: Next) -> Response {
+    // A client that asks first isn't sending; reading on would invite it to.
+    if request.headers().contains_key(header::EXPECT) {
+        return next.run(request).await;
+    }
     let request = request.map(|body| {
         Body::from_stream(LingeringBody {
             rest: Some(body.into_data_stream()),

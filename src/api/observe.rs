@@ -94,7 +94,7 @@ impl Drop for Exchange {
         metrics::http_request(self.method, &self.route, status, duration);
         let _entered = self.span.enter();
         let (method, route, left) = (self.method, self.route.as_str(), !self.ended);
-        let ms = duration.as_millis();
+        let ms = duration.as_secs_f64() * 1e3;
         if QUIET.iter().any(|prefix| route.starts_with(prefix)) {
             tracing::debug!(method, route, status, ms, left, "request");
         } else {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{
+    ContentBuilder, HeaderBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+};
 use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -194,25 +196,37 @@ fn problems(codes: impl Iterator<Item = ErrorCode>) -> BTreeMap<String, RefOr<Re
     }
     by_status
         .into_iter()
-        .map(|(status, lines)| (status.to_string(), problem_response(&lines).into()))
+        .map(|(status, lines)| (status.to_string(), problem_response(status, &lines).into()))
         .collect()
 }
 
-fn problem_response(lines: &[String]) -> Response {
+fn problem_response(status: u16, lines: &[String]) -> Response {
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name(Problem::name())))
         .build();
-    ResponseBuilder::new()
+    let response = ResponseBuilder::new()
         .description(lines.join("\n"))
-        .content("application/problem+json", content)
-        .build()
+        .content("application/problem+json", content);
+    let header = match status {
+        401 => Some(("WWW-Authenticate", "`Bearer`: how to send the key.")),
+        429 | 503 => Some(("Retry-After", "Seconds after which to try again.")),
+        _ => None,
+    };
+    match header {
+        Some((name, meaning)) => {
+            let header = HeaderBuilder::new().description(Some(meaning));
+            response.header(name, header.build()).build()
+        }
+        None => response.build(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_published_document_is_the_one_that_the_code_describes() {
-        let published = include_str!("../../openapi.yaml");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml");
+        let published = std::fs::read_to_string(path).unwrap();
         assert!(
             published == super::document(),
             "openapi.yaml is out of date: run `cargo run -- openapi > openapi.yaml`"

@@ -141,7 +141,7 @@ pub struct TokenLogprob {
     pub id: u32,
     /// The token alone; a part of a character shows as U+FFFD.
     pub token: String,
-    /// Natural logarithm of its probability at temperature 1; null for an impossible token.
+    /// Natural logarithm of its probability at temperature 1.
     pub logprob: f32,
     /// The likeliest tokens at this place, likeliest first.
     pub top: Vec<TopToken>,

@@ -105,3 +105,34 @@ fn cors(settings: &Settings) -> CorsLayer {
         .filter_map(|origin| HeaderValue::from_str(origin).ok());
     layer.allow_origin(AllowOrigin::list(listed))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::extract::Request;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_answers_500_and_keeps_the_reason_to_itself() {
+        async fn handler() -> &'static str {
+            panic!("the reason")
+        }
+        let router: Router = Router::new()
+            .route("/", get(handler))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn(write_problems));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["code"], "internal");
+        assert!(!problem["detail"].as_str().unwrap().contains("the reason"));
+    }
+}

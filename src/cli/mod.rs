@@ -14,7 +14,7 @@ use paligemma_server::settings::SettingsError;
 
 /// Serves PaliGemma and PaliGemma 2 over HTTP: captions and answers about images.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
