@@ -375,7 +375,6 @@ const TABLE_BEGINS: &str = "<!-- settings: generated from config/default.toml --
 const TABLE_ENDS: &str = "<!-- /settings -->";
 
 #[test]
-#[ignore = "README.md has no table of settings yet"]
 fn the_readmes_table_of_settings_is_the_one_of_default_toml() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
