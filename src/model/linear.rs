@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::VarBuilder;
+use rayon::prelude::*;
 
 /// How weights are held in memory and multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,32 @@ impl WeightFormat {
             Self::Bf16 => DType::BF16,
             Self::F16 if device.is_cuda() => DType::F16,
             Self::F16 | Self::F32 | Self::Q8_0 | Self::Q4K => DType::F32,
+        }
+    }
+
+    /// The blocks that weights are quantised to, if they are.
+    fn block_dtype(self) -> Option<GgmlDType> {
+        match self {
+            Self::Q8_0 => Some(GgmlDType::Q8_0),
+            Self::Q4K => Some(GgmlDType::Q4K),
+            Self::F32 | Self::F16 | Self::Bf16 => None,
+        }
+    }
+
+    /// The dtype in which a weight is read from its file.
+    fn read_dtype(self) -> DType {
+        match self {
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+            Self::F32 | Self::Q8_0 | Self::Q4K => DType::F32,
+        }
+    }
+
+    /// Where a weight is read to: quantising happens in the CPU's memory.
+    fn read_device(self, device: &Device) -> Device {
+        match self.block_dtype() {
+            Some(_) => Device::Cpu,
+            None => device.clone(),
         }
     }
 
@@ -101,14 +128,20 @@ impl Linear {
         bias: bool,
         format: WeightFormat,
     ) -> Result<Self> {
-        let dtype = Weight::read_dtype(format);
+        let device = parts[0].0.device();
         let weights = parts
             .iter()
             .map(|(vb, out)| {
-                vb.get_with_hints_dtype((*out, in_features), "weight", Default::default(), dtype)
+                vb.clone()
+                    .set_device(format.read_device(device))
+                    .get_with_hints_dtype(
+                        (*out, in_features),
+                        "weight",
+                        Default::default(),
+                        format.read_dtype(),
+                    )
             })
             .collect::<Result<Vec<_>>>()?;
-        let device = parts[0].0.device();
         let activations = format.activation_dtype(device);
         let bias = if bias {
             let biases = parts
@@ -122,24 +155,16 @@ impl Linear {
             None
         };
         Ok(Self {
-            weight: Weight::new(concat_rows(weights)?, format)?,
+            weight: Weight::new(concat_rows(weights)?, format, device)?,
             bias,
         })
     }
 
-    /// A layer without bias from a tensor `[out, in]`.
-    pub fn from_weight(weight: Tensor, format: WeightFormat) -> Result<Self> {
-        Ok(Self {
-            weight: Weight::new(weight, format)?,
-            bias: None,
-        })
-    }
-
-    /// The same layer with a bias `[out]`.
-    pub fn with_bias(self, bias: Tensor) -> Self {
+    /// An unquantised layer from a weight `[out, in]` and a bias `[out]`.
+    pub fn dense(weight: Tensor, bias: Tensor) -> Self {
         Self {
+            weight: Weight::Dense(weight),
             bias: Some(bias),
-            ..self
         }
     }
 
@@ -167,27 +192,17 @@ impl Linear {
 }
 
 impl Weight {
-    /// The dtype in which a tensor is to be read for `format`.
-    fn read_dtype(format: WeightFormat) -> DType {
-        match format {
-            WeightFormat::Bf16 => DType::BF16,
-            WeightFormat::F16 => DType::F16,
-            WeightFormat::F32 | WeightFormat::Q8_0 | WeightFormat::Q4K => DType::F32,
-        }
-    }
-
-    fn new(weight: Tensor, format: WeightFormat) -> Result<Self> {
-        let quantized = match format {
-            WeightFormat::Q8_0 => GgmlDType::Q8_0,
-            WeightFormat::Q4K => GgmlDType::Q4K,
-            WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Bf16 => {
-                return Ok(Self::Dense(weight.to_dtype(Self::read_dtype(format))?));
-            }
+    /// `weight` as [`Self::read`] gives it, brought to `device`.
+    fn new(weight: Tensor, format: WeightFormat, device: &Device) -> Result<Self> {
+        let Some(dtype) = format.block_dtype() else {
+            return Ok(Self::Dense(weight.to_dtype(format.read_dtype())?));
         };
         let in_features = weight.dim(1)?;
         let padded = in_features.next_multiple_of(BLOCK);
         let weight = weight.pad_with_zeros(1, 0, padded - in_features)?;
-        let matmul = QMatMul::from_qtensor(QTensor::quantize(&weight, quantized)?)?;
+        let matmul = QMatMul::from_qtensor(quantize(&weight, dtype, device)?)?;
+        // The first product packs the weight for the processor. Better now than in a request.
+        matmul.forward(&Tensor::zeros((1, padded), DType::F32, device)?)?;
         Ok(Self::Quantized {
             matmul,
             in_features,
@@ -209,6 +224,26 @@ impl Weight {
         };
         y.to_dtype(x.dtype())
     }
+}
+
+/// Quantises `weight`, f32 `[rows, padded]` in the CPU's memory, on all cores.
+fn quantize(weight: &Tensor, dtype: GgmlDType, device: &Device) -> Result<QTensor> {
+    let rows = weight.dim(0)?;
+    let share = rows.div_ceil(4 * rayon::current_num_threads());
+    let starts: Vec<usize> = (0..rows).step_by(share).collect();
+    let parts = starts
+        .into_par_iter()
+        .map(|start| {
+            let rows = weight.narrow(0, start, share.min(rows - start))?;
+            QTensor::quantize(&rows, dtype)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let blocks = parts
+        .iter()
+        .map(QTensor::data)
+        .collect::<Result<Vec<_>>>()?;
+    let storage = QStorage::from_data(blocks.concat().into(), device, dtype)?;
+    QTensor::new(storage, weight.shape().clone())
 }
 
 /// Stacks matrices that have the same number of columns; a single one is not copied.

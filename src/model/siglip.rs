@@ -95,7 +95,6 @@ impl VisionTower {
 
 /// A convolution whose stride is its kernel is a linear layer on flattened patches.
 fn patch_embedding(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat) -> Result<Linear> {
-    let format = format.unquantized();
     let (hidden, patch) = (config.hidden_size, config.patch_size);
     let dtype = format.activation_dtype(vb.device());
     let weight = vb
@@ -107,7 +106,7 @@ fn patch_embedding(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat)
         )?
         .reshape((hidden, 3 * patch * patch))?;
     let bias = vb.get_with_hints_dtype(hidden, "bias", Default::default(), dtype)?;
-    Ok(Linear::from_weight(weight, format)?.with_bias(bias))
+    Ok(Linear::dense(weight, bias))
 }
 
 impl EncoderLayer {
