@@ -145,7 +145,8 @@ fn truncated_weights() {
 #[test]
 fn weights_that_are_not_safetensors() {
     let error = error_after(|folder| {
-        fs::write(folder.join("model.safetensors"), "version https://git-lfs").unwrap();
+        let header = b"\x10\0\0\0\0\0\0\0this is no header";
+        fs::write(folder.join("model.safetensors"), header).unwrap();
     });
     assert_says(&error, &["model.safetensors", "not a safetensors file"]);
 }
@@ -186,4 +187,35 @@ fn a_tokenizer_without_an_image_token() {
         fs::write(&path, text.replace("<image>", "<picture>")).unwrap();
     });
     assert_says(&error, &["tokenizer.json", "<image>"]);
+}
+
+#[test]
+fn a_tokenizer_that_is_not_an_object() {
+    let error = error_after(|folder| fs::write(folder.join("tokenizer.json"), "[]").unwrap());
+    assert_says(&error, &["tokenizer.json"]);
+}
+
+#[test]
+fn more_tokens_than_the_model_has_rows_for() {
+    let error = error_after(|folder| {
+        edit_json(&folder.join("tokenizer.json"), |file| {
+            let token = json!({
+                "id": 5000, "content": "<extra>", "special": false, "normalized": false,
+                "single_word": false, "lstrip": false, "rstrip": false,
+            });
+            file["model"]["vocab"]["<extra>"] = json!(5000);
+            file["added_tokens"].as_array_mut().unwrap().push(token);
+        });
+    });
+    assert_says(&error, &["5001", "2026", "resize"]);
+}
+
+#[test]
+fn weights_cut_off_inside_their_header() {
+    let error = error_after(|folder| {
+        let path = folder.join("model.safetensors");
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(500).unwrap();
+    });
+    assert_says(&error, &["model.safetensors", "cut off"]);
 }

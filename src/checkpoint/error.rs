@@ -40,12 +40,17 @@ pub enum CheckpointError {
     Tokenizer { path: PathBuf, reason: String },
 
     #[error(
-        "{path}: the file is cut off: its header describes other data than the {found} bytes that are there; fetch it again"
+        "{path}: the file is cut off or damaged: its {found} bytes are not what its header describes; fetch it again"
     )]
     Truncated { path: PathBuf, found: usize },
 
     #[error("{path}: is not a safetensors file: {reason}")]
     Safetensors { path: PathBuf, reason: String },
+
+    #[error(
+        "tokenizer.json has {tokens} tokens, and config.json's text_config.vocab_size has rows for {rows} only; resize the model's token embeddings to the tokenizer and save it again"
+    )]
+    MoreTokensThanRows { tokens: usize, rows: usize },
 
     #[error("the weights cannot be loaded: {0}")]
     Weights(String),

@@ -40,6 +40,13 @@ impl Checkpoint {
         }
         let parsed = config::read(folder)?;
         let tokenizer = Tokenizer::open(folder, parsed.eos_token_ids)?;
+        let rows = parsed.model.text.vocab_size;
+        if tokenizer.vocab_size() > rows {
+            return Err(CheckpointError::MoreTokensThanRows {
+                tokens: tokenizer.vocab_size(),
+                rows,
+            });
+        }
         Ok(Self {
             config: parsed.model,
             tokenizer: Arc::new(tokenizer),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use candle_core::Device;
 use thiserror::Error;
 
-use crate::model::WeightFormat;
+use crate::model::{WeightFormat, reason};
 
 /// What the operator asks for as the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,10 @@ pub enum PlacementError {
         "dtype bf16 can't run on the CPU, for which there are no bf16 kernels; use q8_0 (quick, small) or f32 (exact)"
     )]
     Bf16OnCpu,
+    #[error(
+        "dtype f16 can't run on the CPU, where Gemma's hidden states would overflow it; use q8_0 (quick, small) or f32 (exact)"
+    )]
+    F16OnCpu,
 }
 
 impl Placement {
@@ -61,7 +65,14 @@ impl Placement {
     pub fn resolve(device: DeviceChoice, format: FormatChoice) -> Result<Self, PlacementError> {
         let gpu = match device {
             DeviceChoice::Cpu => None,
-            DeviceChoice::Auto => open_gpu(0).ok().map(|_| 0),
+            DeviceChoice::Auto => match open_gpu(0) {
+                Ok(_) => Some(0),
+                Err(PlacementError::WithoutCuda(_)) => None,
+                Err(error) => {
+                    tracing::warn!("the model runs on the CPU: {error}");
+                    None
+                }
+            },
             DeviceChoice::Cuda(gpu) => open_gpu(gpu).map(|_| Some(gpu))?,
         };
         let format = match (format, gpu) {
@@ -69,6 +80,9 @@ impl Placement {
             (FormatChoice::Auto, None) => WeightFormat::Q8_0,
             (FormatChoice::Format(WeightFormat::Bf16), None) => {
                 return Err(PlacementError::Bf16OnCpu);
+            }
+            (FormatChoice::Format(WeightFormat::F16), None) => {
+                return Err(PlacementError::F16OnCpu);
             }
             (FormatChoice::Format(format), _) => format,
         };
@@ -93,7 +107,7 @@ fn open_gpu(gpu: usize) -> Result<Device, PlacementError> {
         Ok(Ok(device)) => Ok(device),
         Ok(Err(error)) => Err(PlacementError::NoGpu {
             gpu,
-            reason: error.to_string(),
+            reason: reason(&error),
         }),
         Err(_) => Err(PlacementError::NoGpu {
             gpu,
@@ -149,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_takes_q8_0_by_default_and_refuses_bf16() {
+    fn the_cpu_takes_q8_0_by_default_and_refuses_16_bit_floats() {
         let auto = Placement::resolve(DeviceChoice::Cpu, FormatChoice::Auto);
         assert_eq!(
             auto.map(|placement| placement.format),

@@ -159,7 +159,7 @@ fn make_coordinates_plain(file: &mut Value) {
             .map(|(name, id)| (name.clone(), id.clone()))
             .collect()
     };
-    let Some(added) = file["added_tokens"].as_array_mut() else {
+    let Some(added) = file.get_mut("added_tokens").and_then(Value::as_array_mut) else {
         return;
     };
     for token in added.iter_mut() {

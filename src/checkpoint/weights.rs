@@ -30,6 +30,8 @@ pub struct WeightFiles {
 /// Where one tensor's bytes lie.
 #[derive(Debug)]
 struct MappedTensor {
+    /// Its name in its file.
+    name: String,
     file: Arc<Mmap>,
     start: usize,
     end: usize,
@@ -65,9 +67,10 @@ impl WeightFiles {
                     *other,
                 )
             });
-            names.truncate(3);
+            let closest = names.into_iter().take(3).map(|name| &self.tensors[name].name);
             Error::Msg(format!(
-                "tensor {name} is missing; the closest names there are {names:?}"
+                "tensor {name} is missing, in any of the usual layouts of names; the closest there are {:?}",
+                closest.collect::<Vec<_>>()
             ))
         })
     }
@@ -105,7 +108,8 @@ impl SimpleBackend for WeightFiles {
         let tensor = self.find(name)?;
         if tensor.shape != shape.dims() {
             return Err(Error::Msg(format!(
-                "tensor {name} has the shape {:?} in the file, and config.json says {:?}",
+                "tensor {} has the shape {:?} in the file, and config.json says {:?}",
+                tensor.name,
                 tensor.shape,
                 shape.dims()
             )));
@@ -159,11 +163,14 @@ fn map_file(
         path: path.to_owned(),
         reason,
     };
+    let truncated = || CheckpointError::Truncated {
+        path: path.to_owned(),
+        found: map.len(),
+    };
     let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| match error {
-        SafeTensorError::MetadataIncompleteBuffer => CheckpointError::Truncated {
-            path: path.to_owned(),
-            found: map.len(),
-        },
+        SafeTensorError::MetadataIncompleteBuffer
+        | SafeTensorError::HeaderTooSmall
+        | SafeTensorError::InvalidHeaderLength => truncated(),
         other => damaged(other.to_string()),
     })?;
     // Eight bytes of length come before the header.
@@ -171,14 +178,16 @@ fn map_file(
     let map = Arc::new(map);
     for (name, info) in metadata.tensors() {
         let dtype = DType::try_from(info.dtype).map_err(|error| damaged(error.to_string()))?;
+        let uniform = uniform_name(&name);
         let tensor = MappedTensor {
+            name,
             file: Arc::clone(&map),
             start: data + info.data_offsets.0,
             end: data + info.data_offsets.1,
             dtype,
             shape: info.shape.clone(),
         };
-        tensors.insert(uniform_name(&name), tensor);
+        tensors.insert(uniform, tensor);
     }
     Ok(())
 }

@@ -70,15 +70,20 @@ pub fn context(settings: &Settings, checkpoint: &Checkpoint) -> Result<usize, Se
     // The shortest prompt is <bos> and a newline, the shortest answer one token.
     let least = image + 3;
     let most = checkpoint.config.text.max_position_embeddings;
-    match settings.context {
-        Context::Auto => Ok((image + AUTO_TEXT_TOKENS).min(most)),
-        Context::Tokens(tokens) if (least..=most).contains(&tokens) => Ok(tokens),
-        Context::Tokens(tokens) => Err(SettingsError::ForModel {
-            key: "context",
-            value: tokens.to_string(),
-            allowed: format!("auto, or {least} to {most}: an image alone takes {image} tokens"),
-        }),
+    let tokens = match settings.context {
+        Context::Auto => (image + AUTO_TEXT_TOKENS).min(most),
+        Context::Tokens(tokens) => tokens,
+    };
+    if (least..=most).contains(&tokens) {
+        return Ok(tokens);
     }
+    Err(SettingsError::ForModel {
+        key: "context",
+        value: tokens.to_string(),
+        allowed: format!(
+            "auto, or {least} (an image alone takes {image} tokens) to {most} (the model's positions)"
+        ),
+    })
 }
 
 /// An engine whose thread loads the model and then takes requests.
@@ -105,7 +110,7 @@ fn load(
     let begun = Instant::now();
     let device = placement.open_device()?;
     let model = checkpoint.load_model(&device, placement.format)?;
-    let dtype = placement.format.activation_dtype(&device);
+    let dtype = placement.format.activation_dtype();
     let kv_cache = KvCache::bytes(&checkpoint.config.text, slots, context, dtype);
     tracing::info!(
         seconds = begun.elapsed().as_secs_f32(),

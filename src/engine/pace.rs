@@ -24,6 +24,11 @@ impl Pace {
         self.ends.push_back(now);
     }
 
+    /// Nothing is left to do: time that passes from now on says nothing about how quick the engine is.
+    pub(super) fn idle(&mut self) {
+        self.ends.clear();
+    }
+
     /// How long it takes, at the measured rate, until `generations` more have ended: from one
     /// second, which is also the guess before anything was measured, to one minute.
     pub(super) fn time_for(&self, generations: usize, now: Instant) -> Duration {
@@ -49,6 +54,18 @@ mod tests {
         let now = start + Duration::from_secs(20);
         assert_eq!(pace.time_for(1, now), Duration::from_secs(2));
         assert_eq!(pace.time_for(5, now), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn idle_time_is_not_slowness() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        pace.ended(start);
+        pace.idle();
+        pace.ended(start + Duration::from_secs(100));
+        pace.ended(start + Duration::from_secs(102));
+        let now = start + Duration::from_secs(104);
+        assert_eq!(pace.time_for(1, now), Duration::from_secs(2));
     }
 
     #[test]

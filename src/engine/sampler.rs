@@ -15,6 +15,8 @@ const GREEDY_BELOW: f64 = 1e-7;
 pub(super) struct Sampler {
     /// None: greedy.
     processor: Option<LogitsProcessor>,
+    top_k: Option<usize>,
+    top_p: Option<f64>,
     /// How many of the likeliest tokens to report, if log-probabilities are wanted at all.
     logprobs: Option<usize>,
 }
@@ -37,18 +39,14 @@ pub(super) struct Logprobs {
 impl Sampler {
     pub(super) fn new(sampling: &Sampling, logprobs: Option<usize>) -> Self {
         let temperature = sampling.temperature;
-        let strategy = match (sampling.top_k, sampling.top_p) {
-            (None, None) => Strategy::All { temperature },
-            (Some(k), None) => Strategy::TopK { k, temperature },
-            (None, Some(p)) => Strategy::TopP { p, temperature },
-            (Some(k), Some(p)) => Strategy::TopKThenTopP { k, p, temperature },
-        };
         let processor = (temperature >= GREEDY_BELOW).then(|| {
             let seed = sampling.seed.unwrap_or_else(rand::random);
-            LogitsProcessor::from_sampling(seed, strategy)
+            LogitsProcessor::from_sampling(seed, Strategy::All { temperature })
         });
         Self {
             processor,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
             logprobs,
         }
     }
@@ -70,7 +68,12 @@ impl Sampler {
             });
         };
         let id = match &mut self.processor {
-            Some(processor) => processor.sample(logits)?,
+            Some(processor) => {
+                let (top_k, top_p) = (self.top_k, self.top_p);
+                processor.sample_f(logits, |probabilities| {
+                    keep_top(probabilities, top_k, top_p)
+                })?
+            }
             None => row.likeliest,
         };
         let logprobs = match self.logprobs {
@@ -109,6 +112,54 @@ pub(super) fn fetch_rows(logits: &Tensor, needs_logits: &[bool]) -> Result<Vec<R
         })
     };
     (0..likeliest.len()).map(fetch).collect()
+}
+
+/// Sets all probabilities to 0 but those that top-k and, of what that leaves, top-p keep.
+///
+/// candle's own top-k draws from candidates in no particular order, so that a last bit of
+/// difference in the logits would give another token for the same seed. Here the order is always
+/// the vocabulary's.
+fn keep_top(probabilities: &mut [f32], top_k: Option<usize>, top_p: Option<f64>) {
+    let most = top_k.unwrap_or(usize::MAX).min(probabilities.len());
+    let kept = match top_p {
+        None if most == probabilities.len() => return,
+        None => likeliest(probabilities, most),
+        Some(p) => nucleus(probabilities, most, p),
+    };
+    let values: Vec<f32> = kept.iter().map(|&id| probabilities[id as usize]).collect();
+    probabilities.fill(0.0);
+    for (id, value) in kept.into_iter().zip(values) {
+        probabilities[id as usize] = value;
+    }
+}
+
+/// The fewest of the `most` likeliest tokens that have the share `p` of these tokens' probability.
+fn nucleus(probabilities: &[f32], most: usize, p: f64) -> Vec<u32> {
+    let all: f64 = match most == probabilities.len() {
+        true => 1.0,
+        false => likeliest(probabilities, most)
+            .into_iter()
+            .map(|id| f64::from(probabilities[id as usize]))
+            .sum(),
+    };
+    // Nearly always a few tokens are enough; sorting a vocabulary of 257,000 takes 20 ms.
+    let mut size = 256.min(most);
+    loop {
+        let mut ids = likeliest(probabilities, size);
+        let mut sum = 0.0;
+        let reached = ids.iter().position(|&id| {
+            sum += f64::from(probabilities[id as usize]);
+            sum >= p * all
+        });
+        if let Some(last) = reached {
+            ids.truncate(last + 1);
+            return ids;
+        }
+        if size == most {
+            return ids;
+        }
+        size = (16 * size).min(most);
+    }
 }
 
 /// The log-softmax of the chosen token and of the `top` likeliest ones.
@@ -216,6 +267,30 @@ mod tests {
         assert_eq!(drawn(&top_p), [1, 3]);
         assert_eq!(drawn(&both), [1]);
         assert_eq!(drawn(&sampling(1)), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_last_bit_of_difference_in_the_logits_changes_no_draw() {
+        let logits: Vec<f32> = (0..500).map(|i| (i as f32 * 0.37).sin()).collect();
+        let nudged: Vec<f32> = (0..500)
+            .map(|i| logits[i] + (i % 3) as f32 * 1e-6)
+            .collect();
+        let row = |logits: &[f32]| {
+            Tensor::new(logits, &Device::Cpu)
+                .unwrap()
+                .unsqueeze(0)
+                .unwrap()
+        };
+        for (top_k, top_p) in [(Some(40), None), (None, Some(0.9)), (Some(40), Some(0.9))] {
+            let sampling = Sampling {
+                top_k,
+                top_p,
+                ..sampling(5)
+            };
+            let ours = draw(&sampling, &row(&logits), 200);
+            let theirs = draw(&sampling, &row(&nudged), 200);
+            assert_eq!(ours, theirs, "{top_k:?} {top_p:?}");
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl<M: Model> Encoding<M> {
         }
         let encoded = model.finish_encode(self.work)?;
         for (hash, features) in self.images.iter().zip(encoded) {
-            cache.insert(*hash, &features)?;
+            cache.insert(*hash, &features);
             self.features.insert(*hash, features);
         }
         metrics::image_cache(cache.bytes());

@@ -118,6 +118,7 @@ impl<'a, M: Model> Worker<'a, M> {
             if desk.closing {
                 return None;
             }
+            desk.pace.idle();
             desk = self.shared.wait(desk);
         }
     }

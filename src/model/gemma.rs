@@ -69,7 +69,7 @@ pub(super) struct Packing<'a> {
 
 impl Gemma {
     pub fn load(vb: &VarBuilder, config: &TextConfig, format: WeightFormat) -> Result<Self> {
-        let dtype = format.activation_dtype(vb.device());
+        let dtype = format.activation_dtype();
         // The largest tensor goes first, while the least memory is taken.
         let token_table = Linear::load(
             &vb.pp("embed_tokens"),

@@ -22,12 +22,11 @@ pub enum WeightFormat {
 impl WeightFormat {
     /// The dtype of hidden states and of the KV cache beside these weights.
     ///
-    /// The CPU computes in f32 always: candle has no bf16 kernels there and f16 overflows.
-    pub fn activation_dtype(self, device: &Device) -> DType {
+    pub fn activation_dtype(self) -> DType {
         match self {
             Self::Bf16 => DType::BF16,
-            Self::F16 if device.is_cuda() => DType::F16,
-            Self::F16 | Self::F32 | Self::Q8_0 | Self::Q4K => DType::F32,
+            Self::F16 => DType::F16,
+            Self::F32 | Self::Q8_0 | Self::Q4K => DType::F32,
         }
     }
 
@@ -142,7 +141,7 @@ impl Linear {
                     )
             })
             .collect::<Result<Vec<_>>>()?;
-        let activations = format.activation_dtype(device);
+        let activations = format.activation_dtype();
         let bias = if bias {
             let biases = parts
                 .iter()
@@ -212,7 +211,7 @@ impl Weight {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = match self {
-            Self::Dense(weight) => x.to_dtype(weight.dtype())?.matmul(&weight.t()?)?,
+            Self::Dense(weight) => x.matmul(&weight.t()?)?,
             Self::Quantized {
                 matmul,
                 in_features,
@@ -235,7 +234,8 @@ fn quantize(weight: &Tensor, dtype: GgmlDType, device: &Device) -> Result<QTenso
         .into_par_iter()
         .map(|start| {
             let rows = weight.narrow(0, start, share.min(rows - start))?;
-            QTensor::quantize(&rows, dtype)
+            // A copy, because `quantize` reads all of what a view is a view of.
+            QTensor::quantize(&rows.force_contiguous()?, dtype)
         })
         .collect::<Result<Vec<_>>>()?;
     let blocks = parts
@@ -251,5 +251,49 @@ fn concat_rows(mut weights: Vec<Tensor>) -> Result<Tensor> {
     match weights.len() {
         1 => Ok(weights.remove(0)),
         _ => Tensor::cat(&weights, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `[rows, columns]` of values that no two rows share.
+    fn waves(rows: usize, columns: usize) -> Tensor {
+        let value = |i: usize| ((i / columns) as f32 * 1.7 + (i % columns) as f32 * 0.31).sin();
+        let values: Vec<f32> = (0..rows * columns).map(value).collect();
+        Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    fn relative_error(ours: &Tensor, exact: &Tensor) -> f32 {
+        let norm = |x: Tensor| {
+            let sum = x.sqr().unwrap().sum_all().unwrap();
+            sum.to_scalar::<f32>().unwrap().sqrt()
+        };
+        norm((ours - exact).unwrap()) / norm(exact.clone())
+    }
+
+    #[test]
+    fn quantised_weights_give_nearly_the_exact_product_and_rows() {
+        // Neither side is a whole number of blocks or of shares.
+        let (weight, x) = (waves(133, 72), waves(5, 72));
+        let exact = x.matmul(&weight.t().unwrap()).unwrap();
+        let ids = Tensor::new(&[0u32, 17, 132], &Device::Cpu).unwrap();
+        let exact_rows = weight.index_select(&ids, 0).unwrap();
+        for (format, tolerance) in [
+            (WeightFormat::F32, 1e-6),
+            (WeightFormat::Q8_0, 0.02),
+            (WeightFormat::Q4K, 0.12),
+        ] {
+            let layer = Linear {
+                weight: Weight::new(weight.clone(), format, &Device::Cpu).unwrap(),
+                bias: None,
+            };
+            let error = relative_error(&layer.forward(&x).unwrap(), &exact);
+            assert!(error < tolerance, "{format}: {error}");
+            let rows = layer.rows(&ids).unwrap().to_dtype(DType::F32).unwrap();
+            let error = relative_error(&rows, &exact_rows);
+            assert!(error < tolerance, "{format}, rows: {error}");
+        }
     }
 }

@@ -46,7 +46,7 @@ pub struct Prefill {
 impl PaliGemma {
     /// Reads the weights through `vb`, whose names are `vision_tower.…`,
     /// `multi_modal_projector.linear.…` and `language_model.…`, and whose device is the model's.
-    /// `vocab` is the number of tokens that the tokenizer knows.
+    /// `vocab` is the number of tokens that the tokenizer knows, at most the table's rows.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape than `config` says, or memory runs out.
@@ -57,7 +57,7 @@ impl PaliGemma {
         format: WeightFormat,
     ) -> Result<Self> {
         let device = vb.device().clone();
-        let dtype = format.activation_dtype(&device);
+        let dtype = format.activation_dtype();
         // The decoder goes first: it holds the largest tensor.
         let text = Gemma::load(&vb.pp("language_model"), &config.text, format)?;
         Ok(Self {
@@ -78,7 +78,7 @@ impl PaliGemma {
                 &device,
             )?,
             config: config.clone(),
-            vocab: vocab.min(config.text.vocab_size),
+            vocab,
             dtype,
             device,
         })
@@ -147,8 +147,8 @@ impl Model for PaliGemma {
             .forward(&self.vision.finish(&encode.x)?)?
             .chunk(encode.images, 0)?
             .iter()
-            // A copy of its own, so that keeping one image does not keep the whole batch.
-            .map(Tensor::copy)
+            // Memory of its own, so that keeping one image does not keep the whole batch.
+            .map(Tensor::force_contiguous)
             .collect()
     }
 

@@ -36,7 +36,7 @@ struct EncoderLayer {
 impl VisionTower {
     pub fn load(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat) -> Result<Self> {
         let device = vb.device().clone();
-        let dtype = format.activation_dtype(&device);
+        let dtype = format.activation_dtype();
         let hidden = config.hidden_size;
         let encoder = vb.pp("encoder").pp("layers");
         let embeddings = vb.pp("embeddings");
@@ -96,7 +96,7 @@ impl VisionTower {
 /// A convolution whose stride is its kernel is a linear layer on flattened patches.
 fn patch_embedding(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat) -> Result<Linear> {
     let (hidden, patch) = (config.hidden_size, config.patch_size);
-    let dtype = format.activation_dtype(vb.device());
+    let dtype = format.activation_dtype();
     let weight = vb
         .get_with_hints_dtype(
             (hidden, 3, patch, patch),
