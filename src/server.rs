@@ -4,6 +4,7 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use axum::Router;
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
@@ -67,6 +68,12 @@ pub async fn serve(
 ) -> Result<(), ServerError> {
     let close = CancellationToken::new();
     let closed = close.clone().cancelled_owned();
+    // Each event of a stream is a packet of its own: waiting to fill one would hold tokens back.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!("a connection keeps Nagle's algorithm: {error}");
+        }
+    });
     // Never ends by itself: axum tries again when accepting a connection fails.
     let serving = tokio::spawn(
         axum::serve(listener, router)

@@ -12,17 +12,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::AppState;
+use super::admission::Place;
 use super::availability::availability;
 use super::error::{ApiError, ErrorCode};
-use super::fields::{Fields, JsonObject};
+use super::fields::{Fields, field_names, plural_hint};
 use super::form_value::FormValue;
 use super::image_source::ImageSource;
+use super::json_object::JsonObject;
 use super::options::Options;
 use super::request_id::RequestId;
 
 /// The fields that belong to one task alone.
 pub trait TaskFields: DeserializeOwned {
-    /// The names of the fields that carry images in a JSON body.
+    /// The names of the fields that carry images.
     const IMAGE_FIELDS: &'static [&'static str];
 }
 
@@ -37,13 +39,21 @@ const MAX_TEXT_PARTS: usize = 256;
 /// What was asked of a task route, whatever kind of body it came in.
 #[derive(Debug)]
 pub struct Submission<T> {
+    pub task: T,
+    pub common: Common,
+}
+
+/// What every task's request has.
+#[derive(Debug)]
+pub struct Common {
     /// At least one, at most what the route takes.
     pub images: Vec<ImageSource>,
-    pub task: T,
     pub options: Options,
     /// When the request's head had arrived.
     pub arrived: Instant,
     pub request_id: RequestId,
+    /// Among the requests that are on their way to the engine.
+    pub place: Place,
 }
 
 impl<T: TaskFields> FromRequest<AppState> for Submission<T> {
@@ -53,6 +63,7 @@ impl<T: TaskFields> FromRequest<AppState> for Submission<T> {
         let arrived = Instant::now();
         // Nothing is read from a client whom the model can't serve anyway.
         availability(&state.engine.state())?;
+        let place = state.admission.enter(&state.engine)?;
         let request_id = RequestId::of(request.extensions());
 
         let limit = state.settings.request_timeout;
@@ -65,14 +76,21 @@ impl<T: TaskFields> FromRequest<AppState> for Submission<T> {
                 )
             })??;
         let (task, options) = fields.parse(T::IMAGE_FIELDS)?;
-        check_image_count::<T>(images.len(), state.settings.max_images)?;
-        Ok(Self {
+        if images.is_empty() {
+            return Err(ApiError::new(
+                ErrorCode::MissingField,
+                "an image is required: base64, a `data:` URL or an https URL in JSON, or a file in a form",
+            )
+            .param("image"));
+        }
+        let common = Common {
             images,
-            task,
             options,
             arrived,
             request_id,
-        })
+            place,
+        };
+        Ok(Self { task, common })
     }
 }
 
@@ -83,7 +101,7 @@ async fn read_body<T: TaskFields>(
     refuse_by_length(request.headers(), state.settings.max_body.as_u64())?;
     match media_type(request.headers()).as_deref() {
         Some("application/json") => read_json::<T>(request, state).await,
-        Some("multipart/form-data") => read_form(request, state).await,
+        Some("multipart/form-data") => read_form::<T>(request, state).await,
         other => Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
             format!(
@@ -129,21 +147,30 @@ async fn read_json<T: TaskFields>(
         .map_err(|rejection| bytes_error(rejection, state))?;
     let JsonObject(mut entries) = serde_json::from_slice(&body)
         .map_err(|error| ApiError::new(ErrorCode::InvalidJson, error.to_string()))?;
-    refuse_repeated(&entries)?;
+    refuse_repeated::<T>(&entries)?;
 
+    let most = most_images::<T>(state);
     let mut images = Vec::new();
     for name in T::IMAGE_FIELDS {
         if let Some(place) = entries.iter().position(|(entry, _)| entry == name) {
-            images.extend(images_of(name, entries.remove(place).1)?);
+            let (_, value) = entries.remove(place);
+            let sent = value.as_array().map_or(1, Vec::len);
+            if images.len() + sent > most {
+                return Err(too_many_images(name, most));
+            }
+            images.extend(images_of(name, value)?);
         }
     }
     Ok((images, Fields::Json(entries)))
 }
 
-fn refuse_repeated(entries: &[(String, Value)]) -> Result<(), ApiError> {
+fn refuse_repeated<T: TaskFields>(entries: &[(String, Value)]) -> Result<(), ApiError> {
     for (place, (name, _)) in entries.iter().enumerate() {
         if entries[..place].iter().any(|(earlier, _)| earlier == name) {
-            let detail = format!("`{name}` was sent more than once; which one is meant is unclear");
+            let names = [T::IMAGE_FIELDS, field_names::<T>()].concat();
+            let hint = plural_hint(name, &names);
+            let detail =
+                format!("`{name}` was sent more than once; which one is meant is unclear{hint}");
             return Err(ApiError::new(ErrorCode::RepeatedField, detail).param(name));
         }
     }
@@ -173,13 +200,15 @@ fn images_of(name: &str, value: Value) -> Result<Vec<ImageSource>, ApiError> {
     }
 }
 
-async fn read_form(
+async fn read_form<T: TaskFields>(
     request: Request,
     state: &AppState,
 ) -> Result<(Vec<ImageSource>, Fields), ApiError> {
     let mut form = Multipart::from_request(request, state)
         .await
         .map_err(|rejection| ApiError::new(ErrorCode::InvalidMultipart, rejection.body_text()))?;
+    let texts_known = [field_names::<T>(), field_names::<Options>()].concat();
+    let most = most_images::<T>(state);
     let mut images = Vec::new();
     let mut entries: Vec<(String, FormValue)> = Vec::new();
     let mut part = 0;
@@ -188,7 +217,10 @@ async fn read_form(
     while let Some(field) = form.next_field().await.map_err(broken)? {
         part += 1;
         let name = part_name(&field, part)?;
-        if SEVERAL_IMAGES.contains(&name.as_str()) {
+        if T::IMAGE_FIELDS.contains(&name.as_str()) {
+            if images.len() == most {
+                return Err(too_many_images(&name, most));
+            }
             let param = format!("image[{}]", images.len());
             images.push(ImageSource::bytes(
                 param,
@@ -203,16 +235,23 @@ async fn read_form(
                 format!("the form has more than {MAX_TEXT_PARTS} text parts"),
             ));
         }
-        let bytes = field.bytes().await.map_err(broken)?;
-        let text = String::from_utf8(bytes.into()).map_err(|_| {
-            ApiError::new(ErrorCode::InvalidField, format!("`{name}` is not UTF-8")).param(&name)
-        })?;
+        // Of a field that nobody knows, the name is all that matters: it may well be a file.
+        let text = match texts_known.contains(&name.as_str()) {
+            true => Some(text_of(&name, field.bytes().await.map_err(broken)?)?),
+            false => None,
+        };
         match entries.iter_mut().find(|(entry, _)| *entry == name) {
-            Some((_, value)) => value.0.push(text),
-            None => entries.push((name, FormValue(vec![text]))),
+            Some((_, value)) => value.0.extend(text),
+            None => entries.push((name, FormValue(text.into_iter().collect()))),
         }
     }
     Ok((images, Fields::Form(entries)))
+}
+
+fn text_of(name: &str, bytes: Bytes) -> Result<String, ApiError> {
+    String::from_utf8(bytes.into()).map_err(|_| {
+        ApiError::new(ErrorCode::InvalidField, format!("`{name}` is not UTF-8")).param(name)
+    })
 }
 
 fn part_name(field: &Field<'_>, part: usize) -> Result<String, ApiError> {
@@ -227,25 +266,17 @@ fn part_name(field: &Field<'_>, part: usize) -> Result<String, ApiError> {
     }
 }
 
-fn check_image_count<T: TaskFields>(count: usize, max_images: usize) -> Result<(), ApiError> {
-    let allowed = if T::IMAGE_FIELDS.contains(&"images") {
-        max_images
-    } else {
-        1
-    };
-    match count {
-        0 => Err(ApiError::new(
-            ErrorCode::MissingField,
-            "an image is required: base64, a `data:` URL or an https URL in JSON, or a file in a form",
-        )
-        .param("image")),
-        count if count > allowed => Err(ApiError::new(
-            ErrorCode::TooManyImages,
-            format!("{count} images were sent; this route takes at most {allowed} in one request"),
-        )
-        .param(T::IMAGE_FIELDS[T::IMAGE_FIELDS.len() - 1])),
-        _ => Ok(()),
+/// The most images that a request of this task may have.
+fn most_images<T: TaskFields>(state: &AppState) -> usize {
+    match T::IMAGE_FIELDS.contains(&"images") {
+        true => state.settings.max_images,
+        false => 1,
     }
+}
+
+fn too_many_images(param: &str, most: usize) -> ApiError {
+    let detail = format!("this route takes at most {most} in one request, and more were sent");
+    ApiError::new(ErrorCode::TooManyImages, detail).param(param)
 }
 
 fn bytes_error(rejection: BytesRejection, state: &AppState) -> ApiError {

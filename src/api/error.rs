@@ -44,6 +44,7 @@ error_codes! {
     InvalidBase64 => BAD_REQUEST, "An image is not valid base64";
     Unauthorized => UNAUTHORIZED, "A valid API key is required";
     NotFound => NOT_FOUND, "No such route";
+    ModelNotFound => NOT_FOUND, "No such model";
     MethodNotAllowed => METHOD_NOT_ALLOWED, "The route does not allow this method";
     RequestTimeout => REQUEST_TIMEOUT, "The body did not arrive in time";
     BodyTooLarge => PAYLOAD_TOO_LARGE, "The body is too large";

@@ -1,16 +1,11 @@
 //! A request's fields, from either kind of body, checked and typed in one place.
 
-use std::fmt;
-
 use serde::de::value::MapDeserializer;
-use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::de::{self, DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
 use serde_json::Value;
 
 use super::error::{ApiError, ErrorCode};
-use super::form_value::FormValue;
-
-/// No request has as many; it bounds what a hostile one costs.
-const MAX_FIELDS: usize = 64;
+use super::form_value::{FormValue, SENT};
 
 /// A request's fields in the order in which they were sent, images taken out.
 #[derive(Debug)]
@@ -76,7 +71,12 @@ where
                 ApiError::new(ErrorCode::MissingField, format!("`{name}` is required")).param(name)
             }
             None => {
-                ApiError::new(ErrorCode::InvalidField, format!("`{field}`: {reason}")).param(field)
+                let hint = match reason.starts_with(SENT) {
+                    true => plural_hint(&field, field_names::<T>()),
+                    false => String::new(),
+                };
+                let detail = format!("`{field}`: {reason}{hint}");
+                ApiError::new(ErrorCode::InvalidField, detail).param(field)
             }
         }
     })
@@ -115,7 +115,7 @@ fn in_plain_words(reason: &str) -> String {
 }
 
 /// The names of a struct's fields, as its `Deserialize` tells them to a deserializer.
-fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
+pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
     // Always an error: the probe has no values to offer.
     let _ = T::deserialize(NameProbe(&mut names));
@@ -128,7 +128,7 @@ impl<'de> Deserializer<'de> for NameProbe<'_> {
     type Error = de::value::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(de::Error::custom("only a struct has field names"))
+        Err(Self::Error::custom("only a struct has field names"))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -147,35 +147,14 @@ impl<'de> Deserializer<'de> for NameProbe<'_> {
     }
 }
 
-/// A JSON object that keeps its order and what was sent twice; serde_json's own map forgets both.
-#[derive(Debug)]
-pub struct JsonObject(pub Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for JsonObject {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-
-        impl<'de> Visitor<'de> for Entries {
-            type Value = JsonObject;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<JsonObject, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    if entries.len() == MAX_FIELDS {
-                        let limit = format_args!("more than {MAX_FIELDS} fields");
-                        return Err(de::Error::custom(limit));
-                    }
-                    entries.push(entry);
-                }
-                Ok(JsonObject(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Entries)
+/// Where several of what `field` takes one of can be sent, if there is such a field among `names`.
+pub fn plural_hint(field: &str, names: &[&str]) -> String {
+    match names
+        .iter()
+        .find(|name| name.strip_suffix('s') == Some(field))
+    {
+        Some(plural) => format!("; for several, use `{plural}`"),
+        None => String::new(),
     }
 }
 
@@ -183,6 +162,7 @@ impl<'de> Deserialize<'de> for JsonObject {
 mod tests {
     use serde::Deserialize;
 
+    use super::super::json_object::JsonObject;
     use super::*;
 
     #[derive(Debug, PartialEq, Deserialize)]

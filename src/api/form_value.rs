@@ -4,6 +4,9 @@ use serde::de::value::{SeqDeserializer, StringDeserializer};
 use serde::de::{self, Deserializer, Error as _, IntoDeserializer, Visitor};
 use serde_json::Error;
 
+/// How the complaint begins about a field that was sent more often than it may be.
+pub const SENT: &str = "sent ";
+
 /// What a form says for one field: one text, or several when the field was repeated.
 ///
 /// The struct's types decide how a text is read, so `question=42` stays a text and `max_tokens=42`
@@ -18,7 +21,7 @@ impl FormValue {
         match (texts.next(), texts.next()) {
             (Some(text), None) => Ok(text),
             _ => Err(Error::custom(format_args!(
-                "sent {count} times, expected once"
+                "{SENT}{count} times, expected once"
             ))),
         }
     }

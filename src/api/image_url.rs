@@ -77,11 +77,16 @@ impl ImageFetcher {
                 "a URL with a user name or password is not fetched",
             ));
         }
-        let host = url.host_str().unwrap_or_default();
+        // As they are listed: an IPv6 address without the brackets that it has in a URL.
+        let host = match url.host() {
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            Some(host) => host.to_string(),
+            None => String::new(),
+        };
         if !self
             .hosts
             .iter()
-            .any(|listed| listed.eq_ignore_ascii_case(host))
+            .any(|listed| listed.eq_ignore_ascii_case(&host))
         {
             return Err(not_allowed(format!(
                 "the host `{host}` is not among those that this server fetches from"
@@ -266,10 +271,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_listed_literal_address_is_taken_as_it_stands() {
-        let fetcher = fetcher(&["127.0.0.1"]);
-        let url = fetcher.check("https://127.0.0.1:4443/").unwrap();
-        let target = fetcher.resolve(url).await.unwrap();
-        assert_eq!(target.addresses, ["127.0.0.1:4443".parse().unwrap()]);
+        let fetcher = fetcher(&["127.0.0.1", "::1"]);
+        for (url, address) in [
+            ("https://127.0.0.1:4443/", "127.0.0.1:4443"),
+            ("https://[::1]:4443/", "[::1]:4443"),
+            ("https://[0:0::1]/", "[::1]:443"),
+        ] {
+            let target = fetcher.resolve(fetcher.check(url).unwrap()).await.unwrap();
+            assert_eq!(target.addresses, [address.parse().unwrap()]);
+        }
     }
 
     #[test]

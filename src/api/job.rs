@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::availability::{loading, shutting_down, unavailable};
+use super::body::Common;
 use super::error::{ApiError, ErrorCode};
 use super::image_source::ImageSource;
-use super::options::{CheckedOptions, Options};
+use super::options::out_of_context;
 use super::request_id::RequestId;
 use super::response::Head;
-use crate::engine::{EngineHandle, Failure, Generation, Request, SubmitError};
+use crate::engine::{Failure, Generation, MaxTokens, Request, SubmitError};
 use crate::pixels::Pixels;
 
 /// One prompt about one of the request's images.
@@ -40,51 +41,55 @@ pub struct Job {
     pub keep_alive: Duration,
 }
 
-/// What [`Job::start`] works on.
-pub struct JobRequest {
-    /// The task's name, the answer's `object`.
-    pub object: &'static str,
-    pub images: Vec<ImageSource>,
-    pub prompts: Vec<Prompt>,
-    pub options: Options,
-    pub arrived: Instant,
-    pub request_id: RequestId,
-}
-
 impl Job {
     /// Checks everything, makes the images ready, and hands all prompts to the engine at once.
+    /// `object` is the task's name.
     ///
     /// # Errors
     /// The first thing that is wrong with the request; what the engine has against it; the deadline.
-    pub async fn start(state: &AppState, request: JobRequest) -> Result<Self, ApiError> {
-        let options = request.options.check(state.settings.request_timeout)?;
-        check_max_tokens(options.max_tokens, state)?;
-        check_prompts(&request.prompts, state.settings.max_prompt_bytes)?;
+    pub async fn start(
+        state: &AppState,
+        object: &'static str,
+        prompts: Vec<Prompt>,
+        request: Common,
+    ) -> Result<Self, ApiError> {
+        let settings = &state.settings;
+        let options = request
+            .options
+            .check(settings.request_timeout, most_tokens(state))?;
+        check_prompts(&prompts, settings.max_prompt_bytes)?;
 
         let deadline = request.arrived + options.timeout;
         let images = tokio::time::timeout_at(deadline.into(), prepare(request.images, state))
             .await
             .map_err(|_| failure(Failure::DeadlineExceeded))??;
-        let requests = request.prompts.into_iter().map(|prompt| Request {
+        let max_tokens = match options.max_tokens {
+            Some(tokens) => MaxTokens::Exactly(tokens),
+            None => MaxTokens::AtMost(settings.max_tokens_default),
+        };
+        let requests = prompts.into_iter().map(|prompt| Request {
             image: images[prompt.image].clone(),
             prompt: prompt.text,
-            max_tokens: options
-                .max_tokens
-                .unwrap_or(state.settings.max_tokens_default),
+            max_tokens,
             sampling: options.sampling.clone(),
             stop: options.stop.clone(),
             logprobs: options.logprobs,
             deadline: Some(deadline),
         });
-        let generations = submit(&state.engine, requests.collect(), &options)?;
+        let generations = state
+            .engine
+            .submit_all(requests.collect())
+            .map_err(submit_error)?;
+        // From here on the request is the engine's to bound.
+        drop(request.place);
         Ok(Self {
             generations,
-            head: head(request.object, &state.model.name),
+            head: head(object, &state.model.name),
             stream: options.stream,
             logprobs: options.logprobs.is_some(),
             arrived: request.arrived,
             request_id: request.request_id,
-            keep_alive: state.settings.keep_alive,
+            keep_alive: settings.keep_alive,
         })
     }
 }
@@ -99,22 +104,11 @@ fn head(object: &'static str, model: &str) -> Head {
     }
 }
 
-/// Refuses what no prompt could make room for, before any image is decoded.
-fn check_max_tokens(max_tokens: Option<usize>, state: &AppState) -> Result<(), ApiError> {
+/// The most tokens that an answer can have, whatever its prompt.
+fn most_tokens(state: &AppState) -> usize {
     // Each prompt has at least the token that begins it and the newline.
-    let most = state
-        .model
-        .context
-        .saturating_sub(state.model.image_tokens + 2);
-    match max_tokens {
-        Some(value) if value > most => Err(max_tokens_error(value, most)),
-        _ => Ok(()),
-    }
-}
-
-fn max_tokens_error(value: usize, allowed: usize) -> ApiError {
-    let allowed = format!("1 to {allowed}, so that image, prompt and answer fit the context");
-    ApiError::out_of_range("max_tokens", value, &allowed)
+    let least_prompt = state.model.image_tokens + 2;
+    state.model.context.saturating_sub(least_prompt)
 }
 
 fn check_prompts(prompts: &[Prompt], max_bytes: usize) -> Result<(), ApiError> {
@@ -140,28 +134,6 @@ async fn prepare(images: Vec<ImageSource>, state: &AppState) -> Result<Vec<Arc<P
     Ok(pixels?.into_iter().map(Arc::new).collect())
 }
 
-/// Submits all or none. Where the client named no `max_tokens`, the default gives way to a prompt
-/// that leaves less room.
-fn submit(
-    engine: &EngineHandle,
-    mut requests: Vec<Request>,
-    options: &CheckedOptions,
-) -> Result<Vec<Generation>, ApiError> {
-    loop {
-        match engine.submit_all(requests.clone()) {
-            Err(SubmitError::MaxTokens {
-                max_tokens,
-                allowed,
-            }) if options.max_tokens.is_none() && (1..max_tokens).contains(&allowed) => {
-                for request in &mut requests {
-                    request.max_tokens = request.max_tokens.min(allowed);
-                }
-            }
-            submitted => return submitted.map_err(submit_error),
-        }
-    }
-}
-
 fn submit_error(error: SubmitError) -> ApiError {
     match error {
         SubmitError::QueueFull { retry_after, .. } => {
@@ -170,7 +142,7 @@ fn submit_error(error: SubmitError) -> ApiError {
         SubmitError::MaxTokens {
             max_tokens,
             allowed,
-        } => max_tokens_error(max_tokens, allowed),
+        } => out_of_context(max_tokens, allowed),
         SubmitError::PromptTooLong { .. } => {
             ApiError::new(ErrorCode::PromptTooLong, error.to_string())
         }

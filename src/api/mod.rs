@@ -1,10 +1,11 @@
 //! The HTTP interface: requests in, answers, streams and problem documents out.
 //!
-//! A task's request comes through [`body`] (JSON or a form, one [`body::Submission`]), its route in
-//! [`routes`] words the prompts, [`job`] makes its images ready and submits it, and [`answer`] or
+//! A task's request is let in by [`admission`] and read by [`body`] (JSON or a form, one
+//! [`body::Submission`]), its route in [`routes`] words the prompts, [`job`] makes its images ready and submits it, and [`answer`] or
 //! [`stream`] sends what the engine generates. Whatever fails on the way is an [`error::ApiError`],
 //! which [`problem`] writes. Around all routes lie [`observe`], [`linger`] and [`auth`].
 
+mod admission;
 mod answer;
 mod auth;
 mod availability;
@@ -15,6 +16,7 @@ mod form_value;
 mod image_source;
 mod image_url;
 mod job;
+mod json_object;
 mod linger;
 mod observe;
 pub mod openapi;
@@ -34,6 +36,7 @@ use crate::engine::EngineHandle;
 use crate::pixels::Preprocessor;
 use crate::settings::Settings;
 
+pub use admission::Admission;
 pub use image_url::ImageFetcher;
 pub use router::router;
 
@@ -41,6 +44,7 @@ pub use router::router;
 #[derive(Clone)]
 pub struct AppState {
     pub engine: EngineHandle,
+    pub admission: Admission,
     pub preprocessor: Preprocessor,
     pub fetcher: ImageFetcher,
     pub model: Arc<ModelInfo>,

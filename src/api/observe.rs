@@ -16,7 +16,7 @@ use crate::telemetry::metrics;
 /// The route of requests that match none: paths would make endless series.
 const NO_ROUTE: &str = "none";
 /// What nginx writes for a client that left before its answer.
-const CLIENT_LEFT: u16 = 499;
+pub const CLIENT_LEFT: u16 = 499;
 /// Routes that are asked every few seconds by machines.
 const QUIET: [&str; 2] = ["/health", "/metrics"];
 
@@ -94,7 +94,8 @@ impl Drop for Exchange {
         metrics::http_request(self.method, &self.route, status, duration);
         let _entered = self.span.enter();
         let (method, route, left) = (self.method, self.route.as_str(), !self.ended);
-        let ms = duration.as_secs_f64() * 1e3;
+        // To a tenth: more digits are noise to whoever reads them.
+        let ms = (duration.as_secs_f64() * 1e4).round() / 10.0;
         if QUIET.iter().any(|prefix| route.starts_with(prefix)) {
             tracing::debug!(method, route, status, ms, left, "request");
         } else {

@@ -24,6 +24,11 @@ pub fn document() -> String {
     let mut document = Document::openapi();
     document.merge(keyed_routes().into_openapi());
     document.merge(open_routes().into_openapi());
+    // The router's mark of a parameter that may hold slashes is unknown to OpenAPI.
+    let paths = std::mem::take(&mut document.paths.paths).into_iter();
+    document.paths.paths = paths
+        .map(|(path, item)| (path.replace("{*", "{"), item))
+        .collect();
     serde_yaml_ng::to_string(&document).expect("a document of maps, lists and texts serialises")
 }
 
@@ -34,6 +39,7 @@ pub fn keyed_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(vqa::vqa))
         .routes(routes!(generate::generate))
         .routes(routes!(models::models))
+        .routes(routes!(models::model))
 }
 
 /// The routes that never need a key.
@@ -164,7 +170,11 @@ pub struct Problems;
 
 impl IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let of_other_routes = [ErrorCode::NotFound, ErrorCode::MethodNotAllowed];
+        let of_other_routes = [
+            ErrorCode::NotFound,
+            ErrorCode::ModelNotFound,
+            ErrorCode::MethodNotAllowed,
+        ];
         let codes = ErrorCode::ALL.iter().copied();
         problems(codes.filter(|code| !of_other_routes.contains(code)))
     }
@@ -176,6 +186,15 @@ pub struct KeyProblem;
 impl IntoResponses for KeyProblem {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems([ErrorCode::Unauthorized].into_iter())
+    }
+}
+
+/// The problems of asking for one model.
+pub struct ModelProblems;
+
+impl IntoResponses for ModelProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems([ErrorCode::Unauthorized, ErrorCode::ModelNotFound].into_iter())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The fields that every task shares: how long the answer may be, how tokens are chosen, how the
 //! answer comes back.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use humantime_serde::re::humantime;
@@ -80,11 +81,12 @@ pub struct CheckedOptions {
 }
 
 impl Options {
-    /// Checks each field; `longest` is the most that `timeout` may be.
+    /// Checks each field; `longest` is the most that `timeout` may be, and `most_tokens` the most
+    /// that `max_tokens` may be.
     ///
     /// # Errors
     /// The first field that is out of range.
-    pub fn check(self, longest: Duration) -> Result<CheckedOptions, ApiError> {
+    pub fn check(self, longest: Duration, most_tokens: usize) -> Result<CheckedOptions, ApiError> {
         let sampling = Sampling {
             temperature: self.temperature()?,
             top_p: self.top_p()?,
@@ -92,13 +94,23 @@ impl Options {
             seed: self.seed,
         };
         Ok(CheckedOptions {
-            max_tokens: whole("max_tokens", self.max_tokens, 1, i64::from(u32::MAX))?,
+            max_tokens: self.max_tokens(most_tokens)?,
             sampling,
             logprobs: whole("logprobs", self.logprobs, 0, MAX_LOGPROBS)?,
             stream: self.stream.unwrap_or(false),
             timeout: self.timeout(longest)?,
             stop: self.stop()?,
         })
+    }
+
+    fn max_tokens(&self, most: usize) -> Result<Option<usize>, ApiError> {
+        let Some(value) = self.max_tokens else {
+            return Ok(None);
+        };
+        match usize::try_from(value) {
+            Ok(tokens) if (1..=most).contains(&tokens) => Ok(Some(tokens)),
+            _ => Err(out_of_context(value, most)),
+        }
     }
 
     fn temperature(&self) -> Result<f64, ApiError> {
@@ -174,6 +186,12 @@ impl Options {
     }
 }
 
+/// The refusal of a `max_tokens` that leaves no answer, or one that the context can't hold.
+pub fn out_of_context(max_tokens: impl Display, allowed: usize) -> ApiError {
+    let allowed = format!("1 to {allowed}, so that image, prompt and answer fit the context");
+    ApiError::out_of_range("max_tokens", max_tokens, &allowed)
+}
+
 fn whole(name: &str, value: Option<i64>, least: i64, most: i64) -> Result<Option<usize>, ApiError> {
     match value {
         None => Ok(None),
@@ -193,7 +211,7 @@ mod tests {
 
     fn check(options: Value) -> Result<CheckedOptions, ApiError> {
         let options: Options = serde_json::from_value(options).unwrap();
-        options.check(Duration::from_secs(120))
+        options.check(Duration::from_secs(120), 766)
     }
 
     #[test]
@@ -224,7 +242,12 @@ mod tests {
     #[test]
     fn values_out_of_range_name_the_field_the_value_and_what_is_allowed() {
         for (name, value, words) in [
-            ("max_tokens", json!(0), "`max_tokens` is 0; allowed is 1 to"),
+            (
+                "max_tokens",
+                json!(0),
+                "`max_tokens` is 0; allowed is 1 to 766,",
+            ),
+            ("max_tokens", json!(767), "1 to 766,"),
             ("max_tokens", json!(-1), "-1"),
             (
                 "temperature",

@@ -51,7 +51,9 @@ pub async fn write_problems(request: Request, next: Next) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else {
         return response;
     };
-    if error.code.status().is_server_error() {
+    // Loading and shutting down are how a server lives, and probes ask all the time meanwhile.
+    let expected = matches!(error.code, ErrorCode::Loading | ErrorCode::ShuttingDown);
+    if error.code.status().is_server_error() && !expected {
         tracing::warn!(code = ?error.code, "request failed: {error}");
     }
     let (mut parts, _) = response.into_parts();

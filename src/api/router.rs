@@ -15,7 +15,7 @@ use super::AppState;
 use super::auth::require_key;
 use super::error::{ApiError, ErrorCode};
 use super::linger::linger;
-use super::observe::observe;
+use super::observe::{CLIENT_LEFT, observe};
 use super::openapi;
 use super::problem::write_problems;
 use super::request_id;
@@ -48,9 +48,11 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// Makes the metrics of each route and status that the contract names, at 0.
+/// Makes the metrics of each route and status that the contract names, at 0; also of the one that
+/// stands for no answer.
 fn register_routes(document: &utoipa::openapi::OpenApi) {
-    for (method, route, statuses) in openapi::operations(document) {
+    for (method, route, mut statuses) in openapi::operations(document) {
+        statuses.push(CLIENT_LEFT);
         metrics::http_route(method, route, &statuses);
     }
 }

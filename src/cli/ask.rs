@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use futures::StreamExt;
 use paligemma_server::checkpoint::{Checkpoint, Placement};
 use paligemma_server::engine::{
-    EngineHandle, EngineOptions, Event, Request, Sampling, State, Summary,
+    EngineHandle, EngineOptions, Event, MaxTokens, Request, Sampling, State, Summary,
 };
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
@@ -30,6 +30,7 @@ pub struct Args {
 /// Loads the model, answers, ends. The answer goes to stdout as it comes, its timing to stderr.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?;
+    model::require_name(&settings)?;
     logging::init(settings.log_format, &settings.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(answer(&settings, args.image, args.prompt));
@@ -40,8 +41,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn answer(settings: &Settings, image: PathBuf, prompt: String) -> anyhow::Result<Summary> {
     let placement = Placement::resolve(settings.device, settings.dtype)?;
-    let folder = model::folder(settings).await?;
+    // Before the model is fetched, so that a wrong path is known at once.
     let bytes = std::fs::read(&image).with_context(|| format!("--image {}", image.display()))?;
+    let folder = model::folder(settings).await?;
     let checkpoint = Checkpoint::open(&folder)?;
     let pixels = model::preprocessor(settings, &checkpoint)
         .prepare(bytes.into())
@@ -60,7 +62,7 @@ async fn answer(settings: &Settings, image: PathBuf, prompt: String) -> anyhow::
     let mut events = engine.submit(Request {
         image: Arc::new(pixels),
         prompt,
-        max_tokens: settings.max_tokens_default,
+        max_tokens: MaxTokens::AtMost(settings.max_tokens_default),
         sampling: Sampling::greedy(),
         stop: Vec::new(),
         logprobs: None,

@@ -17,12 +17,18 @@ use paligemma_server::settings::{Context, Settings, SettingsError};
 /// Tokens of prompt and answer that a slot has room for beside its image when nobody says.
 const AUTO_TEXT_TOKENS: usize = 512;
 
+/// # Errors
+/// When no model was named.
+pub fn require_name(settings: &Settings) -> Result<(), SettingsError> {
+    match settings.model.is_empty() {
+        true => Err(SettingsError::NoModel),
+        false => Ok(()),
+    }
+}
+
 /// The folder of the model: the one that was named, or the hub's, downloaded.
 pub async fn folder(settings: &Settings) -> anyhow::Result<PathBuf> {
     let name = settings.model.as_str();
-    if name.is_empty() {
-        return Err(SettingsError::NoModel.into());
-    }
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.to_owned());

@@ -1,14 +1,15 @@
 //! `serve`: a model over HTTP.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use paligemma_server::api::{self, AppState, ImageFetcher, ModelInfo};
+use paligemma_server::api::{self, Admission, AppState, ImageFetcher, ModelInfo};
 use paligemma_server::checkpoint::{Checkpoint, Placement};
 use paligemma_server::engine::EngineOptions;
 use paligemma_server::server::{self, Signals};
-use paligemma_server::settings::{Settings, SettingsError};
+use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::{logging, metrics};
 use tokio::net::TcpListener;
 
@@ -24,9 +25,7 @@ pub struct Args {
 /// Serves until a signal comes; fails when the model can't be loaded or breaks down.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?;
-    if settings.model.is_empty() {
-        return Err(SettingsError::NoModel.into());
-    }
+    model::require_name(&settings)?;
     logging::init(settings.log_format, &settings.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(serve(settings));
@@ -65,14 +64,20 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         metrics: metrics::install()?,
         preprocessor: model::preprocessor(&settings, &checkpoint),
         fetcher: ImageFetcher::new(&settings),
+        admission: Admission::new(&settings),
         model: Arc::new(info),
         engine: model::start_engine(checkpoint, placement, options),
         settings: Arc::new(settings),
     };
     let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}");
+    match state.settings.api_keys.len() {
+        0 => tracing::info!("/v1 needs no key: whoever reaches this address may use it"),
+        keys => tracing::info!(keys, "/v1 needs a key"),
+    }
     // For whoever started it with port 0; the log may be JSON or off.
-    println!("http://{address}");
+    // Whoever closed stdout doesn't want to know.
+    let _ = writeln!(std::io::stdout(), "http://{address}");
     let (engine, grace) = (state.engine.clone(), state.settings.shutdown_grace);
     server::serve(listener, api::router(state), engine, &mut signals, grace).await?;
     tracing::info!("ended");

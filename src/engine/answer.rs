@@ -17,6 +17,15 @@ use crate::model::DecodeRow;
 use crate::pixels::Pixels;
 use crate::telemetry::metrics;
 
+/// A request that fits the context.
+pub(super) struct Tokenized {
+    pub request: Request,
+    /// `<bos>`, the prompt and the newline.
+    pub prompt: Vec<u32>,
+    /// What the request may have of the context for its answer; at least 1.
+    pub max_tokens: usize,
+}
+
 /// A request and all that becomes of it. Ends with exactly one last event, however it goes away.
 pub(super) struct Answer {
     /// The picture that the request is about.
@@ -43,20 +52,24 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Begins the answer to a request whose prompt was tokenized to `prompt`.
+    /// Begins the answer to a request about an image of so many tokens.
     pub(super) fn new(
-        request: Request,
-        prompt: Vec<u32>,
+        tokenized: Tokenized,
         image_tokens: usize,
         tokenizer: Arc<Tokenizer>,
     ) -> (Self, Generation) {
+        let Tokenized {
+            request,
+            prompt,
+            max_tokens,
+        } = tokenized;
         let (events, receiver) = mpsc::unbounded_channel();
         let answer = Self {
             image: request.image,
             events,
             ended: false,
             tokenizer,
-            max_tokens: request.max_tokens,
+            max_tokens,
             deadline: request.deadline,
             sampler: Sampler::new(&request.sampling, request.logprobs),
             detokenizer: Detokenizer::default(),

@@ -17,8 +17,8 @@ pub struct Request {
     pub image: Arc<Pixels>,
     /// The prompt as PaliGemma sees it, without the final newline. May be empty.
     pub prompt: String,
-    /// How many tokens may be generated, at least 1.
-    pub max_tokens: usize,
+    /// How many tokens may be generated.
+    pub max_tokens: MaxTokens,
     /// How the next token is chosen.
     pub sampling: Sampling,
     /// Generation ends before the first of these that appears in the text; none is ever empty.
@@ -27,6 +27,15 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// The moment at which the request fails with [`Failure::DeadlineExceeded`].
     pub deadline: Option<Instant>,
+}
+
+/// How many tokens may be generated, at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxTokens {
+    /// This many, or the request is refused when the context can't hold them.
+    Exactly(usize),
+    /// This many, or as many as image and prompt leave room for in the context.
+    AtMost(usize),
 }
 
 /// How the next token is chosen. A temperature of 0 is greedy and ignores the rest.

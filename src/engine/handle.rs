@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::answer::Answer;
+use super::answer::{Answer, Tokenized};
 use super::shared::Shared;
-use super::{EngineOptions, Generation, Request, State, SubmitError, worker};
+use super::{EngineOptions, Generation, MaxTokens, Request, State, SubmitError, worker};
 use crate::checkpoint::Tokenizer;
 use crate::model::Model;
 use crate::telemetry::metrics;
@@ -108,7 +108,7 @@ impl EngineHandle {
     }
 
     /// Tokenizes a request's prompt and checks that the context can hold all of the request.
-    fn tokenize(&self, request: Request) -> Result<(Request, Vec<u32>), SubmitError> {
+    fn tokenize(&self, request: Request) -> Result<Tokenized, SubmitError> {
         let context = self.inner.options.context;
         let image_tokens = self.inner.image_tokens;
         let prompt = self.inner.tokenizer.encode_prompt(&request.prompt);
@@ -121,26 +121,33 @@ impl EngineHandle {
                 context,
             });
         }
-        if request.max_tokens == 0 || request.max_tokens > allowed {
+        let max_tokens = match request.max_tokens {
+            MaxTokens::Exactly(tokens) => tokens,
+            MaxTokens::AtMost(tokens) => tokens.min(allowed),
+        };
+        if max_tokens == 0 || max_tokens > allowed {
             return Err(SubmitError::MaxTokens {
-                max_tokens: request.max_tokens,
+                max_tokens,
                 allowed,
             });
         }
-        Ok((request, prompt))
+        Ok(Tokenized {
+            request,
+            prompt,
+            max_tokens,
+        })
     }
 
-    fn enqueue(&self, requests: Vec<(Request, Vec<u32>)>) -> Result<Vec<Generation>, SubmitError> {
+    fn enqueue(&self, requests: Vec<Tokenized>) -> Result<Vec<Generation>, SubmitError> {
         let mut desk = self.inner.shared.lock();
         refuse_unless_ready(self.state())?;
         let now = Instant::now();
         desk.withdraw_ended(now);
         let count = requests.len();
         let mut generations = Vec::with_capacity(count);
-        let answers = requests.into_iter().map(|(request, prompt)| {
+        let answers = requests.into_iter().map(|request| {
             let tokenizer = self.inner.tokenizer.clone();
-            let image_tokens = self.inner.image_tokens;
-            let (answer, generation) = Answer::new(request, prompt, image_tokens, tokenizer);
+            let (answer, generation) = Answer::new(request, self.inner.image_tokens, tokenizer);
             generations.push(generation);
             let tokens = answer.prefix_tokens();
             (answer, tokens)
@@ -154,6 +161,12 @@ impl EngineHandle {
         desk.report_load();
         self.inner.shared.ring();
         Ok(generations)
+    }
+
+    /// When there may be room for one more request, by the rate at which requests have ended of
+    /// late.
+    pub fn retry_after(&self) -> Duration {
+        self.inner.shared.lock().pace.time_for(1, Instant::now())
     }
 
     /// What the engine is doing.

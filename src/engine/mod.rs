@@ -19,8 +19,8 @@ mod wave;
 mod worker;
 
 pub use generation::{
-    Event, Failure, FinishReason, Generation, Request, Sampling, Summary, Timings, TokenInfo,
-    TopLogprob, Usage,
+    Event, Failure, FinishReason, Generation, MaxTokens, Request, Sampling, Summary, Timings,
+    TokenInfo, TopLogprob, Usage,
 };
 pub use handle::EngineHandle;
 pub use options::{EngineOptions, State, SubmitError};

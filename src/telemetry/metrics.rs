@@ -29,7 +29,7 @@ const HTTP_REQUESTS: Metric = (
 );
 const HTTP_SECONDS: Metric = (
     "paligemma_http_request_duration_seconds",
-    "From an HTTP request to the end of its answer's headers, by method and route.",
+    "From an HTTP request to the end of its answer (of a stream, to the end of the stream), by method and route.",
 );
 const QUEUE_LENGTH: Metric = (
     "paligemma_queue_length",

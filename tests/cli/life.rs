@@ -256,4 +256,8 @@ fn ask_names_an_image_that_is_missing_or_none() {
         let output = super::run(&["ask", "--model", MODEL, "--image", path, "caption en"]);
         super::assert_tells(&super::failure(&output, 1), &[path, word]);
     }
+    // Before the model is looked for, let alone fetched.
+    let (model, path) = ("./nowhere", "/nowhere.jpg");
+    let output = super::run(&["ask", "--model", model, "--image", path, "caption en"]);
+    super::assert_tells(&super::failure(&output, 1), &[path, "No such file"]);
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures::StreamExt;
 use paligemma_server::checkpoint::{Checkpoint, Tokenizer};
 use paligemma_server::engine::{
-    EngineHandle, EngineOptions, Event, Failure, Generation, Request, Sampling, State, Summary,
-    TokenInfo,
+    EngineHandle, EngineOptions, Event, Failure, Generation, MaxTokens, Request, Sampling, State,
+    Summary, TokenInfo,
 };
 use paligemma_server::pixels::Pixels;
 
@@ -102,7 +102,7 @@ pub fn request(prompt: &str, max_tokens: usize) -> Request {
     Request {
         image: image(1),
         prompt: prompt.to_owned(),
-        max_tokens,
+        max_tokens: MaxTokens::Exactly(max_tokens),
         sampling: Sampling::greedy(),
         stop: Vec::new(),
         logprobs: None,

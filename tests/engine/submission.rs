@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use paligemma_server::engine::{Failure, State, SubmitError};
+use paligemma_server::engine::{Failure, MaxTokens, Request, State, SubmitError};
 
 use crate::bench::{Bench, CONTEXT, answer, request, state_after};
 use crate::toy_model::IMAGE_TOKENS;
@@ -91,6 +91,14 @@ async fn what_the_context_can_not_hold_is_refused_with_the_numbers() {
     }
     let fits = answer(bench.submit("caption", allowed)).await;
     assert_eq!(fits.summary().usage.completion_tokens, allowed);
+    for (most, expected) in [(allowed + 1, allowed), (2, 2)] {
+        let shortened = Request {
+            max_tokens: MaxTokens::AtMost(most),
+            ..request("caption", 0)
+        };
+        let shortened = answer(bench.engine.submit(shortened).unwrap()).await;
+        assert_eq!(shortened.summary().usage.completion_tokens, expected);
+    }
     let long = "long ".repeat(CONTEXT);
     let refused = bench.engine.submit(request(&long, 1)).unwrap_err();
     assert!(matches!(

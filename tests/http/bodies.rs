@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::picture;
-use crate::server::{Server, read};
+use crate::server::{Server, assert_problem, read};
 use crate::toy_model::Control;
 
 async fn server() -> Server {
@@ -21,18 +21,6 @@ async fn post(server: &Server, path: &str, content_type: &str, body: &str) -> (S
         .header("content-type", content_type)
         .body(body.to_owned());
     read(server.send(request).await).await
-}
-
-#[track_caller]
-fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str, words: &str) {
-    let (found, problem) = answer;
-    assert_eq!(
-        (found.as_u16(), &problem["code"]),
-        (status, &json!(code)),
-        "{problem}"
-    );
-    let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains(words), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,18 +106,40 @@ async fn unknown_fields_are_all_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_a_field_that_is_not_known_is_refused_by_its_name() {
+    let server = server().await;
+    for field in ["file", "images"] {
+        let form = Form::new()
+            .part(field, Part::bytes(picture::png(1)).file_name("photo.png"))
+            .text("question", "?");
+        let answer = read(server.send(server.post("/v1/vqa").multipart(form)).await).await;
+        let words = format!("`{field}`; allowed are `image`");
+        assert_problem(&answer, 400, "unknown_field", &words);
+    }
+    // Where the field is known, and a text, its bytes matter.
+    let form = Form::new().part("question", Part::bytes(picture::png(1)));
+    let answer = read(server.send(server.post("/v1/vqa").multipart(form)).await).await;
+    assert_problem(&answer, 400, "invalid_field", "`question` is not UTF-8");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repeated_fields_are_refused() {
     let server = server().await;
     let body = r#"{"question": "a?", "question": "b?"}"#;
     let answer = post(&server, "/v1/vqa", "application/json", body).await;
-    assert_problem(&answer, 400, "repeated_field", "`question`");
+    assert_problem(&answer, 400, "repeated_field", "use `questions`");
 
     let form = Form::new()
         .part("image", Part::bytes(picture::png(1)))
         .text("question", "a?")
         .text("question", "b?");
     let answer = read(server.send(server.post("/v1/vqa").multipart(form)).await).await;
-    assert_problem(&answer, 400, "invalid_field", "`question`: sent 2 times");
+    assert_problem(
+        &answer,
+        400,
+        "invalid_field",
+        "`question`: sent 2 times, expected once; for several, use `questions`",
+    );
     assert_eq!(answer.1["param"], "question");
 }
 

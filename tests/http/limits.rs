@@ -3,28 +3,17 @@
 use std::sync::Arc;
 
 use reqwest::StatusCode;
+use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::picture;
-use crate::server::Server;
+use crate::server::{Server, assert_problem, read};
 use crate::toy_model::{Control, IMAGE_TOKENS};
 
 async fn server(settings: &[(&str, &str)]) -> Server {
     Server::toy(&Arc::new(Control::new()), settings).await
-}
-
-#[track_caller]
-fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str, words: &str) {
-    let (found, problem) = answer;
-    assert_eq!(
-        (found.as_u16(), &problem["code"]),
-        (status, &json!(code)),
-        "{problem}"
-    );
-    let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains(words), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,20 +54,14 @@ async fn a_prompt_beyond_the_context_is_refused_with_the_numbers() {
 async fn max_tokens_has_to_be_at_least_1_and_fit_the_context() {
     let server = server(&[]).await;
     let ask = |max_tokens: i64| json!({"image": picture::base64(1), "prompt": "", "max_tokens": max_tokens});
-    for value in [0, -1] {
-        let answer = server.json("/v1/generate", &ask(value)).await;
-        assert_problem(&answer, 422, "out_of_range", "allowed is 1 to");
-        assert_eq!(answer.1["param"], "max_tokens");
-    }
     // The prompt is <bos> and the newline.
     let most = (4096 - IMAGE_TOKENS - 2) as i64;
-    let answer = server.json("/v1/generate", &ask(most + 1)).await;
-    assert_problem(
-        &answer,
-        422,
-        "out_of_range",
-        &format!("allowed is 1 to {most}"),
-    );
+    let words = format!("allowed is 1 to {most},");
+    for value in [0, -1, most + 1] {
+        let answer = server.json("/v1/generate", &ask(value)).await;
+        assert_problem(&answer, 422, "out_of_range", &words);
+        assert_eq!(answer.1["param"], "max_tokens");
+    }
     assert_eq!(
         server.json("/v1/generate", &ask(most)).await.0,
         StatusCode::OK
@@ -97,6 +80,40 @@ async fn the_default_of_max_tokens_gives_way_to_a_long_prompt() {
     let (status, answer) = server.json("/v1/generate", &body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert_eq!(answer["results"][0]["usage"]["completion_tokens"], 50);
+
+    // Each prompt for itself: a short one beside it keeps all of the default. `answer en` is a part
+    // of both, so the long one leaves a little less.
+    let questions = ["<loc0001>".repeat(4030), "?".to_owned()];
+    let body = json!({"image": picture::base64(1), "questions": questions});
+    let (status, answer) = server.json("/v1/vqa", &body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let tokens = |index: usize| answer["results"][index]["usage"]["completion_tokens"].as_u64();
+    assert!((1..100).contains(&tokens(0).unwrap()), "{:?}", tokens(0));
+    assert_eq!(tokens(1), Some(100));
+    // An answer whose length was named is not shortened.
+    let mut body = body;
+    body["max_tokens"] = json!(100);
+    let refused = server.json("/v1/vqa", &body).await;
+    assert_problem(&refused, 422, "out_of_range", "`max_tokens` is 100");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_with_more_items_than_any_request_needs_is_refused_while_it_is_read() {
+    let server = server(&[]).await;
+    let body = |items: usize| format!("{{\"images\":[{}", vec!["\"\""; items].join(","));
+    let post = async |body: String| {
+        let request = server
+            .post("/v1/caption")
+            .header("content-type", "application/json")
+            .body(body);
+        read(server.send(request).await).await
+    };
+    // The end of the JSON is missing: with that many items, nobody gets to see that.
+    let answer = post(body(30_000)).await;
+    assert_problem(&answer, 400, "invalid_json", "more than 20000 values");
+    assert_problem(&post(body(10_000)).await, 400, "invalid_json", "EOF");
+    let answer = post(body(10_000) + "]}").await;
+    assert_problem(&answer, 422, "too_many_images", "at most 16");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,6 +123,16 @@ async fn more_images_than_a_route_takes_are_refused() {
     let answer = server
         .json("/v1/caption", &json!({"images": [image, image, image]}))
         .await;
+    assert_problem(&answer, 422, "too_many_images", "at most 2");
+    let form = (0..3).fold(Form::new(), |form, _| {
+        form.part("image", Part::bytes(picture::png(1)))
+    });
+    let answer = read(
+        server
+            .send(server.post("/v1/caption").multipart(form))
+            .await,
+    )
+    .await;
     assert_problem(&answer, 422, "too_many_images", "at most 2");
     let answer = server
         .json("/v1/vqa", &json!({"images": [image], "question": "?"}))

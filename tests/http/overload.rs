@@ -5,25 +5,17 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use futures::future::select;
-use reqwest::StatusCode;
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::picture;
-use crate::server::{Server, read};
+use crate::server::{Server, assert_problem, read};
 use crate::toy_model::{Control, Fault, Toy, Work};
 
 fn body(shade: u8) -> Value {
     json!({"image": picture::base64(shade), "prompt": "", "max_tokens": 2})
-}
-
-#[track_caller]
-fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str) {
-    let (found, problem) = answer;
-    assert_eq!(
-        (found.as_u16(), &problem["code"]),
-        (status, &json!(code)),
-        "{problem}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +45,12 @@ async fn a_full_queue_answers_429_with_retry_after() {
     };
     let wait = refused.headers()["retry-after"].to_str().unwrap();
     assert!(wait.parse::<u64>().unwrap() >= 1);
-    assert_problem(&read(refused).await, 429, "queue_full");
+    assert_problem(
+        &read(refused).await,
+        429,
+        "queue_full",
+        "1 requests wait already",
+    );
     control.open();
     let (running, waited) = tokio::join!(running, waiting);
     assert_eq!(
@@ -62,11 +59,77 @@ async fn a_full_queue_answers_429_with_retry_after() {
     );
 }
 
+/// A request of which half has arrived.
+async fn half_a_request(server: &Server) -> TcpStream {
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let half = "POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+                content-length: 1000\r\n\r\n{\"prompt\":";
+    socket.write_all(half.as_bytes()).await.unwrap();
+    socket
+}
+
+/// Asks until the answer has this status.
+async fn ask_until(server: &Server, status: StatusCode) -> Response {
+    let asking = async {
+        loop {
+            let request = server.post("/v1/generate").json(&body(1));
+            let response = server.send(request).await;
+            if response.status() == status {
+                return response;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(20), asking).await;
+    answer.unwrap_or_else(|_| panic!("never {status}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_still_being_received_are_bounded_as_well() {
+    let server = Server::toy(&Arc::new(Control::new()), &[("slots", "1"), ("queue", "1")]).await;
+    let halves = [half_a_request(&server).await, half_a_request(&server).await];
+    // The server has taken notice of both as soon as a third is refused.
+    let refused = ask_until(&server, StatusCode::TOO_MANY_REQUESTS).await;
+    let wait = refused.headers()["retry-after"].to_str().unwrap();
+    assert!(wait.parse::<u64>().unwrap() >= 1);
+    assert_problem(&read(refused).await, 429, "queue_full", "2 requests");
+    // Whoever asks for something else is served.
+    let models = server.send(server.get("/v1/models")).await;
+    assert_eq!(models.status(), StatusCode::OK);
+    // With its client, a request's place is free again.
+    let [_kept, left] = halves;
+    drop(left);
+    ask_until(&server, StatusCode::OK).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_arrive_in_time_answers_408() {
+    let settings = [("request_timeout", "50ms")];
+    let server = Server::toy(&Arc::new(Control::new()), &settings).await;
+    let mut socket = half_a_request(&server).await;
+    let mut answer = String::new();
+    let mut chunk = [0; 4096];
+    while !answer.contains('}') {
+        let read = tokio::time::timeout(Duration::from_secs(20), socket.read(&mut chunk));
+        let read = read.await.expect("an answer").unwrap();
+        assert_ne!(read, 0, "ended after {answer:?}");
+        answer += str::from_utf8(&chunk[..read]).unwrap();
+    }
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
+    assert!(answer.contains("did not arrive within 50ms"), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn more_questions_than_the_queue_holds_are_refused_together() {
     let server = Server::toy(&Arc::new(Control::new()), &[("slots", "1"), ("queue", "1")]).await;
     let body = json!({"image": picture::base64(1), "questions": ["a?", "b?", "c?"]});
-    assert_problem(&server.json("/v1/vqa", &body).await, 422, "out_of_range");
+    assert_problem(
+        &server.json("/v1/vqa", &body).await,
+        422,
+        "out_of_range",
+        "at most 2 fit",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +149,7 @@ async fn a_request_over_its_deadline_answers_504() {
         tokio::time::sleep(Duration::from_millis(60)).await;
         control.open();
     });
-    assert_problem(&answer.0, 504, "deadline_exceeded");
+    assert_problem(&answer.0, 504, "deadline_exceeded", "deadline");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,14 +162,16 @@ async fn a_model_that_fails_answers_500_and_then_503() {
             &server.json("/v1/generate", &body(1)).await,
             500,
             "model_failed",
+            "the model failed",
         );
         assert_problem(
             &server.json("/v1/generate", &body(1)).await,
             503,
             "unavailable",
+            "has failed",
         );
         let ready = read(server.send(server.get("/health/ready")).await).await;
-        assert_problem(&ready, 503, "unavailable");
+        assert_problem(&ready, 503, "unavailable", "has failed");
         let live = server.send(server.get("/health/live")).await;
         assert_eq!(live.status(), StatusCode::OK);
     }
@@ -127,9 +192,19 @@ async fn a_model_that_is_loading_answers_503_with_retry_after() {
     for path in ["/health/ready", "/health", "/readyz"] {
         let response = server.send(server.get(path)).await;
         assert!(response.headers().contains_key("retry-after"));
-        assert_problem(&read(response).await, 503, "loading");
+        assert_problem(
+            &read(response).await,
+            503,
+            "loading",
+            "is still being loaded",
+        );
     }
-    assert_problem(&server.json("/v1/generate", &body(1)).await, 503, "loading");
+    assert_problem(
+        &server.json("/v1/generate", &body(1)).await,
+        503,
+        "loading",
+        "is still being loaded",
+    );
     for path in ["/health/live", "/healthz", "/v1/models", "/metrics"] {
         assert_eq!(server.send(server.get(path)).await.status(), StatusCode::OK);
     }
@@ -169,9 +244,14 @@ async fn a_server_that_drains_finishes_what_runs_and_takes_nothing_new() {
         .send(server.post("/v1/generate").json(&body(2)))
         .await;
     assert!(response.headers().contains_key("retry-after"));
-    assert_problem(&read(response).await, 503, "shutting_down");
+    assert_problem(
+        &read(response).await,
+        503,
+        "shutting_down",
+        "takes no new requests",
+    );
     let ready = read(server.send(server.get("/health/ready")).await).await;
-    assert_problem(&ready, 503, "shutting_down");
+    assert_problem(&ready, 503, "shutting_down", "takes no new requests");
     control.open();
     assert_eq!(running.await.0, StatusCode::OK);
     shutdown.await.unwrap();

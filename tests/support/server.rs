@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use candle_core::Device;
 use metrics_exporter_prometheus::PrometheusHandle;
-use paligemma_server::api::{AppState, ImageFetcher, ModelInfo, openapi, router};
+use paligemma_server::api::{Admission, AppState, ImageFetcher, ModelInfo, openapi, router};
 use paligemma_server::checkpoint::{Checkpoint, Tokenizer};
 use paligemma_server::engine::{EngineHandle, EngineOptions, State};
 use paligemma_server::model::WeightFormat;
@@ -123,6 +123,7 @@ impl Server {
             engine: setup.engine.clone(),
             preprocessor: Preprocessor::new(setup.image_size, limits, settings.decode_threads),
             fetcher: ImageFetcher::new(&settings),
+            admission: Admission::new(&settings),
             model: Arc::new(info),
             settings: Arc::new(settings),
             metrics: METRICS.clone(),
@@ -189,6 +190,19 @@ pub async fn read(response: Response) -> (StatusCode, Value) {
         assert!(!body["detail"].as_str().unwrap().is_empty());
     }
     (status, body)
+}
+
+/// The answer is a problem document with this status and code, whose detail holds `words`.
+#[track_caller]
+pub fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str, words: &str) {
+    let (found, problem) = answer;
+    assert_eq!(
+        (found.as_u16(), problem["code"].as_str()),
+        (status, Some(code)),
+        "{problem}"
+    );
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(words), "{detail}");
 }
 
 fn assert_documented(method: &str, path: &str, status: StatusCode) {

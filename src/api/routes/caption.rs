@@ -9,7 +9,7 @@ use super::super::AppState;
 use super::super::answer::answer;
 use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
 use super::super::error::ApiError;
-use super::super::job::{Job, JobRequest, Prompt};
+use super::super::job::{Job, Prompt};
 use super::super::openapi::{Events, ImagesForm, ImagesJson, Problems};
 use super::super::response::Answer;
 use super::language;
@@ -71,23 +71,15 @@ data: {"id":"caption-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"caption","creat
 )]
 pub async fn caption(
     State(state): State<AppState>,
-    submission: Submission<CaptionFields>,
+    Submission { task, common }: Submission<CaptionFields>,
 ) -> Result<Response, ApiError> {
-    let language = language(submission.task.language)?;
-    let text = prompt(submission.task.length.unwrap_or_default(), &language);
-    let prompts = (0..submission.images.len()).map(|image| Prompt {
+    let language = language(task.language)?;
+    let text = prompt(task.length.unwrap_or_default(), &language);
+    let prompts = (0..common.images.len()).map(|image| Prompt {
         image,
         text: text.clone(),
         param: "language".to_owned(),
     });
-    let request = JobRequest {
-        object: "caption",
-        prompts: prompts.collect(),
-        images: submission.images,
-        options: submission.options,
-        arrived: submission.arrived,
-        request_id: submission.request_id,
-    };
-    let job = Job::start(&state, request).await?;
+    let job = Job::start(&state, "caption", prompts.collect(), common).await?;
     answer(job, |_, caption| Caption { caption }).await
 }

@@ -9,7 +9,7 @@ use super::super::AppState;
 use super::super::answer::answer;
 use super::super::body::{ONE_IMAGE, Submission, TaskFields};
 use super::super::error::ApiError;
-use super::super::job::{Job, JobRequest, Prompt};
+use super::super::job::{Job, Prompt};
 use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
 use super::super::response::Answer;
 
@@ -65,20 +65,13 @@ data: {"id":"generate-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"generate","cre
 )]
 pub async fn generate(
     State(state): State<AppState>,
-    submission: Submission<GenerateFields>,
+    Submission { task, common }: Submission<GenerateFields>,
 ) -> Result<Response, ApiError> {
-    let request = JobRequest {
-        object: "generate",
-        prompts: vec![Prompt {
-            image: 0,
-            text: submission.task.prompt,
-            param: "prompt".to_owned(),
-        }],
-        images: submission.images,
-        options: submission.options,
-        arrived: submission.arrived,
-        request_id: submission.request_id,
+    let prompt = Prompt {
+        image: 0,
+        text: task.prompt,
+        param: "prompt".to_owned(),
     };
-    let job = Job::start(&state, request).await?;
+    let job = Job::start(&state, "generate", vec![prompt], common).await?;
     answer(job, |_, text| Generated { text }).await
 }

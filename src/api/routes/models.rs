@@ -1,12 +1,14 @@
-//! `GET /v1/models`: the one model that is served.
+//! `GET /v1/models` and `GET /v1/models/{id}`: the one model that is served.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::AppState;
-use super::super::openapi::KeyProblem;
+use super::super::ModelInfo;
+use super::super::error::{ApiError, ErrorCode};
+use super::super::openapi::{KeyProblem, ModelProblems};
 
 /// A list with the one model, in OpenAI's shape.
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,6 +47,22 @@ pub struct Model {
     device: String,
 }
 
+impl From<&ModelInfo> for Model {
+    fn from(model: &ModelInfo) -> Self {
+        Self {
+            id: model.name.clone(),
+            object: "model",
+            created: model.created,
+            owned_by: "paligemma-server",
+            image_size: model.image_size,
+            image_tokens: model.image_tokens,
+            context: model.context,
+            dtype: model.dtype.clone(),
+            device: model.device.clone(),
+        }
+    }
+}
+
 /// The model that is served
 #[utoipa::path(
     get,
@@ -57,19 +75,36 @@ pub struct Model {
     security((), ("key" = [])),
 )]
 pub async fn models(State(state): State<AppState>) -> Json<ModelList> {
-    let model = &state.model;
     Json(ModelList {
         object: "list",
-        data: vec![Model {
-            id: model.name.clone(),
-            object: "model",
-            created: model.created,
-            owned_by: "paligemma-server",
-            image_size: model.image_size,
-            image_tokens: model.image_tokens,
-            context: model.context,
-            dtype: model.dtype.clone(),
-            device: model.device.clone(),
-        }],
+        data: vec![Model::from(&*state.model)],
     })
+}
+
+/// The model, if this is its name
+#[utoipa::path(
+    get,
+    // A hub id has a slash in it, which clients write as it is or escape.
+    path = "/v1/models/{*id}",
+    tag = "operations",
+    params(("id" = String, Path, description = "The model's name.")),
+    responses(
+        (status = 200, description = "The model.", body = Model),
+        ModelProblems,
+    ),
+    security((), ("key" = [])),
+)]
+pub async fn model(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<Model>, ApiError> {
+    if id == state.model.name {
+        return Ok(Json(Model::from(&*state.model)));
+    }
+    let shown: String = id.chars().take(128).collect();
+    let detail = format!(
+        "there is no model `{shown}`; the one that is served is `{}`",
+        state.model.name
+    );
+    Err(ApiError::new(ErrorCode::ModelNotFound, detail))
 }

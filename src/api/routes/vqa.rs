@@ -9,7 +9,7 @@ use super::super::AppState;
 use super::super::answer::answer;
 use super::super::body::{ONE_IMAGE, Submission, TaskFields};
 use super::super::error::{ApiError, ErrorCode};
-use super::super::job::{Job, JobRequest, Prompt};
+use super::super::job::{Job, Prompt};
 use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
 use super::super::response::Answer;
 use super::language;
@@ -76,24 +76,16 @@ data: {"id":"vqa-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"vqa","created":1767
 )]
 pub async fn vqa(
     State(state): State<AppState>,
-    submission: Submission<VqaFields>,
+    Submission { task, common }: Submission<VqaFields>,
 ) -> Result<Response, ApiError> {
-    let language = language(submission.task.language)?;
-    let questions = questions(submission.task.question, submission.task.questions)?;
+    let language = language(task.language)?;
+    let questions = questions(task.question, task.questions)?;
     let prompts = questions.into_iter().map(|(param, question)| Prompt {
         image: 0,
         text: prompt(&question, &language),
         param,
     });
-    let request = JobRequest {
-        object: "vqa",
-        prompts: prompts.collect(),
-        images: submission.images,
-        options: submission.options,
-        arrived: submission.arrived,
-        request_id: submission.request_id,
-    };
-    let job = Job::start(&state, request).await?;
+    let job = Job::start(&state, "vqa", prompts.collect(), common).await?;
     answer(job, |_, answer| VqaAnswer { answer }).await
 }
 
