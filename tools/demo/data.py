@@ -26,7 +26,7 @@ CLASSES = {  # the dense labels of a patch, and how many classes each has; 0 is 
 }
 
 IGNORED = -100  # PyTorch's label for "count no loss here"
-FINE = 4  # cells a side of a patch when coverage is measured
+FINE = 4  # cells a side of a patch
 EDGE, ENOUGH = 0.03, 0.2  # coverage that a patch has a part of a shape from, and is the shape's from
 
 # How often each task is asked.
@@ -45,17 +45,26 @@ def pixels(drawn):
     return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def _covered(shape):
-    """How much of each patch a shape covers, f32 [GRID, GRID] in 0..1."""
+@dataclass
+class Dense:
+    """What the patches of pictures show; [n, patches, ...]."""
+
+    labels: torch.Tensor  # int64 [..., classes], the order of CLASSES
+    boxes: torch.Tensor  # f32 [..., 4], the box of the patch's shape in 0..1
+    cover: torch.Tensor  # f32 [..., FINE * FINE], how much of each cell some shape covers
+
+
+def _cover(shape):
+    """How much of each cell a shape covers, f32 [GRID, GRID, FINE * FINE] in 0..1."""
     side = GRID * FINE
     full = np.zeros((side, side), np.float32)
     top, left, share = scenes.coverage(shape, side, side, Image.Resampling.BOX)
     full[top : top + share.shape[0], left : left + share.shape[1]] = share[: side - top, : side - left]
-    return full.reshape(GRID, FINE, GRID, FINE).mean((1, 3))
+    return full.reshape(GRID, FINE, GRID, FINE).transpose(0, 2, 1, 3).reshape(GRID, GRID, FINE * FINE)
 
 
-def dense_labels(scene):
-    """Labels of each patch as int64 [patches, classes], and the box of its shape as f32 [patches, 4].
+def _dense(scene):
+    """Labels, boxes and cover of one scene's patches.
 
     A patch belongs to the shape that covers enough of it, or whose best patch it is. One with a mere edge of a
     shape has no label but the picture's own.
@@ -63,7 +72,8 @@ def dense_labels(scene):
     labels = np.zeros((GRID, GRID, len(CLASSES)), np.int64)
     boxes = np.zeros((GRID, GRID, 4), np.float32)
     kinds, colors = [s.kind for s in scene.shapes], [s.color for s in scene.shapes]
-    covered = [_covered(shape) for shape in scene.shapes]
+    cover = [_cover(shape) for shape in scene.shapes]
+    covered = [c.mean(-1) for c in cover]
     labels[np.max(covered, 0) > EDGE] = IGNORED
     for i, shape in enumerate(scene.shapes):
         inside = covered[i] >= min(ENOUGH, covered[i].max())
@@ -78,7 +88,7 @@ def dense_labels(scene):
         boxes[inside] = shape.box
     labels[..., 6] = len(scene.shapes)
     labels[..., 7] = scenes.BACKGROUND_NAMES.index(scene.background.name)
-    return labels.reshape(IMAGE_TOKENS, -1), boxes.reshape(IMAGE_TOKENS, 4)
+    return [part.reshape(IMAGE_TOKENS, -1) for part in (labels, boxes, np.sum(cover, 0))]
 
 
 @dataclass
@@ -106,10 +116,9 @@ class Batches:
         return [scenes.numbered(self.stream, index * self.images + i) for i in range(self.images)]
 
     def pictures(self, drawn):
-        """Pixels, dense labels and boxes of a list of scenes."""
-        labels, boxes = zip(*(dense_labels(s) for s in drawn))
+        """Pixels and dense labels of a list of scenes."""
         images = pixels([scenes.draw(s, IMAGE_SIZE, IMAGE_SIZE) for s in drawn])
-        return images, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(boxes))
+        return images, Dense(*(torch.from_numpy(np.stack(part)) for part in zip(*map(_dense, drawn))))
 
     def asked(self, drawn, index):
         """(picture, task name, prompt, answer) of every prompt of a batch."""

@@ -4,8 +4,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data import CLASSES
+from data import CLASSES, FINE
 from tasks import BINS
+
+COVER_WEIGHT = 10.0
+KIND_WEIGHT = 2.0  # the hardest to learn
+PICTURE_WEIGHT = 0.2  # of labels that every patch has
 
 
 def gaussian_targets(bins, width):
@@ -23,24 +27,31 @@ class DenseHead(nn.Module):
     def __init__(self, width, generator):
         super().__init__()
         self.classes = nn.Linear(width, sum(CLASSES.values()))
+        self.cover = nn.Linear(width, FINE * FINE)
         self.corners = nn.Linear(width, 4 * width)
-        for layer in (self.classes, self.corners):
+        for layer in (self.classes, self.cover, self.corners):
             nn.init.normal_(layer.weight, 0, width**-0.5, generator=generator)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features, labels, boxes, loc_embedding, width):
-        """The loss and its parts; `features` f32 [n, patches, hidden], `width` of the loc targets in bins."""
+    def forward(self, features, dense, loc_embedding, width):
+        """The loss and its parts; `features` f32 [n, patches, hidden], `width` of the loc targets in bins.
+
+        Losses of classes are sums over all patches by the number of those with a shape: most are background.
+        """
         parts = {}
+        inside = dense.labels[..., 0] > 0
         for i, logits in enumerate(self.classes(features).split(list(CLASSES.values()), -1)):
-            parts[list(CLASSES)[i]] = F.cross_entropy(logits.flatten(0, 1), labels[..., i].flatten())
-        inside = labels[..., 0] > 0
+            loss = F.cross_entropy(logits.flatten(0, 1), dense.labels[..., i].flatten(), reduction="sum")
+            parts[list(CLASSES)[i]] = loss / inside.sum()
+        parts["cover"] = COVER_WEIGHT * F.binary_cross_entropy_with_logits(self.cover(features), dense.cover)
         corners = self.corners(features[inside]).unflatten(-1, (4, -1)).flatten(0, 1)
         corners = F.rms_norm(corners, corners.shape[-1:])
         logits = corners @ loc_embedding.t()
-        bins = boxes[inside].flatten() * (BINS - 1)
+        bins = dense.boxes[inside].flatten() * (BINS - 1)
         parts["box"] = -(gaussian_targets(bins, width) * logits.log_softmax(-1)).sum(-1).mean()
         parts["box_error"] = (logits.argmax(-1) - bins).abs().mean().detach()
-        return sum(loss for name, loss in parts.items() if name != "box_error"), parts
+        weights = {"kind": KIND_WEIGHT, "shapes": PICTURE_WEIGHT, "background": PICTURE_WEIGHT, "box_error": 0}
+        return sum(weights.get(name, 1) * loss for name, loss in parts.items()), parts
 
 
 def answer_loss(logits, targets, first_loc, first_seg, width):

@@ -35,7 +35,7 @@ def validate(model, tokenizer, mask_codes, images):
     model.eval()
     batches = Batches(tokenizer, mask_codes, VALIDATION, images, PROMPTS)
     drawn = batches.scenes(0)
-    pixels, _, _ = batches.pictures(drawn)
+    pixels, _ = batches.pictures(drawn)
     with torch.autocast("cpu", torch.bfloat16):
         features = paligemma.image_features(model, pixels)
     first_loc = tokenizer.token_to_id("<loc0000>")
