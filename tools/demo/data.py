@@ -102,6 +102,17 @@ class Prompts:
     names: list  # the task of each
 
 
+@dataclass
+class Packed:
+    """Several prompts about each picture in one row, [pictures, length] each."""
+
+    ids: torch.Tensor
+    segment: torch.Tensor  # number of the prompt, -1 on padding
+    is_prompt: torch.Tensor  # true on prompts, false on answers
+    position: torch.Tensor
+    targets: torch.Tensor  # the next token where it is part of the answer, else -1
+
+
 class Batches:
     """Draws the `index`-th batch of a stream; deterministic, and the same on every run."""
 
@@ -129,12 +140,36 @@ class Batches:
                 prompt, answer = task(scene, rng, self.mask_codes) if task is tasks.segment else task(scene, rng)
                 yield i, task.__name__, prompt, answer
 
-    def groups(self, drawn, index, count):
-        """The prompts of a batch in `count` groups, short ones first, so that little is padding."""
-        rows = []
+    def rows(self, drawn, index):
+        """(picture, task name, ids of the prompt, ids of the answer) of every prompt of a batch."""
         for i, name, prompt, answer in self.asked(drawn, index):
             before = [vocabulary.BOS_ID] + self.encode(prompt + "\n")
-            rows.append((i, name, before, self.encode(answer) + [vocabulary.EOS_ID]))
+            yield i, name, before, self.encode(answer) + [vocabulary.EOS_ID]
+
+    def packed(self, drawn, index):
+        """All prompts of a batch, those of one picture in one row."""
+        rows = [[] for _ in drawn]
+        for i, _, before, after in self.rows(drawn, index):
+            rows[i].append((before, after))
+        length = max(sum(len(before) + len(after) - 1 for before, after in row) for row in rows)
+        shape = (len(rows), length)
+        ids, segment = np.zeros(shape, np.int64), np.full(shape, -1)
+        is_prompt, position, targets = np.zeros(shape, bool), np.zeros(shape, np.int64), np.full(shape, -1)
+        for i, row in enumerate(rows):
+            start = 0
+            for number, (before, after) in enumerate(row, 1):
+                middle, end = start + len(before), start + len(before) + len(after) - 1
+                ids[i, start:end] = before + after[:-1]
+                segment[i, start:end] = number
+                is_prompt[i, start:middle] = True
+                position[i, start:end] = IMAGE_TOKENS + 1 + np.arange(end - start)
+                targets[i, middle - 1 : end] = after
+                start = end
+        return Packed(*(torch.from_numpy(part) for part in (ids, segment, is_prompt, position, targets)))
+
+    def groups(self, drawn, index, count):
+        """The prompts of a batch in `count` groups, short ones first, so that little is padding."""
+        rows = list(self.rows(drawn, index))
         rows.sort(key=lambda row: len(row[2]) + len(row[3]))
         size = -(-len(rows) // count)
         return [_pad(rows[i : i + size]) for i in range(0, len(rows), size)]

@@ -104,18 +104,33 @@ def prefix_lm_mask(prefix, length):
     return (causal[None] | (position[None, None, :] < prefix[:, None, None]))[:, None]
 
 
-def hidden_states(model, features, ids, prefix):
-    """The language model's last states [batch, image tokens + length, hidden], training on many prompts at once.
+def packed_mask(segment, is_prompt):
+    """The mask of a picture followed by several prompts with their answers, none of which sees another.
+
+    `segment` [batch, length] numbers the prompts from 1, `is_prompt` [batch, length] is false on answers; both
+    without the image tokens. Each prompt sees the picture; the picture, unlike in `prefix_lm_mask`, sees no prompt.
+    """
+    image = segment.new_zeros(len(segment), IMAGE_TOKENS)
+    segment, is_prompt = torch.cat([image, segment], 1), torch.cat([image == 0, is_prompt], 1)
+    position = torch.arange(segment.shape[1], device=segment.device)
+    causal = position[None, :] <= position[:, None]
+    same = segment[:, :, None] == segment[:, None, :]
+    return ((same & (causal[None] | is_prompt[:, None, :])) | (segment[:, None, :] == 0))[:, None]
+
+
+def hidden_states(model, features, ids, mask, position=None):
+    """The language model's last states of the text, [batch, length, hidden].
 
     `features` [batch, image tokens, hidden] are the projected image, `ids` [batch, length] the text from
-    `<bos>` on, `prefix` [batch] the number of image and prompt tokens.
+    `<bos>` on, `position` [batch, length] its positions where they don't just go on from the image's.
     """
     language = model.model.language_model
     embeds = torch.cat([features, language.embed_tokens(ids).to(features.dtype)], 1)
-    length = embeds.shape[1]
-    position = torch.arange(1, length + 1, device=ids.device)[None]
-    mask = prefix_lm_mask(prefix, length)
-    return language(inputs_embeds=embeds, attention_mask=mask, position_ids=position, use_cache=False).last_hidden_state
+    places = torch.arange(1, embeds.shape[1] + 1, device=ids.device)[None]
+    if position is not None:
+        places = torch.cat([places[:, :IMAGE_TOKENS].expand(len(ids), -1), position], 1)
+    states = language(inputs_embeds=embeds, attention_mask=mask, position_ids=places, use_cache=False)
+    return states.last_hidden_state[:, IMAGE_TOKENS:]
 
 
 def image_features(model, pixels):

@@ -30,6 +30,7 @@ VALIDATE_SECONDS = 240
 LOG_STEPS = 25
 GROUPS = 2  # of prompts of about one length
 WARMUP, COOLDOWN = 0.03, 0.6  # shares of a stage at which the peak rate is reached, and left
+PACKED = 0.6  # share of the second stage in which the prompts of a picture share it
 # Width of the loc targets in bins at a stage's begin and end.
 VISION_WIDTH, PROMPT_WIDTH = (40, 8), (25, 3)
 DENSE_WEIGHT = 0.2  # of the dense loss while prompts are trained
@@ -106,16 +107,25 @@ class Trainer:
         # The final states that these meet in the language model have a length of sqrt(hidden).
         return self.model.lm_head.weight[first : first + 1024]
 
-    def prompt_loss(self, features, groups, width):
+    def grouped_answers(self, features, groups):
+        """Logits and targets of the answers, each prompt beside its own picture, as the model is used."""
         logits, targets = [], []
         for group in groups:
-            with torch.autocast("cpu", torch.bfloat16):
-                states = paligemma.hidden_states(self.model, features[group.image], group.ids, group.prefix)
-                answered = group.targets >= 0
-                states = states[:, paligemma.IMAGE_TOKENS :][answered]
-                logits.append((states @ self.model.lm_head.weight.t()).float())
-            targets.append(group.targets[answered])
-        return answer_loss(torch.cat(logits), torch.cat(targets), self.first_loc, self.first_seg, width)
+            mask = paligemma.prefix_lm_mask(group.prefix, paligemma.IMAGE_TOKENS + group.ids.shape[1])
+            logits.append(self.answer_logits(features[group.image], group, mask))
+            targets.append(group.targets[group.targets >= 0])
+        return torch.cat(logits), torch.cat(targets)
+
+    def packed_answers(self, features, packed):
+        """The same for all prompts behind one copy of their picture: a third of the work."""
+        mask = paligemma.packed_mask(packed.segment, packed.is_prompt)
+        logits = self.answer_logits(features, packed, mask, packed.position)
+        return logits, packed.targets[packed.targets >= 0]
+
+    def answer_logits(self, features, prompts, mask, position=None):
+        with torch.autocast("cpu", torch.bfloat16):
+            states = paligemma.hidden_states(self.model, features, prompts.ids, mask, position)
+            return (states[prompts.targets >= 0] @ self.model.lm_head.weight.t()).float()
 
     def step(self, loss, rate):
         for group in self.optimizer.param_groups:
@@ -206,7 +216,11 @@ class Trainer:
         images, dense = batches.pictures(drawn)
         width = loc_width(share, PROMPT_WIDTH)
         features, dense_loss, parts = self.vision_loss(images, dense, width)
-        answers = self.prompt_loss(features, batches.groups(drawn, index, GROUPS), width)
+        if share < PACKED:
+            logits, targets = self.packed_answers(features, batches.packed(drawn, index))
+        else:
+            logits, targets = self.grouped_answers(features, batches.groups(drawn, index, GROUPS))
+        answers = answer_loss(logits, targets, self.first_loc, self.first_seg, width)
         self.progress["prompts"] += len(drawn) * self.args.prompts * self.args.processes
         shown = {k: parts[k] for k in ("color", "kind", "order", "cover", "box_error")}
         return answers + DENSE_WEIGHT * dense_loss, {"answers": answers, **shown}
@@ -239,7 +253,7 @@ def arguments():
     parser.add_argument("--minutes", type=float, default=45, help="the same for the second stage")
     parser.add_argument("--vision-images", type=int, default=16, help="a step and process")
     parser.add_argument("--images", type=int, default=8, help="a step and process")
-    parser.add_argument("--prompts", type=int, default=6, help="an image")
+    parser.add_argument("--prompts", type=int, default=8, help="an image")
     parser.add_argument("--vision-rate", type=float, default=2e-3)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--validation-images", type=int, default=128)

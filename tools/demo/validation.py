@@ -25,8 +25,9 @@ def box_ious(first, second):
 
 def _guesses(model, features, group):
     with torch.autocast("cpu", torch.bfloat16):
-        states = paligemma.hidden_states(model, features[group.image], group.ids, group.prefix)
-        return (states[:, paligemma.IMAGE_TOKENS :] @ model.lm_head.weight.t()).argmax(-1)
+        mask = paligemma.prefix_lm_mask(group.prefix, paligemma.IMAGE_TOKENS + group.ids.shape[1])
+        states = paligemma.hidden_states(model, features[group.image], group.ids, mask)
+        return (states @ model.lm_head.weight.t()).argmax(-1)
 
 
 @torch.no_grad()
