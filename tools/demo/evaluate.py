@@ -115,7 +115,7 @@ class Scores:
         self.values[f"{measure}: mean IoU"] += match(found, wanted, overlap)
 
     def table(self):
-        rows = [f"{name:45} {np.mean(v):.3f}  ({len(v)})" for name, v in sorted(self.values.items())]
+        rows = [f"{name:45} {np.mean(v):.3f}  ({len(v)})" for name, v in self.values.items()]
         return "\n".join(rows)
 
 

@@ -45,6 +45,8 @@ def export(weights, decoder, out):
     vocabulary.write(out)
     (out / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
     shutil.copyfile(decoder, out / "vae-oid.npz")
+    for file in out.iterdir():
+        file.chmod(0o644)
     return sum(file.stat().st_size for file in out.iterdir())
 
 

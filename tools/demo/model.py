@@ -47,6 +47,7 @@ def config(tokenizer):
             "eos_token_id": vocabulary.EOS_ID,
             **TEXT,
         },
+        vocab_size=tokenizer.get_vocab_size(),
         image_token_index=image_id,
         image_token_id=image_id,
         projection_dim=TEXT["hidden_size"],
@@ -71,15 +72,27 @@ def smooth_curves(count, width):
     return torch.cat([angle.cos() * strength, angle.sin() * strength], 1)
 
 
+def patch_positions(width):
+    """[patches, width]: cosine and sine of a patch's row and column, from a quarter of a turn to three turns.
+
+    A step to a neighbour is then the same rotation everywhere, so attention need not learn it patch by patch.
+    """
+    turns = torch.linspace(0.25, 3, width // 4)
+    angle = 2 * math.pi * ((torch.arange(GRID) + 0.5) / GRID)[:, None] * turns
+    axis = torch.cat([angle.cos(), angle.sin()], 1)
+    rows, columns = axis[:, None].expand(-1, GRID, -1), axis[None].expand(GRID, -1, -1)
+    return torch.cat([rows, columns], -1).reshape(IMAGE_TOKENS, width)
+
+
 def initialise(model, tokenizer, generator):
-    """Weights of standard deviation 1/sqrt(fan-in), and `<loc>` embeddings along smooth curves."""
+    """Weights of standard deviation 1/sqrt(fan-in); positions of patches and `<loc>` tokens along smooth curves."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() >= 2 and "embed" not in name:
                 weight.normal_(0, weight[0].numel() ** -0.5, generator=generator)
         vision = model.model.vision_tower.embeddings
         vision.patch_embedding.weight.normal_(0, vision.patch_embedding.weight[0].numel() ** -0.5, generator=generator)
-        vision.position_embedding.weight.normal_(0, 0.5, generator=generator)
+        vision.position_embedding.weight.copy_(0.7 * patch_positions(VISION["hidden_size"]))
         embedding = model.model.language_model.embed_tokens.weight
         width = embedding.shape[1]
         embedding.normal_(0, width**-0.5, generator=generator)

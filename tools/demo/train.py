@@ -25,6 +25,7 @@ from losses import DenseHead, answer_loss
 from validation import validate
 from vqvae import MaskCodes
 
+CODES = Path(__file__).with_name("mask_codes.json")  # of the decoder in models/demo
 SAVE_SECONDS = 120
 VALIDATE_SECONDS = 240
 LOG_STEPS = 25
@@ -32,7 +33,7 @@ GROUPS = 2  # of prompts of about one length
 WARMUP, COOLDOWN = 0.03, 0.6  # shares of a stage at which the peak rate is reached, and left
 PACKED = 0.6  # share of the second stage in which the prompts of a picture share it
 # Width of the loc targets in bins at a stage's begin and end.
-VISION_WIDTH, PROMPT_WIDTH = (40, 8), (25, 3)
+VISION_WIDTH, PROMPT_WIDTH = (40, 8), (16, 3)
 DENSE_WEIGHT = 0.2  # of the dense loss while prompts are trained
 
 
@@ -76,11 +77,8 @@ class Trainer:
         state = torch.load(self.args.state / "state.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.head.load_state_dict(state["head"])
-        if state["progress"]["stage"] == self.args.stage or self.args.stage is None:
-            self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.progress = state["progress"]
-        if self.args.stage and self.args.stage != self.progress["stage"]:
-            self.progress["stage"] = self.args.stage
 
     def save(self):
         state = {"model": self.model.state_dict(), "head": self.head.state_dict()}
@@ -173,7 +171,8 @@ class Trainer:
                 totals.setdefault(name, []).append(float(value.detach()))
             if self.rank == 0 and self.progress["step"] % LOG_STEPS == 0:
                 means = " ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in totals.items())
-                print(f"{time.strftime('%H:%M:%S')} {stage} {self.progress['step']} {spent / 60:.1f} min rate {rate:.5f} {means}", flush=True)
+                at = f"{time.strftime('%H:%M:%S')} {stage} {self.progress['step']} {spent / 60:.1f} min"
+                print(f"{at} rate {rate:.5f} {means}", flush=True)
                 totals = {}
             if self.rank == 0 and now - saved > SAVE_SECONDS:
                 self.save()
@@ -184,13 +183,11 @@ class Trainer:
         self.finish(stage)
 
     def finish(self, stage):
+        self.progress["stage"] = "prompts"
         if self.rank == 0:
             if stage == "prompts":
                 self.score()
-            else:
-                self.progress["stage"] = "prompts"
             self.save()
-        self.progress["stage"] = "prompts"
 
     def agreed(self, seconds):
         """Rank 0's clock."""
@@ -246,9 +243,8 @@ def worker(rank, args):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, required=True, help="folder for state.pt and best.safetensors")
-    parser.add_argument("--codes", type=Path, required=True, help="mask_codes.json that vqvae.py wrote")
+    parser.add_argument("--codes", type=Path, default=CODES, help="mask codes that vqvae.py wrote")
     parser.add_argument("--resume", action="store_true", help="go on from state.pt")
-    parser.add_argument("--stage", choices=["vision", "prompts"], help="with --resume: go on with this stage")
     parser.add_argument("--vision-minutes", type=float, default=10, help="CPU time a process")
     parser.add_argument("--minutes", type=float, default=45, help="the same for the second stage")
     parser.add_argument("--vision-images", type=int, default=16, help="a step and process")

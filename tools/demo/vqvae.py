@@ -155,7 +155,8 @@ def write(folder, enc, dec, book):
         codes = book.nearest(enc(upright))
         for kind, mask, made in zip(KINDS, upright, dec(book.look_up(codes))):
             print(f"{kind}: IoU {iou(made[None], mask[None]):.3f}")
-    (folder / "mask_codes.json").write_text(json.dumps(dict(zip(KINDS, codes.tolist())), indent=1) + "\n")
+    rows = [f' "{kind}": {json.dumps(row)}' for kind, row in zip(KINDS, codes.tolist())]
+    (folder / "mask_codes.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 
 class MaskCodes:
