@@ -1,0 +1,196 @@
+"""The VQ-VAE of masks: 16 codes of 128 for a 64 x 64 mask, as PaliGemma's `<seg>` tokens name them.
+
+    python vqvae.py --minutes 6 --out DIR
+
+writes DIR/vae-oid.npz (codebook and decoder, with the architecture and the tensor names of the published
+file; https://github.com/google-research/big_vision, PaliGemma's reference for referring segmentation) and
+DIR/mask_codes.json (the codes of each shape's mask, which the training's answers hold).
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from scenes import KINDS, template
+
+SIDE = 64
+SOURCE = 256  # of the template that masks are made from
+CODES, WIDTH = 128, 512
+DECAY = 0.97  # of the codebook's running means
+COMMITMENT = 0.25
+UPRIGHT = 0.5  # share of upright shapes among the training masks
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 1),
+        )
+
+    def forward(self, x):
+        return x + self.net(x)
+
+
+def decoder():
+    """Codes' embeddings [n, 512, 4, 4] to masks [n, 1, 64, 64] in about -1..1."""
+    layers = [nn.Conv2d(WIDTH, 128, 1), nn.ReLU(), Residual(128), Residual(128)]
+    for before, after in [(128, 128), (128, 64), (64, 32), (32, 16)]:
+        layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(16, 1, 1))
+
+
+def encoder():
+    """Masks [n, 1, 64, 64] in -1..1 to [n, 512, 4, 4]."""
+    layers = []
+    for before, after in [(1, 16), (16, 32), (32, 64), (64, 128)]:
+        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, Residual(128), nn.Conv2d(128, WIDTH, 1))
+
+
+class Codebook(nn.Module):
+    """128 vectors that follow the running mean of what is nearest to them; unused ones move to where data is."""
+
+    def __init__(self):
+        super().__init__()
+        self.vectors = nn.Buffer(torch.randn(CODES, WIDTH))
+        self.counts = nn.Buffer(torch.ones(CODES))
+        self.sums = nn.Buffer(self.vectors.clone())
+
+    def nearest(self, x):
+        """Codes [n, 16] of [n, 512, 4, 4], row by row."""
+        flat = x.flatten(2).transpose(1, 2)
+        return torch.cdist(flat, self.vectors[None]).argmin(-1)
+
+    def look_up(self, codes):
+        return self.vectors[codes].transpose(1, 2).unflatten(-1, (4, 4))
+
+    @torch.no_grad()
+    def update(self, x, codes):
+        flat, codes = x.flatten(2).transpose(1, 2).flatten(0, 1), codes.flatten()
+        used = F.one_hot(codes, CODES).float()
+        self.counts.lerp_(used.sum(0), 1 - DECAY)
+        self.sums.lerp_(used.t() @ flat, 1 - DECAY)
+        dead = self.counts < 0.2
+        fresh = flat[torch.randint(len(flat), (int(dead.sum()),))]
+        self.counts[dead], self.sums[dead] = 1.0, fresh
+        self.vectors.copy_(self.sums / self.counts[:, None])
+
+
+def upright_mask(kind):
+    """A shape's mask in its box, f32 [64, 64] in 0..1."""
+    box = (SOURCE / 4, SOURCE / 4, SOURCE * 5 / 4, SOURCE * 5 / 4)  # without the border
+    return np.asarray(template(kind, SOURCE).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box), np.float32) / 255
+
+
+def turned_mask(kind, rng):
+    """The mask of a turned and stretched shape, in its box, so that codes know more than six pictures."""
+    image = template(kind, SOURCE).rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR)
+    width, height = (int(image.width * v) for v in rng.uniform(0.5, 1, 2))
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    ys, xs = np.nonzero(np.asarray(image) > 127)
+    image = image.crop((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32) / 255
+
+
+def masks(rng, count):
+    """f32 [count, 1, 64, 64] in -1..1."""
+    drawn = []
+    for _ in range(count):
+        kind = KINDS[rng.integers(len(KINDS))]
+        drawn.append(upright_mask(kind) if rng.random() < UPRIGHT else turned_mask(kind, rng))
+    return torch.from_numpy(np.stack(drawn))[:, None] * 2 - 1
+
+
+def iou(a, b):
+    """Mean intersection over union of masks, cut at 0."""
+    a, b = a > 0, b > 0
+    return ((a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3))).mean().item()
+
+
+def train(minutes, seed):
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    enc, dec, book = encoder(), decoder(), Codebook()
+    optimizer = torch.optim.AdamW([*enc.parameters(), *dec.parameters()], 1e-3)
+    start, step = time.monotonic(), 0
+    while (share := (time.monotonic() - start) / (minutes * 60)) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (1 - 0.95 * share)
+        batch = masks(rng, 32)
+        latent = enc(batch)
+        codes = book.nearest(latent)
+        quantised = book.look_up(codes)
+        made = dec(latent + (quantised - latent).detach())
+        loss = F.mse_loss(made, batch) + COMMITMENT * F.mse_loss(latent, quantised)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if share < 0.9:
+            book.update(latent, codes)
+        step += 1
+        if step % 50 == 0:
+            used = len(codes.unique())
+            print(f"step {step} loss {loss.item():.4f} IoU {iou(made, batch):.3f} codes {used}", flush=True)
+    return enc.eval(), dec.eval(), book
+
+
+def write(folder, enc, dec, book):
+    """The decoder in f16, which costs no visible pixel and half the size, and the shapes' codes."""
+    tensors = {"_vq_vae._embedding": book.vectors} | {f"decoder.{k}": v for k, v in dec.state_dict().items()}
+    np.savez(folder / "vae-oid.npz", **{k: v.numpy().astype(np.float16) for k, v in tensors.items()})
+    with torch.no_grad():
+        upright = torch.from_numpy(np.stack([upright_mask(k) for k in KINDS]))[:, None] * 2 - 1
+        codes = book.nearest(enc(upright))
+        for kind, mask, made in zip(KINDS, upright, dec(book.look_up(codes))):
+            print(f"{kind}: IoU {iou(made[None], mask[None]):.3f}")
+    rows = [f' "{kind}": {json.dumps(row)}' for kind, row in zip(KINDS, codes.tolist())]
+    (folder / "mask_codes.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
+
+
+class MaskCodes:
+    """The 16 `<seg>` tokens of a shape as text. Shapes stand upright, so they depend on its kind alone."""
+
+    def __init__(self, path):
+        codes = json.loads(Path(path).read_text())
+        self.text = {kind: "".join(f"<seg{c:03}>" for c in codes[kind]) for kind in KINDS}
+
+    def __call__(self, shape):
+        return self.text[shape.kind]
+
+
+def load_decoder(path):
+    """(codebook [128, 512], decoder) of a written or published file."""
+    tensors = {k: torch.from_numpy(v).float() for k, v in np.load(path).items()}
+    codebook = tensors.pop("_vq_vae._embedding")
+    dec = decoder()
+    dec.load_state_dict({k.removeprefix("decoder."): v for k, v in tensors.items() if k.startswith("decoder.")})
+    return codebook, dec.eval()
+
+
+def decode(codebook, dec, codes):
+    """f32 [64, 64] of 16 codes."""
+    with torch.no_grad():
+        return dec(codebook[torch.tensor(codes)].t().reshape(1, WIDTH, 4, 4))[0, 0].numpy()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    write(args.out, *train(args.minutes, args.seed))
