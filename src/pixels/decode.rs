@@ -6,7 +6,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::preprocess::ImageLimits;
-use super::{ImageError, colour, format, jpeg};
+use super::{ImageError, colour, format, jpeg, tiff_modes};
 
 /// Bytes a pixel in the widest layout that a decoder gives: RGBA in f32.
 const WIDEST_PIXEL: u64 = 16;
@@ -30,14 +30,16 @@ pub(super) fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Imag
             .saturating_add(DECODER_OVERHEAD),
     );
     reader.limits(decoder_limits.clone());
-    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let mut decoder = match reader.into_decoder() {
+        Err(image::ImageError::Unsupported(_)) if format == ImageFormat::Tiff => {
+            let (image, orientation) = tiff_modes::decode(bytes, limits)?;
+            return Ok(upright(image, orientation));
+        }
+        decoder => decoder.map_err(failed)?,
+    };
 
     let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 {
-        let reason = format!("its header says {width} x {height} pixels");
-        return Err(ImageError::corrupt(format, reason));
-    }
-    limits.check(width, height)?;
+    check_size(format, (width, height), limits)?;
     if format == ImageFormat::Jpeg && !jpeg::has_end(bytes) {
         return Err(ImageError::corrupt(format, "it ends before its end marker"));
     }
@@ -52,9 +54,29 @@ pub(super) fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Imag
 
     let orientation = orientation(&mut decoder);
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    Ok(upright(image, orientation))
+}
+
+/// Checks a header's width and height: some of each, and no more than `limits`.
+///
+/// # Errors
+/// [`ImageError::Corrupt`] and [`ImageError::TooLarge`].
+pub(super) fn check_size(
+    format: ImageFormat,
+    (width, height): (u32, u32),
+    limits: ImageLimits,
+) -> Result<(), ImageError> {
+    if width == 0 || height == 0 {
+        let reason = format!("its header says {width} x {height} pixels");
+        return Err(ImageError::corrupt(format, reason));
+    }
+    limits.check(width, height)
+}
+
+fn upright(image: DynamicImage, orientation: Orientation) -> RgbImage {
     let mut image = DynamicImage::ImageRgb8(colour::to_rgb(image));
     image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    image.into_rgb8()
 }
 
 /// How the picture is to be turned; not at all when its metadata is missing or broken.

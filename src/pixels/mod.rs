@@ -7,6 +7,7 @@ mod format;
 mod jpeg;
 mod preprocess;
 mod resize;
+mod tiff_modes;
 
 pub use error::ImageError;
 pub use preprocess::{ImageLimits, Preprocessor};

@@ -178,12 +178,10 @@ fn a_file_cut_off_is_an_error_and_never_half_a_picture() {
 
 #[test]
 fn a_variant_that_the_decoder_does_not_know_is_refused_with_its_words() {
-    for file in ["palette.tiff", "grey_alpha.tiff"] {
-        let (code, message) = refusal(&golden(&format!("refused/{file}")));
-        assert_eq!(code, "unsupported_image", "{message}");
-        assert!(message.contains("kind of TIFF"), "{message}");
-        assert!(message.contains("convert it to JPEG or PNG"), "{message}");
-    }
+    let (code, message) = refusal(&golden("refused/lab.tiff"));
+    assert_eq!(code, "unsupported_image", "{message}");
+    assert!(message.contains("kind of TIFF"), "{message}");
+    assert!(message.contains("convert it to JPEG or PNG"), "{message}");
 }
 
 fn image_files() -> Vec<String> {

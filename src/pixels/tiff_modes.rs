@@ -1,0 +1,234 @@
+//! Colour modes of TIFF that the `image` crate refuses and the `tiff` crate can read: palettes,
+//! grey of 2, 4 or 32 bits, and grey with alpha or other extra samples.
+
+use std::io::Cursor;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageFormat, RgbaImage};
+use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::tags::{ByteOrder, IfdPointer, Tag};
+use tiff::{ColorType, TiffError};
+
+use super::preprocess::ImageLimits;
+use super::{ImageError, decode};
+
+/// `PhotometricInterpretation` of indices into a palette, and of grey that begins at black.
+const PALETTE: u16 = 3;
+const GREY: u16 = 1;
+/// `ExtraSamples`: nothing known about the sample.
+const UNSPECIFIED: u16 = 0;
+/// `PlanarConfiguration`: each kind of sample apart from the others.
+const PLANAR: u16 = 2;
+/// Bytes a sample in the widest format read here.
+const WIDEST_SAMPLE: u64 = 4;
+
+/// Decodes the first picture of a TIFF, having checked its size against `limits`, and tells how it
+/// is to be turned.
+///
+/// # Errors
+/// [`ImageError::UnsupportedVariant`] for what neither crate reads, and those of a bad file.
+pub(super) fn decode(
+    bytes: &[u8],
+    limits: ImageLimits,
+) -> Result<(DynamicImage, Orientation), ImageError> {
+    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?;
+    let (width, height) = decoder.dimensions().map_err(failed)?;
+    decode::check_size(ImageFormat::Tiff, (width, height), limits)?;
+    let orientation = decoder
+        .find_tag_unsigned(Tag::Orientation)
+        .ok()
+        .flatten()
+        .and_then(Orientation::from_exif)
+        .unwrap_or(Orientation::NoTransforms);
+
+    let interpretation = decoder
+        .find_tag_unsigned(Tag::PhotometricInterpretation)
+        .map_err(failed)?;
+    let palette = if interpretation == Some(PALETTE) {
+        Some(Palette::read(&mut decoder)?)
+    } else {
+        None
+    };
+    let samples = if palette.is_some() {
+        // The tiff crate reads no indices, but grey levels are stored in the same way.
+        let mut grey = bytes.to_vec();
+        let directory = decoder.ifd_pointer();
+        directory
+            .and_then(|at| interpret_as_grey(&mut grey, at, decoder.byte_order()))
+            .ok_or_else(|| ImageError::corrupt(ImageFormat::Tiff, "its tags contradict"))?;
+        Samples::read(&grey, limits)?
+    } else {
+        Samples::read(bytes, limits)?
+    };
+    let pixels = match &palette {
+        Some(palette) => samples.pixels(|index| palette.colour(index))?,
+        None => samples.pixels(|level| Ok([samples.scaled(level); 3]))?,
+    };
+    let image = RgbaImage::from_raw(width, height, pixels)
+        .ok_or_else(|| ImageError::corrupt(ImageFormat::Tiff, "it holds too few pixels"))?;
+    Ok((DynamicImage::ImageRgba8(image), orientation))
+}
+
+/// Samples of at most 8 bits, one byte each, those of a pixel side by side.
+struct Samples {
+    values: Vec<u8>,
+    bits: u8,
+    per_pixel: usize,
+    has_alpha: bool,
+}
+
+impl Samples {
+    fn read(bytes: &[u8], limits: ImageLimits) -> Result<Self, ImageError> {
+        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?;
+        let (bits, per_pixel) = match decoder.colortype().map_err(failed)? {
+            ColorType::Gray(bits) => (bits, 1),
+            ColorType::Multiband {
+                bit_depth: bits @ (8 | 16),
+                num_samples,
+            } => (bits, num_samples),
+            other => return Err(unsupported(format!("colour type {other:?}"))),
+        };
+        let extra: Option<Vec<u16>> = decoder
+            .find_tag_unsigned_vec(Tag::ExtraSamples)
+            .map_err(failed)?;
+        let planes: Option<u16> = decoder
+            .find_tag_unsigned(Tag::PlanarConfiguration)
+            .map_err(failed)?;
+        if per_pixel > 1 && planes == Some(PLANAR) {
+            return Err(unsupported("grey and alpha in separate planes"));
+        }
+
+        let most = limits.max_pixels.saturating_mul(WIDEST_SAMPLE);
+        let most = usize::try_from(most.saturating_mul(per_pixel.into())).unwrap_or(usize::MAX);
+        let mut decoder_limits = Limits::default();
+        decoder_limits.decoding_buffer_size = most;
+        decoder_limits.intermediate_buffer_size = most;
+        let mut decoder = decoder.with_limits(decoder_limits);
+        let (width, _) = decoder.dimensions().map_err(failed)?;
+        let values = match decoder.read_image().map_err(failed)? {
+            DecodingResult::U8(packed) if bits < 8 => unpack(&packed, width as usize, bits),
+            DecodingResult::U8(values) => values,
+            DecodingResult::U16(values) => values.iter().map(|v| (v >> 8) as u8).collect(),
+            // Wider levels are clipped, as Pillow does.
+            DecodingResult::U32(values) => values.iter().map(|&v| v.min(255) as u8).collect(),
+            DecodingResult::I32(values) => {
+                values.iter().map(|v| (*v).clamp(0, 255) as u8).collect()
+            }
+            DecodingResult::F32(values) => values.iter().map(|&v| v as u8).collect(),
+            _ => return Err(unsupported(format!("samples of {bits} bits"))),
+        };
+        Ok(Self {
+            values,
+            bits,
+            per_pixel: per_pixel.into(),
+            has_alpha: extra.is_some_and(|extra| extra.first().is_some_and(|&e| e != UNSPECIFIED)),
+        })
+    }
+
+    /// Every pixel as red, green, blue and alpha, `colour` telling the first three by the first sample.
+    fn pixels(
+        &self,
+        colour: impl Fn(u8) -> Result<[u8; 3], ImageError>,
+    ) -> Result<Vec<u8>, ImageError> {
+        let mut pixels = Vec::with_capacity(self.values.len() / self.per_pixel * 4);
+        for samples in self.values.chunks_exact(self.per_pixel) {
+            let alpha = if self.has_alpha { samples.get(1) } else { None };
+            pixels.extend_from_slice(&colour(samples[0])?);
+            pixels.push(*alpha.unwrap_or(&255));
+        }
+        Ok(pixels)
+    }
+
+    /// A level of `bits` bits as one of 8.
+    fn scaled(&self, level: u8) -> u8 {
+        match self.bits {
+            1 => level * 255,
+            2 => level * 85,
+            4 => level * 17,
+            _ => level,
+        }
+    }
+}
+
+/// Samples of 1, 2 or 4 bits, the first in the highest bits, every row beginning at a byte.
+fn unpack(packed: &[u8], width: usize, bits: u8) -> Vec<u8> {
+    let in_a_byte = usize::from(8 / bits);
+    let mask = u8::MAX >> (8 - bits);
+    packed
+        .chunks_exact(width.div_ceil(in_a_byte))
+        .flat_map(|row| {
+            (0..width).map(move |x| {
+                let shift = 8 - bits * (x % in_a_byte + 1) as u8;
+                (row[x / in_a_byte] >> shift) & mask
+            })
+        })
+        .collect()
+}
+
+/// The reds of all indices, then the greens, then the blues; 16 bits each in the file.
+struct Palette(Vec<u8>);
+
+impl Palette {
+    fn read(decoder: &mut Decoder<Cursor<&[u8]>>) -> Result<Self, ImageError> {
+        let map = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(failed)?;
+        Ok(Self(map.iter().map(|level| (level >> 8) as u8).collect()))
+    }
+
+    fn colour(&self, index: u8) -> Result<[u8; 3], ImageError> {
+        let (size, index) = (self.0.len() / 3, usize::from(index));
+        if index >= size {
+            let reason = format!("it uses colour {index} of a palette of {size}");
+            return Err(ImageError::corrupt(ImageFormat::Tiff, reason));
+        }
+        Ok([0, 1, 2].map(|channel| self.0[channel * size + index]))
+    }
+}
+
+/// Writes [`GREY`] over the interpretation in the directory `at`; nothing where there is none.
+///
+/// A directory is a count and its entries: tag, type, count and value (TIFF 6.0, section 2), in
+/// BigTIFF with counts and values of 8 bytes.
+fn interpret_as_grey(bytes: &mut [u8], at: IfdPointer, order: ByteOrder) -> Option<()> {
+    let number = |bytes: &[u8]| {
+        let pair = [*bytes.first()?, *bytes.get(1)?];
+        Some(match order {
+            ByteOrder::LittleEndian => u16::from_le_bytes(pair),
+            ByteOrder::BigEndian => u16::from_be_bytes(pair),
+        })
+    };
+    let big = number(bytes.get(2..)?)? == 43;
+    let (count_bytes, entry_bytes, value_at) = if big { (8, 20, 12) } else { (2, 12, 8) };
+    let entries = bytes
+        .get_mut(usize::try_from(at.0).ok()?..)?
+        .get_mut(count_bytes..)?;
+    for entry in entries.chunks_exact_mut(entry_bytes) {
+        if number(entry)? != Tag::PhotometricInterpretation.to_u16() {
+            continue;
+        }
+        let value = match order {
+            ByteOrder::LittleEndian => GREY.to_le_bytes(),
+            ByteOrder::BigEndian => GREY.to_be_bytes(),
+        };
+        entry[value_at..][..2].copy_from_slice(&value);
+        return Some(());
+    }
+    None
+}
+
+fn failed(error: TiffError) -> ImageError {
+    match error {
+        TiffError::UnsupportedError(e) => unsupported(e.to_string()),
+        TiffError::LimitsExceeded => ImageError::TooMuchMemory { format: "TIFF" },
+        TiffError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            ImageError::corrupt(ImageFormat::Tiff, "it ends too early")
+        }
+        other => ImageError::corrupt(ImageFormat::Tiff, other.to_string()),
+    }
+}
+
+fn unsupported(reason: impl Into<String>) -> ImageError {
+    ImageError::UnsupportedVariant {
+        format: "TIFF",
+        reason: reason.into(),
+    }
+}
