@@ -15,13 +15,14 @@ import json
 import socket
 import statistics
 import subprocess
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
 PROMPT = "answer en where is the cow standing?"
+PATIENCE = 600  # seconds for one answer
 
 
 def main():
@@ -56,6 +57,8 @@ def measure_server(args, side):
         port = probe.getsockname()[1]
     command = [args.binary, "serve", "--model", args.checkpoint, "--port", str(port)]
     command += ["--device", args.device, "--dtype", args.dtype, "--slots", str(args.clients), "--log-level", "warn"]
+    # The slower side is measured to its end, too.
+    command += ["--request-timeout", f"{PATIENCE}s"]
     server = subprocess.Popen(command)
     try:
         started = time.perf_counter()
@@ -93,9 +96,8 @@ def memory(pid):
 
 def ask_together(args, port, images):
     """One request an image, all at once. Gives (seconds to the first token, seconds between tokens) of each."""
-    figures = [None] * len(images)
 
-    def ask(index, image):
+    def ask(image):
         file = io.BytesIO()
         image.save(file, "PNG")
         body = {
@@ -105,23 +107,24 @@ def ask_together(args, port, images):
             "stream": True,
             "logprobs": 0,
         }
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         started = time.perf_counter()
         connection.request("POST", "/v1/generate", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
         if response.status != 200:
-            raise SystemExit(f"{response.status}: {response.read().decode()}")
-        times = [time.perf_counter() for line in response if line.startswith(b"event: delta")]
+            raise SystemExit(f"the server answered {response.status}: {response.read().decode()}")
+        times = []
+        for line in response:
+            if line.startswith(b"event: delta"):
+                times.append(time.perf_counter())
+            elif line.startswith(b"event: error"):
+                raise SystemExit(f"the stream broke after {len(times)} tokens: {next(response).decode()}")
         if len(times) < args.tokens // 2:
             raise SystemExit(f"only {len(times)} tokens arrived")
-        figures[index] = (times[0] - started, (times[-1] - times[0]) / (len(times) - 1))
+        return times[0] - started, (times[-1] - times[0]) / (len(times) - 1)
 
-    threads = [threading.Thread(target=ask, args=pair) for pair in enumerate(images)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return figures
+    with ThreadPoolExecutor(len(images)) as pool:
+        return list(pool.map(ask, images))
 
 
 def measure_transformers(args, side):
