@@ -57,6 +57,8 @@ pub struct AppState {
 pub struct ModelInfo {
     /// The name under which it is served.
     pub name: String,
+    /// What to know before using it, if there is something.
+    pub description: Option<&'static str>,
     /// Width and height, in pixels, to which every image is resized.
     pub image_size: u32,
     /// Tokens that stand for one image.

@@ -1,7 +1,8 @@
-//! A hub id or a folder becomes a configuration, weights and a tokenizer.
+//! A hub id, a folder or the demo in this binary becomes a configuration, weights and a tokenizer.
 
 mod config;
 mod error;
+mod files;
 pub mod hub;
 mod placement;
 mod tokenizer;
@@ -18,10 +19,11 @@ pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
 pub use tokenizer::Tokenizer;
 
 use crate::model::{ModelConfig, PaliGemma, WeightFormat, reason};
+use files::Files;
 use weights::WeightFiles;
 
 /// A checkpoint in the Hugging Face layout whose files have been found and understood; the weights
-/// are mapped but not read yet.
+/// are not read yet.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub config: ModelConfig,
@@ -38,8 +40,20 @@ impl Checkpoint {
         if !folder.is_dir() {
             return Err(CheckpointError::NoFolder(folder.to_owned()));
         }
-        let parsed = config::read(folder)?;
-        let tokenizer = Tokenizer::open(folder, parsed.eos_token_ids)?;
+        Self::read(Files::Folder(folder))
+    }
+
+    /// The demo, which is part of this binary.
+    ///
+    /// # Errors
+    /// None that the tests would have let pass.
+    pub fn demo() -> Result<Self, CheckpointError> {
+        Self::read(Files::Demo)
+    }
+
+    fn read(files: Files) -> Result<Self, CheckpointError> {
+        let parsed = config::read(files)?;
+        let tokenizer = Tokenizer::open(files, parsed.eos_token_ids)?;
         let rows = parsed.model.text.vocab_size;
         if tokenizer.vocab_size() > rows {
             return Err(CheckpointError::MoreTokensThanRows {
@@ -50,7 +64,7 @@ impl Checkpoint {
         Ok(Self {
             config: parsed.model,
             tokenizer: Arc::new(tokenizer),
-            weights: WeightFiles::open(folder)?,
+            weights: WeightFiles::open(files)?,
         })
     }
 

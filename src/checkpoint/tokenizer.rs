@@ -2,14 +2,14 @@
 //! token, and no text of a user becomes `<image>`, `<bos>` or `<eos>`.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer as Inner;
 
 use super::CheckpointError;
-use super::config::read_json;
+use super::files::Files;
 
 /// Turns prompts into token ids and token ids into text.
 #[derive(Debug)]
@@ -47,14 +47,13 @@ impl TokenName {
 impl Tokenizer {
     /// Reads `tokenizer.json` and `tokenizer_config.json`; `eos` are the ids that end an answer, or
     /// none to take the tokenizer's own.
-    pub(super) fn open(folder: &Path, eos: Vec<u32>) -> Result<Self, CheckpointError> {
-        let config: RawTokenizerConfig =
-            read_json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
-        let path = folder.join("tokenizer.json");
-        let mut file: Value =
-            read_json(&path)?.ok_or_else(|| CheckpointError::MissingFile { path: path.clone() })?;
+    pub(super) fn open(files: Files, eos: Vec<u32>) -> Result<Self, CheckpointError> {
+        let config: RawTokenizerConfig = files.json("tokenizer_config.json")?.unwrap_or_default();
+        let mut file: Value = files.required_json("tokenizer.json")?;
         make_coordinates_plain(&mut file);
-        let reader = Reader { path };
+        let reader = Reader {
+            path: files.path("tokenizer.json"),
+        };
         let mut inner: Inner = serde_json::from_value(file).map_err(|e| reader.fail(e))?;
         // What a user types is text, even when it looks like a special token.
         inner.set_encode_special_tokens(true);

@@ -1,4 +1,4 @@
-//! Memory-mapped safetensors, whatever layout their names follow.
+//! Safetensors that are read a tensor at a time, whatever layout their names follow.
 //!
 //! Three layouts are in use: the hub's original (`language_model.model.…`,
 //! `vision_tower.vision_model.…`), transformers' names in memory (`model.language_model.…`), and
@@ -8,33 +8,30 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Error, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
-use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::Deserialize;
 
 use super::CheckpointError;
-use super::config::read_json;
+use super::files::{Files, WeightBytes};
 
 /// Every tensor of a checkpoint by its uniform name.
 #[derive(Debug, Clone)]
 pub struct WeightFiles {
-    tensors: Arc<HashMap<String, MappedTensor>>,
+    tensors: Arc<HashMap<String, StoredTensor>>,
 }
 
 /// Where one tensor's bytes lie.
 #[derive(Debug)]
-struct MappedTensor {
+struct StoredTensor {
     /// Its name in its file.
     name: String,
-    file: Arc<Mmap>,
-    start: usize,
-    end: usize,
+    file: Arc<WeightBytes>,
+    range: Range<usize>,
     dtype: DType,
     shape: Vec<usize>,
 }
@@ -45,18 +42,18 @@ struct Index {
 }
 
 impl WeightFiles {
-    /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
-    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    pub(super) fn open(files: Files) -> Result<Self, CheckpointError> {
         let mut tensors = HashMap::new();
-        for path in weight_paths(folder)? {
-            map_file(&path, &mut tensors)?;
+        for name in weight_files(files)? {
+            add_tensors(files, &name, &mut tensors)?;
         }
         Ok(Self {
             tensors: Arc::new(tensors),
         })
     }
 
-    fn find(&self, name: &str) -> candle_core::Result<&MappedTensor> {
+    fn find(&self, name: &str) -> candle_core::Result<&StoredTensor> {
         self.tensors.get(name).ok_or_else(|| {
             let mut names: Vec<&String> = self.tensors.keys().collect();
             names.sort_by_cached_key(|other| {
@@ -76,22 +73,11 @@ impl WeightFiles {
     }
 }
 
-impl MappedTensor {
+impl StoredTensor {
     fn read(&self, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        let bytes = &self.file[self.start..self.end];
+        let bytes = &self.file[self.range.clone()];
         let tensor = Tensor::from_raw_buffer(bytes, self.dtype, &self.shape, device)?;
-        // SAFETY: the mapping is of a file, shared and read-only: pages that are dropped are read
-        // again from the file when they are touched again.
-        let released = unsafe {
-            self.file.unchecked_advise_range(
-                UncheckedAdvice::DontNeed,
-                self.start,
-                self.end - self.start,
-            )
-        };
-        if let Err(error) = released {
-            tracing::debug!(%error, "the pages of a tensor that was read could not be released");
-        }
+        self.file.release(self.range.clone());
         tensor.to_dtype(dtype)
     }
 }
@@ -131,43 +117,29 @@ impl SimpleBackend for WeightFiles {
     }
 }
 
-fn weight_paths(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    let index: Option<Index> = read_json(&folder.join("model.safetensors.index.json"))?;
-    let names = match index {
+fn weight_files(files: Files) -> Result<BTreeSet<String>, CheckpointError> {
+    let index: Option<Index> = files.json("model.safetensors.index.json")?;
+    Ok(match index {
         Some(index) => index.weight_map.into_values().collect(),
         None => BTreeSet::from(["model.safetensors".to_owned()]),
-    };
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+    })
 }
 
-fn map_file(
-    path: &Path,
-    tensors: &mut HashMap<String, MappedTensor>,
+fn add_tensors(
+    files: Files,
+    name: &str,
+    tensors: &mut HashMap<String, StoredTensor>,
 ) -> Result<(), CheckpointError> {
-    let file = File::open(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => CheckpointError::MissingFile {
-            path: path.to_owned(),
-        },
-        _ => CheckpointError::Unreadable {
-            path: path.to_owned(),
-            source,
-        },
-    })?;
-    // SAFETY: the file is only read. Whoever changes a checkpoint under a running server gets
-    // other weights, or SIGBUS when it is cut; that is true of every server that maps its weights.
-    let map = unsafe { Mmap::map(&file) }.map_err(|source| CheckpointError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = files.weights(name)?;
     let damaged = |reason: String| CheckpointError::Safetensors {
-        path: path.to_owned(),
+        path: files.path(name),
         reason,
     };
     let truncated = || CheckpointError::Truncated {
-        path: path.to_owned(),
-        found: map.len(),
+        path: files.path(name),
+        found: bytes.len(),
     };
-    let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| match error {
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| match error {
         SafeTensorError::MetadataIncompleteBuffer
         | SafeTensorError::HeaderTooSmall
         | SafeTensorError::InvalidHeaderLength => truncated(),
@@ -175,15 +147,14 @@ fn map_file(
     })?;
     // Eight bytes of length come before the header.
     let data = header + 8;
-    let map = Arc::new(map);
+    let bytes = Arc::new(bytes);
     for (name, info) in metadata.tensors() {
         let dtype = DType::try_from(info.dtype).map_err(|error| damaged(error.to_string()))?;
         let uniform = uniform_name(&name);
-        let tensor = MappedTensor {
+        let tensor = StoredTensor {
             name,
-            file: Arc::clone(&map),
-            start: data + info.data_offsets.0,
-            end: data + info.data_offsets.1,
+            file: Arc::clone(&bytes),
+            range: data + info.data_offsets.0..data + info.data_offsets.1,
             dtype,
             shape: info.shape.clone(),
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use futures::StreamExt;
-use paligemma_server::checkpoint::{Checkpoint, Placement};
+use paligemma_server::checkpoint::Placement;
 use paligemma_server::engine::{
     EngineHandle, EngineOptions, Event, MaxTokens, Request, Sampling, State, Summary,
 };
@@ -30,7 +30,6 @@ pub struct Args {
 /// Loads the model, answers, ends. The answer goes to stdout as it comes, its timing to stderr.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?;
-    model::require_name(&settings)?;
     logging::init(settings.log_format, &settings.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(answer(&settings, args.image, args.prompt));
@@ -43,8 +42,7 @@ async fn answer(settings: &Settings, image: PathBuf, prompt: String) -> anyhow::
     let placement = Placement::resolve(settings.device, settings.dtype)?;
     // Before the model is fetched, so that a wrong path is known at once.
     let bytes = std::fs::read(&image).with_context(|| format!("--image {}", image.display()))?;
-    let folder = model::folder(settings).await?;
-    let checkpoint = Checkpoint::open(&folder)?;
+    let checkpoint = model::open(settings).await?;
     let pixels = model::preprocessor(settings, &checkpoint)
         .prepare(bytes.into())
         .await

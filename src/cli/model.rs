@@ -17,17 +17,20 @@ use paligemma_server::settings::{Context, Settings, SettingsError};
 /// Tokens of prompt and answer that a slot has room for beside its image when nobody says.
 const AUTO_TEXT_TOKENS: usize = 512;
 
-/// # Errors
-/// When no model was named.
-pub fn require_name(settings: &Settings) -> Result<(), SettingsError> {
-    match settings.model.is_empty() {
-        true => Err(SettingsError::NoModel),
-        false => Ok(()),
+/// The model that is built into this binary.
+const DEMO: &str = "demo";
+
+/// The demo, the folder that was named, or the hub's model, downloaded.
+pub async fn open(settings: &Settings) -> anyhow::Result<Checkpoint> {
+    if settings.model == DEMO {
+        return Ok(Checkpoint::demo()?);
     }
+    let folder = folder(settings).await?;
+    // Reads a tokenizer of tens of megabytes: not on a thread that has signals to hear.
+    Ok(tokio::task::spawn_blocking(move || Checkpoint::open(&folder)).await??)
 }
 
-/// The folder of the model: the one that was named, or the hub's, downloaded.
-pub async fn folder(settings: &Settings) -> anyhow::Result<PathBuf> {
+async fn folder(settings: &Settings) -> anyhow::Result<PathBuf> {
     let name = settings.model.as_str();
     let path = Path::new(name);
     if path.is_dir() {
@@ -37,7 +40,7 @@ pub async fn folder(settings: &Settings) -> anyhow::Result<PathBuf> {
         bail!("--model {name} is a file; name the folder that holds config.json and the weights");
     }
     if !is_hub_id(name) {
-        bail!("--model {name} is neither a folder that exists nor a hub id (owner/name)");
+        bail!("--model {name:?} is neither demo, a folder that exists nor a hub id (owner/name)");
     }
     hub::fetch(name, Some(&settings.revision), &HubSettings::from_env())
         .await
@@ -52,10 +55,20 @@ fn is_hub_id(name: &str) -> bool {
     }
 }
 
+/// What whoever uses the model should know of it, if there is something.
+pub fn description(settings: &Settings) -> Option<&'static str> {
+    (settings.model == DEMO).then_some(
+        "the built-in demo: a tiny PaliGemma that was trained on drawn, coloured shapes and knows nothing of photos",
+    )
+}
+
 /// The model's name in answers.
 pub fn served_name(settings: &Settings) -> String {
     if !settings.served_model_name.is_empty() {
         return settings.served_model_name.clone();
+    }
+    if settings.model == DEMO {
+        return DEMO.to_owned();
     }
     let path = Path::new(&settings.model);
     match path.canonicalize() {

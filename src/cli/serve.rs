@@ -25,7 +25,6 @@ pub struct Args {
 /// Serves until a signal comes; fails when the model can't be loaded or breaks down.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?;
-    model::require_name(&settings)?;
     logging::init(settings.log_format, &settings.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(serve(settings));
@@ -40,7 +39,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     // Before the model is fetched, so that a port in use is known at once.
     let listener = bind(&settings).await?;
     let checkpoint = tokio::select! {
-        checkpoint = open(&settings) => checkpoint?,
+        checkpoint = model::open(&settings) => checkpoint?,
         name = signals.next() => {
             tracing::info!(signal = name, "ended before the model was there");
             return Ok(());
@@ -60,6 +59,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         device = info.device,
         "loading"
     );
+    if let Some(description) = info.description {
+        tracing::info!("this is {description}; --model takes another");
+    }
     let state = AppState {
         metrics: metrics::install()?,
         preprocessor: model::preprocessor(&settings, &checkpoint),
@@ -91,12 +93,6 @@ async fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("can't listen on {host}:{port}; set --host and --port to an address of this machine that is free"))
 }
 
-async fn open(settings: &Settings) -> anyhow::Result<Checkpoint> {
-    let folder = model::folder(settings).await?;
-    // Reads a tokenizer of tens of megabytes: not on a thread that has signals to hear.
-    Ok(tokio::task::spawn_blocking(move || Checkpoint::open(&folder)).await??)
-}
-
 /// What `/v1/models` and the log say about the model.
 fn info(
     settings: &Settings,
@@ -109,6 +105,7 @@ fn info(
         .map_or(0, |since| since.as_secs());
     ModelInfo {
         name: model::served_name(settings),
+        description: model::description(settings),
         image_size: checkpoint.config.vision.image_size as u32,
         image_tokens: checkpoint.config.image_tokens(),
         context,

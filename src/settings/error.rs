@@ -32,11 +32,6 @@ pub enum SettingsError {
         value: String,
         allowed: String,
     },
-    /// No model was named.
-    #[error(
-        "setting model is not given; name a checkpoint's folder or a hub id with --model, PALIGEMMA_MODEL or a config file"
-    )]
-    NoModel,
     /// A config file that can't be read or isn't TOML.
     #[error("config file {file} can't be used: {reason}")]
     File { file: String, reason: String },

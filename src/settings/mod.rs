@@ -32,7 +32,8 @@ const DEFAULTS: &str = include_str!("../../config/default.toml");
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// A folder or a hub id; empty when none was given.
+    /// `demo`, a folder or a hub id.
+    #[serde(deserialize_with = "value::filled")]
     pub model: String,
     #[serde(deserialize_with = "value::filled")]
     pub revision: String,

@@ -14,7 +14,7 @@ use super::{MODEL, binary};
 const LONG: Duration = Duration::from_secs(60);
 
 /// A running server on a port of its own; killed when a test fails.
-struct Server {
+pub struct Server {
     process: Child,
     stderr: BufReader<ChildStderr>,
     address: String,
@@ -22,8 +22,13 @@ struct Server {
 
 impl Server {
     fn start(flags: &[&str]) -> Self {
-        let mut process = binary(&["serve", "--model", MODEL, "--dtype", "f32", "--port", "0"])
-            .args(flags)
+        let serve = ["serve", "--model", MODEL, "--dtype", "f32", "--port", "0"];
+        Self::started(&[&serve, flags].concat())
+    }
+
+    /// The server that these arguments start.
+    pub fn started(arguments: &[&str]) -> Self {
+        let mut process = binary(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -52,7 +57,7 @@ impl Server {
     }
 
     /// Sends a request and leaves its answer to be read to the end.
-    fn send(&self, head: &str, body: &str) -> BufReader<TcpStream> {
+    pub fn send(&self, head: &str, body: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         let length = body.len();
@@ -107,7 +112,7 @@ impl Server {
     }
 
     /// Reads the log up to a line with `words`.
-    fn wait_for_log(&mut self, words: &str) {
+    pub fn wait_for_log(&mut self, words: &str) {
         let mut line = String::new();
         while !line.contains(words) {
             line.clear();

@@ -67,17 +67,9 @@ fn an_unknown_flag_ends_the_start_with_code_2_and_the_closest_one() {
 }
 
 #[test]
-fn a_start_without_a_model_says_how_to_name_one() {
-    let output = run(&["serve"]);
-    assert_tells(
-        &failure(&output, 2),
-        &["model", "--model", "PALIGEMMA_MODEL"],
-    );
-    let output = run(&["ask", "--image", "x.jpg", "caption en"]);
-    assert_tells(
-        &failure(&output, 2),
-        &["model", "--model", "PALIGEMMA_MODEL"],
-    );
+fn an_empty_model_ends_the_start_with_code_2() {
+    let output = run(&["serve", "--model", ""]);
+    assert_tells(&failure(&output, 2), &["model", "not empty"]);
 }
 
 #[test]
@@ -104,7 +96,7 @@ fn a_model_that_is_no_folder_and_no_hub_id_ends_the_start_with_code_1() {
     let output = run(&["serve", "--port", "0", "--model", "./nowhere"]);
     assert_tells(
         &failure(&output, 1),
-        &["./nowhere", "neither a folder", "owner/name"],
+        &["./nowhere", "neither demo, a folder", "owner/name"],
     );
 }
 

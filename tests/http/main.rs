@@ -10,6 +10,7 @@ mod server;
 mod toy_model;
 
 mod bodies;
+mod demo;
 mod held;
 mod images;
 mod leaving;

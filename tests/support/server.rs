@@ -45,15 +45,29 @@ struct Setup {
 impl Server {
     /// Serves a small checkpoint that transformers made; `settings` by key.
     pub async fn golden(settings: &[(&str, &str)]) -> Self {
-        let settings = load_settings(settings);
         let checkpoint = Checkpoint::open(&folder()).unwrap();
+        Self::loaded(checkpoint, WeightFormat::F32, settings).await
+    }
+
+    /// Serves the demo, in the format that it has on a CPU; `settings` by key.
+    pub async fn demo(settings: &[(&str, &str)]) -> Self {
+        let checkpoint = Checkpoint::demo().unwrap();
+        Self::loaded(checkpoint, WeightFormat::Q8_0, settings).await
+    }
+
+    async fn loaded(
+        checkpoint: Checkpoint,
+        format: WeightFormat,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let settings = load_settings(settings);
         let image_tokens = checkpoint.config.image_tokens();
         let context = image_tokens + 200;
         let image_size = checkpoint.config.vision.image_size as u32;
         let tokenizer = checkpoint.tokenizer.clone();
         let options = engine_options(&settings, context);
         let engine = EngineHandle::start(options, tokenizer, image_tokens, move || {
-            checkpoint.load_model(&Device::Cpu, WeightFormat::F32)
+            checkpoint.load_model(&Device::Cpu, format)
         });
         let server = Self::start(Setup {
             engine,
@@ -112,6 +126,7 @@ impl Server {
         };
         let info = ModelInfo {
             name: CHECKPOINT.to_owned(),
+            description: None,
             image_size: setup.image_size,
             image_tokens: setup.image_tokens,
             context: setup.context,

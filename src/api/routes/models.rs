@@ -30,6 +30,9 @@ pub struct Model {
     created: u64,
     #[schema(example = "paligemma-server")]
     owned_by: &'static str,
+    /// What to know before using it; only the built-in demo has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'static str>,
     /// Width and height, in pixels, to which every image is resized.
     #[schema(example = 224)]
     image_size: u32,
@@ -54,6 +57,7 @@ impl From<&ModelInfo> for Model {
             object: "model",
             created: model.created,
             owned_by: "paligemma-server",
+            description: model.description,
             image_size: model.image_size,
             image_tokens: model.image_tokens,
             context: model.context,

@@ -7,11 +7,8 @@ mod check;
 mod raw;
 mod text;
 
-use std::path::Path;
-
-use serde::de::DeserializeOwned;
-
 use super::CheckpointError;
+use super::files::Files;
 use crate::model::ModelConfig;
 use crate::model::config::VisionConfig;
 use check::Check;
@@ -26,13 +23,13 @@ pub struct Parsed {
     pub eos_token_ids: Vec<u32>,
 }
 
-/// Reads a checkpoint folder's configuration.
-pub fn read(folder: &Path) -> Result<Parsed, CheckpointError> {
-    let path = folder.join("config.json");
-    let raw: RawConfig =
-        read_json(&path)?.ok_or_else(|| CheckpointError::MissingFile { path: path.clone() })?;
-    let generation: Option<RawGeneration> = read_json(&folder.join("generation_config.json"))?;
-    let check = Check { path };
+/// Reads a checkpoint's configuration.
+pub(super) fn read(files: Files) -> Result<Parsed, CheckpointError> {
+    let raw: RawConfig = files.required_json("config.json")?;
+    let generation: Option<RawGeneration> = files.json("generation_config.json")?;
+    let check = Check {
+        path: files.path("config.json"),
+    };
 
     let model_type = raw.model_type.unwrap_or_default();
     if model_type != "paligemma" {
@@ -68,26 +65,6 @@ pub fn read(folder: &Path) -> Result<Parsed, CheckpointError> {
             text: text_config(text, &check)?,
         },
     })
-}
-
-/// A JSON file's content, `None` when there is no such file.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CheckpointError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(CheckpointError::Unreadable {
-                path: path.to_owned(),
-                source,
-            });
-        }
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|source| CheckpointError::Json {
-            path: path.to_owned(),
-            source,
-        })
 }
 
 fn vision_config(raw: RawVision, check: &Check) -> Result<VisionConfig, CheckpointError> {

@@ -1,0 +1,147 @@
+//! Where a checkpoint's files are: in a folder, or in this binary.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::ops::{Deref, Range};
+use std::path::{Path, PathBuf};
+
+use memmap2::{Mmap, UncheckedAdvice};
+use serde::de::DeserializeOwned;
+
+use super::CheckpointError;
+
+macro_rules! demo_files {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_bytes!(concat!("../../models/demo/", $name)).as_slice())),*]
+    };
+}
+
+/// The demo's files, as `models/demo/README.md` describes them.
+static DEMO: [(&str, &[u8]); 5] = demo_files![
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// The files of one checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Files<'a> {
+    /// In a folder.
+    Folder(&'a Path),
+    /// The demo's, in this binary.
+    Demo,
+}
+
+impl Files<'_> {
+    /// What messages call the file.
+    pub fn path(self, name: &str) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.join(name),
+            Self::Demo => Path::new("demo").join(name),
+        }
+    }
+
+    /// A JSON file's content, `None` when there is no such file.
+    ///
+    /// # Errors
+    /// When the file can't be read or is not the JSON that is wanted.
+    pub fn json<T: DeserializeOwned>(self, name: &str) -> Result<Option<T>, CheckpointError> {
+        let bytes = match self {
+            Self::Demo => demo(name).map(Cow::Borrowed),
+            Self::Folder(folder) => match std::fs::read(folder.join(name)) {
+                Ok(bytes) => Some(Cow::Owned(bytes)),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => return Err(self.unreadable(name, error)),
+            },
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| CheckpointError::Json {
+                path: self.path(name),
+                source,
+            })
+    }
+
+    /// A JSON file that has to be there.
+    ///
+    /// # Errors
+    /// Also when it is not.
+    pub fn required_json<T: DeserializeOwned>(self, name: &str) -> Result<T, CheckpointError> {
+        self.json(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// The bytes of a file of weights, not read yet when they lie in a folder.
+    ///
+    /// # Errors
+    /// When there is no such file, or it can't be mapped.
+    pub fn weights(self, name: &str) -> Result<WeightBytes, CheckpointError> {
+        let Self::Folder(folder) = self else {
+            let bytes = demo(name).ok_or_else(|| self.missing(name))?;
+            return Ok(WeightBytes::Embedded(bytes));
+        };
+        let file = File::open(folder.join(name)).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => self.missing(name),
+            _ => self.unreadable(name, error),
+        })?;
+        // SAFETY: the file is only read. Whoever changes a checkpoint under a running server gets
+        // other weights, or SIGBUS when it is cut; that is true of every server that maps its
+        // weights.
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| self.unreadable(name, error))?;
+        Ok(WeightBytes::Mapped(map))
+    }
+
+    fn missing(self, name: &str) -> CheckpointError {
+        CheckpointError::MissingFile {
+            path: self.path(name),
+        }
+    }
+
+    fn unreadable(self, name: &str, source: std::io::Error) -> CheckpointError {
+        CheckpointError::Unreadable {
+            path: self.path(name),
+            source,
+        }
+    }
+}
+
+fn demo(name: &str) -> Option<&'static [u8]> {
+    let file = DEMO.iter().find(|(file, _)| *file == name)?;
+    Some(file.1)
+}
+
+/// A file of weights.
+#[derive(Debug)]
+pub(super) enum WeightBytes {
+    Mapped(Mmap),
+    Embedded(&'static [u8]),
+}
+
+impl WeightBytes {
+    /// Gives the memory of a mapped range back; it is read from the file again when it is touched
+    /// again.
+    pub fn release(&self, range: Range<usize>) {
+        let Self::Mapped(map) = self else { return };
+        // SAFETY: the mapping is of a file, shared and read-only, so nothing is lost.
+        let released = unsafe {
+            map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
+        };
+        if let Err(error) = released {
+            tracing::debug!(%error, "the pages of a tensor that was read could not be released");
+        }
+    }
+}
+
+impl Deref for WeightBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Embedded(bytes) => bytes,
+        }
+    }
+}
