@@ -4,51 +4,56 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use futures::future::try_join_all;
-use serde::Serialize;
 
 use super::error::ApiError;
 use super::job::{Job, cut_off, failure};
+use super::reader::AnswerReader;
 use super::response::{self, TaskResult, TokenLogprob};
 use super::stream;
 use crate::engine::{Event, Generation, Summary};
 
-/// Makes a task's fields of the text that answers the prompt of that index.
-pub trait ReadAnswer<T>: Fn(usize, String) -> T + Send + 'static {}
-impl<T, F: Fn(usize, String) -> T + Send + 'static> ReadAnswer<T> for F {}
-
-/// Answers `job` in the way that its request asked for.
+/// Answers `job` in the way that its request asked for; `reader` is made for each prompt, whose
+/// index it is given.
 ///
 /// # Errors
 /// Whatever goes wrong before there is anything to send.
-pub async fn answer<T: Serialize + Send + 'static>(
+pub async fn answer<R: AnswerReader>(
     job: Job,
-    read: impl ReadAnswer<T>,
+    mut reader: impl FnMut(usize) -> R,
 ) -> Result<Response, ApiError> {
+    let readers = (0..job.generations.len()).map(&mut reader);
+    let answers: Vec<_> = readers.map(PartialAnswer::new).collect();
     if job.stream {
-        return stream::answer(job, read).await;
+        return stream::answer(job, answers).await;
     }
-    let collected = try_join_all(job.generations.into_iter().map(collect)).await?;
+    let generations = job.generations.into_iter().zip(answers);
+    let collected = generations.map(|(generation, answer)| collect(generation, answer));
+    let collected = try_join_all(collected).await?;
     let summaries = collected.iter().map(|(_, summary)| summary);
     let (usage, timings) = response::totals(summaries, job.arrived.elapsed());
-    let results = collected
-        .into_iter()
-        .enumerate()
-        .map(|(index, (text, summary))| text.into_result(index, &summary, job.logprobs, &read));
+    let mut results = Vec::with_capacity(collected.len());
+    for (index, (answer, summary)) in collected.into_iter().enumerate() {
+        let (_, result) = answer.into_result(index, &summary, job.logprobs).await;
+        results.push(result);
+    }
     let answer = response::Answer {
         head: job.head,
-        results: results.collect(),
+        results,
         usage,
         timings,
     };
     Ok(Json(answer).into_response())
 }
 
-async fn collect(mut generation: Generation) -> Result<(AnswerText, Summary), ApiError> {
-    let mut answer = AnswerText::default();
+async fn collect<R: AnswerReader>(
+    mut generation: Generation,
+    mut answer: PartialAnswer<R>,
+) -> Result<(PartialAnswer<R>, Summary), ApiError> {
     while let Some(event) = generation.next().await {
         match event {
             Event::Delta { text, tokens } => {
-                answer.push(&text, tokens.into_iter().map(TokenLogprob::from));
+                let tokens = tokens.into_iter().map(TokenLogprob::from).collect();
+                answer.push(&text, tokens).await;
             }
             Event::Finished(summary) => return Ok((answer, summary)),
             Event::Failed(reason) => return Err(failure(reason)),
@@ -57,33 +62,43 @@ async fn collect(mut generation: Generation) -> Result<(AnswerText, Summary), Ap
     Err(cut_off())
 }
 
-/// The text of one prompt's answer so far, and its tokens when they are reported.
-#[derive(Debug, Default)]
-pub struct AnswerText {
-    text: String,
+/// The answer to one prompt so far.
+#[derive(Debug)]
+pub struct PartialAnswer<R> {
+    reader: R,
     tokens: Vec<TokenLogprob>,
 }
 
-impl AnswerText {
-    pub fn push(&mut self, text: &str, tokens: impl IntoIterator<Item = TokenLogprob>) {
-        self.text.push_str(text);
-        self.tokens.extend(tokens);
+impl<R: AnswerReader> PartialAnswer<R> {
+    fn new(reader: R) -> Self {
+        Self {
+            reader,
+            tokens: Vec::new(),
+        }
     }
 
-    /// The result of the prompt `index`.
-    pub fn into_result<T>(
+    /// Takes the next text and the tokens that it is made of; gives the objects that it completes.
+    pub async fn push(&mut self, text: &str, tokens: Vec<TokenLogprob>) -> Vec<R::Object> {
+        let objects = self.reader.push(text, &tokens).await;
+        self.tokens.extend(tokens);
+        objects
+    }
+
+    /// The last objects, and the result of the prompt `index`.
+    pub async fn into_result(
         self,
         index: usize,
         summary: &Summary,
         logprobs: bool,
-        read: &impl ReadAnswer<T>,
-    ) -> TaskResult<T> {
-        TaskResult {
+    ) -> (Vec<R::Object>, TaskResult<R::Fields>) {
+        let (objects, task) = self.reader.finish().await;
+        let result = TaskResult {
             index,
-            task: read(index, self.text),
+            task,
             finish_reason: summary.finish_reason.into(),
             usage: summary.usage.into(),
             logprobs: logprobs.then_some(self.tokens),
-        }
+        };
+        (objects, result)
     }
 }

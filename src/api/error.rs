@@ -62,6 +62,7 @@ error_codes! {
     QueueFull => TOO_MANY_REQUESTS, "The queue is full";
     ModelFailed => INTERNAL_SERVER_ERROR, "The model failed";
     Internal => INTERNAL_SERVER_ERROR, "Internal error";
+    NoMaskDecoder => NOT_IMPLEMENTED, "This server has no mask decoder";
     Loading => SERVICE_UNAVAILABLE, "The model is loading";
     ShuttingDown => SERVICE_UNAVAILABLE, "The server is shutting down";
     Unavailable => SERVICE_UNAVAILABLE, "The model is not available";

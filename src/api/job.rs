@@ -28,10 +28,35 @@ pub struct Prompt {
     pub param: String,
 }
 
+impl Prompt {
+    /// The same prompt about each image of a request; `param` is the field that it comes from.
+    pub fn for_each_image(request: &Common, text: &str, param: &str) -> Vec<Self> {
+        let images = 0..request.images.len();
+        let prompt = |image| Self {
+            image,
+            text: text.to_owned(),
+            param: param.to_owned(),
+        };
+        images.map(prompt).collect()
+    }
+}
+
+/// What a request asks of the model.
+#[derive(Debug)]
+pub struct Task {
+    /// Its name, which answers bear as `object`.
+    pub name: &'static str,
+    pub prompts: Vec<Prompt>,
+    /// Whether the answers' tokens are needed with their probabilities, asked for or not.
+    pub needs_probabilities: bool,
+}
+
 /// Generations under way for one request. Dropping it cancels them.
 pub struct Job {
     /// In the order of the prompts.
     pub generations: Vec<Generation>,
+    /// Width and height in pixels, as a person sees it, of the image of each prompt.
+    pub sizes: Vec<(u32, u32)>,
     pub head: Head,
     /// Whether to answer token by token.
     pub stream: bool,
@@ -43,21 +68,15 @@ pub struct Job {
 
 impl Job {
     /// Checks everything, makes the images ready, and hands all prompts to the engine at once.
-    /// `object` is the task's name.
     ///
     /// # Errors
     /// The first thing that is wrong with the request; what the engine has against it; the deadline.
-    pub async fn start(
-        state: &AppState,
-        object: &'static str,
-        prompts: Vec<Prompt>,
-        request: Common,
-    ) -> Result<Self, ApiError> {
+    pub async fn start(state: &AppState, task: Task, request: Common) -> Result<Self, ApiError> {
         let settings = &state.settings;
         let options = request
             .options
             .check(settings.request_timeout, most_tokens(state))?;
-        check_prompts(&prompts, settings.max_prompt_bytes)?;
+        check_prompts(&task.prompts, settings.max_prompt_bytes)?;
 
         let deadline = request.arrived + options.timeout;
         let images = tokio::time::timeout_at(deadline.into(), prepare(request.images, state))
@@ -67,13 +86,21 @@ impl Job {
             Some(tokens) => MaxTokens::Exactly(tokens),
             None => MaxTokens::AtMost(settings.max_tokens_default),
         };
-        let requests = prompts.into_iter().map(|prompt| Request {
+        let sizes = task.prompts.iter().map(|prompt| {
+            let image = &images[prompt.image];
+            (image.width, image.height)
+        });
+        let sizes = sizes.collect();
+        let logprobs = options
+            .logprobs
+            .or_else(|| task.needs_probabilities.then_some(0));
+        let requests = task.prompts.into_iter().map(|prompt| Request {
             image: images[prompt.image].clone(),
             prompt: prompt.text,
             max_tokens,
             sampling: options.sampling.clone(),
             stop: options.stop.clone(),
-            logprobs: options.logprobs,
+            logprobs,
             deadline: Some(deadline),
         });
         let generations = state
@@ -84,7 +111,8 @@ impl Job {
         drop(request.place);
         Ok(Self {
             generations,
-            head: head(object, &state.model.name),
+            sizes,
+            head: head(task.name, &state.model.name),
             stream: options.stream,
             logprobs: options.logprobs.is_some(),
             arrived: request.arrived,

@@ -2,7 +2,7 @@
 //!
 //! A task's request is let in by [`admission`] and read by [`body`] (JSON or a form, one
 //! [`body::Submission`]), its route in [`routes`] words the prompts, [`job`] makes its images ready and submits it, and [`answer`] or
-//! [`stream`] sends what the engine generates. Whatever fails on the way is an [`error::ApiError`],
+//! [`stream`] sends what the task's [`reader`] makes of what the engine generates. Whatever fails on the way is an [`error::ApiError`],
 //! which [`problem`] writes. Around all routes lie [`observe`], [`linger`] and [`auth`].
 
 mod admission;
@@ -18,10 +18,12 @@ mod image_url;
 mod job;
 mod json_object;
 mod linger;
+mod objects;
 mod observe;
 pub mod openapi;
 mod options;
 mod problem;
+mod reader;
 mod request_id;
 mod response;
 mod router;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::engine::EngineHandle;
+use crate::model::MaskDecoder;
 use crate::pixels::Preprocessor;
 use crate::settings::Settings;
 
@@ -47,6 +50,8 @@ pub struct AppState {
     pub admission: Admission,
     pub preprocessor: Preprocessor,
     pub fetcher: ImageFetcher,
+    /// None: this server does not segment.
+    pub mask_decoder: Option<Arc<MaskDecoder>>,
     pub model: Arc<ModelInfo>,
     pub settings: Arc<Settings>,
     pub metrics: PrometheusHandle,

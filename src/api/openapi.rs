@@ -16,8 +16,10 @@ use super::AppState;
 use super::error::ErrorCode;
 use super::options::Options;
 use super::problem::Problem;
-use super::response::{Delta, Done, TaskResult};
-use super::routes::{caption, document, generate, health, metrics, models, vqa};
+use super::response::{Delta, Done, ObjectFound, TaskResult};
+use super::routes::{
+    caption, detect, document, generate, health, metrics, models, ocr, segment, vqa,
+};
 
 /// The document, as YAML. `openapi.yaml` is this text.
 pub fn document() -> String {
@@ -37,6 +39,9 @@ pub fn keyed_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::default()
         .routes(routes!(caption::caption))
         .routes(routes!(vqa::vqa))
+        .routes(routes!(ocr::ocr))
+        .routes(routes!(detect::detect))
+        .routes(routes!(segment::segment))
         .routes(routes!(generate::generate))
         .routes(routes!(models::models))
         .routes(routes!(models::model))
@@ -74,7 +79,7 @@ fn statuses(operation: &Operation) -> Vec<u16> {
 #[openapi(
     info(
         title = "paligemma-server",
-        description = "Captions, answers and free prompts about images, by PaliGemma.\n\n\
+        description = "Captions, answers, texts, boxes, masks and free prompts about images, by PaliGemma.\n\n\
             Images are sent as files in a form, or in JSON as base64, as a `data:` URL, or as an \
             https URL of a host that the operator has allowed. Errors are problem documents (RFC \
             9457) with a stable `code`. Every answer has an `x-request-id`; send one of your own to \
@@ -165,6 +170,20 @@ pub enum Events<T> {
     Error(Problem),
 }
 
+/// The data of one server-sent event, when `stream` is true; the event's name says which it is.
+///
+/// As for other tasks, and `object` for each object as soon as it is complete; `result` has all of
+/// them once more.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ObjectEvents<O, T> {
+    Delta(Delta),
+    Object(ObjectFound<O>),
+    Result(TaskResult<T>),
+    Done(Done),
+    Error(Problem),
+}
+
 /// Every problem that a task route answers with.
 pub struct Problems;
 
@@ -174,6 +193,7 @@ impl IntoResponses for Problems {
             ErrorCode::NotFound,
             ErrorCode::ModelNotFound,
             ErrorCode::MethodNotAllowed,
+            ErrorCode::NoMaskDecoder,
         ];
         let codes = ErrorCode::ALL.iter().copied();
         problems(codes.filter(|code| !of_other_routes.contains(code)))
@@ -186,6 +206,15 @@ pub struct KeyProblem;
 impl IntoResponses for KeyProblem {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems([ErrorCode::Unauthorized].into_iter())
+    }
+}
+
+/// The problem of a server that can't decode masks.
+pub struct NoDecoderProblem;
+
+impl IntoResponses for NoDecoderProblem {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems([ErrorCode::NoMaskDecoder].into_iter())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::engine::{FinishReason, Summary, Timings, TokenInfo, TopLogprob, Usage
 pub struct Head {
     #[schema(example = "caption-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21")]
     pub id: String,
-    /// The task: `caption`, `vqa` or `generate`.
+    /// The task: `caption`, `vqa`, `ocr`, `detect`, `segment` or `generate`.
     #[schema(example = "caption")]
     pub object: &'static str,
     /// Seconds since 1970-01-01 00:00 UTC.
@@ -69,6 +69,15 @@ pub struct Delta {
     /// The tokens since the last piece; present when `logprobs` was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<Vec<TokenLogprob>>,
+}
+
+/// A part of a streamed answer that is complete before the rest is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ObjectFound<O> {
+    /// Which of the images sent, from 0.
+    pub index: usize,
+    #[serde(flatten)]
+    pub object: O,
 }
 
 /// Why an answer ended.

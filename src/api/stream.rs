@@ -1,7 +1,7 @@
 //! Streamed answers: server-sent events.
 //!
-//! `delta` and `result` for each prompt, side by side, then one `done`; or `error`, which ends the
-//! stream. The answer's status is decided by the first event: until then nothing is sent, not even
+//! `delta`, `object` and `result` for each prompt, side by side, then one `done`; or `error`, which
+//! ends the stream. The answer's status is decided by the first event: until then nothing is sent, not even
 //! headers, so that a request that fails in the queue or in prefill has its real status.
 
 use std::convert::Infallible;
@@ -15,11 +15,12 @@ use futures::{Stream, StreamExt};
 use serde::Serialize;
 use tracing::Span;
 
-use super::answer::{AnswerText, ReadAnswer};
+use super::answer::PartialAnswer;
 use super::error::{ApiError, ErrorCode};
 use super::job::{Job, cut_off, failure};
 use super::problem::Problem;
-use super::response::{Delta, Done, TokenLogprob, totals};
+use super::reader::AnswerReader;
+use super::response::{Delta, Done, ObjectFound, TokenLogprob, totals};
 use crate::engine::{Event, Summary};
 
 /// Tells nginx to pass events on at once.
@@ -29,23 +30,21 @@ const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 ///
 /// # Errors
 /// What failed before the first event.
-pub async fn answer<T: Serialize + Send + 'static>(
+pub async fn answer<R: AnswerReader>(
     mut job: Job,
-    read: impl ReadAnswer<T>,
+    answers: Vec<PartialAnswer<R>>,
 ) -> Result<Response, ApiError> {
     let generations = mem::take(&mut job.generations);
-    let answers = generations.iter().map(|_| Some(AnswerText::default()));
     let mut events = Events {
-        answers: answers.collect(),
+        answers: answers.into_iter().map(Some).collect(),
         summaries: Vec::new(),
-        read,
         job,
     };
     let indexed = generations.into_iter().enumerate();
     let mut incoming =
         select_all(indexed.map(|(index, generation)| generation.map(move |event| (index, event))));
     let (index, event) = incoming.next().await.ok_or_else(cut_off)?;
-    let first = events.write(index, event)?;
+    let first = events.write(index, event).await?;
     let keep_alive = KeepAlive::new().interval(events.job.keep_alive);
     let sse = Sse::new(events.run(first, incoming).fuse().map(Ok::<_, Infallible>));
     let headers = [
@@ -58,33 +57,33 @@ pub async fn answer<T: Serialize + Send + 'static>(
 /// Turns what generations yield into server-sent events.
 struct Events<R> {
     /// By index; None when it has its result.
-    answers: Vec<Option<AnswerText>>,
+    answers: Vec<Option<PartialAnswer<R>>>,
     summaries: Vec<Summary>,
-    read: R,
     job: Job,
 }
 
-impl<R> Events<R> {
+impl<R: AnswerReader> Events<R> {
     /// All events, from `first` to `done` or `error`.
-    fn run<T, S>(
+    fn run<S>(
         mut self,
-        first: Option<SseEvent>,
+        first: Vec<SseEvent>,
         mut incoming: SelectAll<S>,
     ) -> impl Stream<Item = SseEvent> + Send
     where
-        T: Serialize,
-        R: ReadAnswer<T>,
         S: Stream<Item = (usize, Event)> + Unpin + Send,
     {
         let span = Span::current();
         async_stream::stream! {
-            if let Some(event) = first {
+            for event in first {
                 yield event;
             }
             while let Some((index, event)) = incoming.next().await {
-                match self.write(index, event) {
-                    Ok(Some(event)) => yield event,
-                    Ok(None) => {}
+                match self.write(index, event).await {
+                    Ok(events) => {
+                        for event in events {
+                            yield event;
+                        }
+                    }
                     Err(error) => {
                         yield span.in_scope(|| self.error(&error));
                         return;
@@ -98,37 +97,34 @@ impl<R> Events<R> {
         }
     }
 
-    /// The event that tells of `event`; None when there is nothing to tell.
-    fn write<T: Serialize>(
-        &mut self,
-        index: usize,
-        event: Event,
-    ) -> Result<Option<SseEvent>, ApiError>
-    where
-        R: ReadAnswer<T>,
-    {
+    /// The events that tell of `event`.
+    async fn write(&mut self, index: usize, event: Event) -> Result<Vec<SseEvent>, ApiError> {
         match event {
             Event::Delta { text, tokens } => {
-                if text.is_empty() && tokens.is_empty() {
-                    return Ok(None);
-                }
                 let tokens: Vec<_> = tokens.into_iter().map(TokenLogprob::from).collect();
-                if let Some(answer) = &mut self.answers[index] {
-                    answer.push(&text, tokens.iter().cloned());
+                let logprobs = self.job.logprobs.then(|| tokens.clone());
+                let answer = self.answers[index].as_mut().ok_or_else(cut_off)?;
+                let objects = answer.push(&text, tokens).await;
+                let mut events = Vec::new();
+                if !text.is_empty() || logprobs.as_ref().is_some_and(|tokens| !tokens.is_empty()) {
+                    let delta = Delta {
+                        index,
+                        text,
+                        logprobs,
+                    };
+                    events.push(named("delta", &delta)?);
                 }
-                let logprobs = self.job.logprobs.then_some(tokens);
-                let delta = Delta {
-                    index,
-                    text,
-                    logprobs,
-                };
-                named("delta", &delta).map(Some)
+                events.extend(found::<R>(index, objects)?);
+                Ok(events)
             }
             Event::Finished(summary) => {
                 let answer = self.answers[index].take().ok_or_else(cut_off)?;
-                let result = answer.into_result(index, &summary, self.job.logprobs, &self.read);
+                let (objects, result) =
+                    answer.into_result(index, &summary, self.job.logprobs).await;
                 self.summaries.push(summary);
-                named("result", &result).map(Some)
+                let mut events = found::<R>(index, objects)?;
+                events.push(named("result", &result)?);
+                Ok(events)
             }
             Event::Failed(reason) => Err(failure(reason)),
         }
@@ -156,6 +152,16 @@ impl<R> Events<R> {
         // A problem document is texts and numbers, which always serialise.
         named("error", &problem).unwrap_or_else(|_| SseEvent::default().event("error").data("{}"))
     }
+}
+
+fn found<R: AnswerReader>(
+    index: usize,
+    objects: Vec<R::Object>,
+) -> Result<Vec<SseEvent>, ApiError> {
+    let events = objects
+        .into_iter()
+        .map(|object| named("object", &ObjectFound { index, object }));
+    events.collect()
 }
 
 fn named(name: &str, data: &impl Serialize) -> Result<SseEvent, ApiError> {

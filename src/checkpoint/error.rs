@@ -52,6 +52,11 @@ pub enum CheckpointError {
     )]
     MoreTokensThanRows { tokens: usize, rows: usize },
 
+    #[error(
+        "{path}: cannot be used as a mask decoder: {reason}; PaliGemma's is called vae-oid.npz"
+    )]
+    MaskDecoder { path: PathBuf, reason: String },
+
     #[error("the weights cannot be loaded: {0}")]
     Weights(String),
 }

@@ -4,6 +4,8 @@ mod config;
 mod error;
 mod files;
 pub mod hub;
+mod masks;
+mod npz;
 mod placement;
 mod tokenizer;
 mod weights;
@@ -15,6 +17,7 @@ use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
 pub use error::CheckpointError;
+pub use masks::{demo_mask_decoder, mask_decoder_in, open_mask_decoder};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
 pub use tokenizer::Tokenizer;
 

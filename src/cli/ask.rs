@@ -14,7 +14,7 @@ use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
 
 use super::flags::SettingsFlags;
-use super::model;
+use super::model::{self, Source};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -42,7 +42,7 @@ async fn answer(settings: &Settings, image: PathBuf, prompt: String) -> anyhow::
     let placement = Placement::resolve(settings.device, settings.dtype)?;
     // Before the model is fetched, so that a wrong path is known at once.
     let bytes = std::fs::read(&image).with_context(|| format!("--image {}", image.display()))?;
-    let checkpoint = model::open(settings).await?;
+    let checkpoint = Source::find(settings).await?.open()?;
     let pixels = model::preprocessor(settings, &checkpoint)
         .prepare(bytes.into())
         .await

@@ -8,9 +8,11 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 use paligemma_server::checkpoint::hub::{self, HubSettings};
-use paligemma_server::checkpoint::{Checkpoint, Placement};
+use paligemma_server::checkpoint::{
+    Checkpoint, Placement, demo_mask_decoder, mask_decoder_in, open_mask_decoder,
+};
 use paligemma_server::engine::{EngineHandle, EngineOptions};
-use paligemma_server::model::{KvCache, PaliGemma};
+use paligemma_server::model::{KvCache, MaskDecoder, PaliGemma};
 use paligemma_server::pixels::{ImageLimits, Preprocessor};
 use paligemma_server::settings::{Context, Settings, SettingsError};
 
@@ -20,14 +22,39 @@ const AUTO_TEXT_TOKENS: usize = 512;
 /// The model that is built into this binary.
 const DEMO: &str = "demo";
 
-/// The demo, the folder that was named, or the hub's model, downloaded.
-pub async fn open(settings: &Settings) -> anyhow::Result<Checkpoint> {
-    if settings.model == DEMO {
-        return Ok(Checkpoint::demo()?);
+/// Where the model is.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// In this binary.
+    Demo,
+    Folder(PathBuf),
+}
+
+impl Source {
+    /// The demo, the folder that was named, or the hub's model, downloaded.
+    pub async fn find(settings: &Settings) -> anyhow::Result<Self> {
+        match settings.model.as_str() {
+            DEMO => Ok(Self::Demo),
+            _ => Ok(Self::Folder(folder(settings).await?)),
+        }
     }
-    let folder = folder(settings).await?;
-    // Reads a tokenizer of tens of megabytes: not on a thread that has signals to hear.
-    Ok(tokio::task::spawn_blocking(move || Checkpoint::open(&folder)).await??)
+
+    /// Reads tens of megabytes of tokenizer.
+    pub fn open(&self) -> anyhow::Result<Checkpoint> {
+        Ok(match self {
+            Self::Demo => Checkpoint::demo()?,
+            Self::Folder(folder) => Checkpoint::open(folder)?,
+        })
+    }
+
+    /// The decoder that was named, or else the model's own, if it has one.
+    pub fn mask_decoder(&self, settings: &Settings) -> anyhow::Result<Option<MaskDecoder>> {
+        Ok(match (settings.mask_decoder.as_str(), self) {
+            ("", Self::Demo) => Some(demo_mask_decoder()?),
+            ("", Self::Folder(folder)) => mask_decoder_in(folder)?,
+            (file, _) => Some(open_mask_decoder(Path::new(file))?),
+        })
+    }
 }
 
 async fn folder(settings: &Settings) -> anyhow::Result<PathBuf> {

@@ -8,13 +8,14 @@ use anyhow::Context as _;
 use paligemma_server::api::{self, Admission, AppState, ImageFetcher, ModelInfo};
 use paligemma_server::checkpoint::{Checkpoint, Placement};
 use paligemma_server::engine::EngineOptions;
+use paligemma_server::model::MaskDecoder;
 use paligemma_server::server::{self, Signals};
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::{logging, metrics};
 use tokio::net::TcpListener;
 
 use super::flags::SettingsFlags;
-use super::model;
+use super::model::{self, Source};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -38,8 +39,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let placement = Placement::resolve(settings.device, settings.dtype)?;
     // Before the model is fetched, so that a port in use is known at once.
     let listener = bind(&settings).await?;
-    let checkpoint = tokio::select! {
-        checkpoint = model::open(&settings) => checkpoint?,
+    let (checkpoint, mask_decoder) = tokio::select! {
+        opened = open(&settings) => opened?,
         name = signals.next() => {
             tracing::info!(signal = name, "ended before the model was there");
             return Ok(());
@@ -66,6 +67,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         metrics: metrics::install()?,
         preprocessor: model::preprocessor(&settings, &checkpoint),
         fetcher: ImageFetcher::new(&settings),
+        mask_decoder: mask_decoder.map(Arc::new),
         admission: Admission::new(&settings),
         model: Arc::new(info),
         engine: model::start_engine(checkpoint, placement, options),
@@ -91,6 +93,14 @@ async fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
     TcpListener::bind((host.as_str(), *port))
         .await
         .with_context(|| format!("can't listen on {host}:{port}; set --host and --port to an address of this machine that is free"))
+}
+
+async fn open(settings: &Settings) -> anyhow::Result<(Checkpoint, Option<MaskDecoder>)> {
+    let source = Source::find(settings).await?;
+    let settings = settings.clone();
+    // Reads large files: not on a thread that has signals to hear.
+    let work = move || anyhow::Ok((source.open()?, source.mask_decoder(&settings)?));
+    tokio::task::spawn_blocking(work).await?
 }
 
 /// What `/v1/models` and the log say about the model.

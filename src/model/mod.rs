@@ -10,6 +10,7 @@ pub mod config;
 mod gemma;
 mod kv_cache;
 mod linear;
+mod mask_decoder;
 mod norm;
 mod paligemma;
 mod rope;
@@ -20,6 +21,7 @@ use candle_core::{Error, Result, Tensor};
 pub use config::ModelConfig;
 pub use kv_cache::KvCache;
 pub use linear::WeightFormat;
+pub use mask_decoder::{MASK_SIDE, MaskDecoder};
 pub use paligemma::{Encode, PaliGemma, Prefill};
 
 /// One whole prefix: an image and the tokens after it, all attending to all.

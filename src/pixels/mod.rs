@@ -5,6 +5,7 @@ mod decode;
 mod error;
 mod format;
 mod jpeg;
+pub mod mask;
 mod preprocess;
 mod resize;
 mod tiff_modes;

@@ -43,6 +43,8 @@ pub struct Settings {
     pub device: DeviceChoice,
     /// Empty: derived from `model`.
     pub served_model_name: String,
+    /// Empty: the one that comes with the model, if there is one.
+    pub mask_decoder: String,
     #[serde(deserialize_with = "value::host")]
     pub host: String,
     /// 0: any free one.

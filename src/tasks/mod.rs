@@ -1,10 +1,12 @@
-//! Tasks: what PaliGemma has to be asked, word for word, to caption or to answer.
+//! Tasks: what PaliGemma has to be asked, word for word, and what its answers mean.
 //!
 //! The checkpoints were trained on exactly these prefixes (arXiv 2407.07726, appendix B, and the
 //! model cards). Each module holds one task; all of it is text in, text out. `generate` has no
 //! module: its prompt is the user's own.
 
 pub mod caption;
+pub mod located;
+pub mod ocr;
 pub mod vqa;
 
 /// The language that a task is asked in unless the user names another.

@@ -11,7 +11,7 @@ use crate::server::{Server, read};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images");
 
-fn example(name: &str) -> Vec<u8> {
+pub fn example(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(EXAMPLES).join(name)).unwrap()
 }
 
@@ -85,50 +85,31 @@ async fn questions_about_number_colour_and_shape_have_true_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn boxes_lie_on_the_shapes_that_were_asked_for() {
     let server = Server::demo(&[]).await;
-    for name in ["red-circle.png", "circle-and-square.jpg", "wide.png"] {
-        let scene = drawn(name);
-        for shape in scene["shapes"].as_array().unwrap() {
-            let wanted = shape["name"].as_str().unwrap();
+    for name in [
+        "red-circle.png",
+        "circle-and-square.jpg",
+        "exif-rotated.jpg",
+    ] {
+        for shape in drawn(name)["shapes"].as_array().unwrap() {
             let image = BASE64_STANDARD.encode(example(name));
-            let body = json!({"image": image, "prompt": format!("detect {wanted}")});
-            let (status, answer) = server.json("/v1/generate", &body).await;
+            let body = json!({"image": image, "objects": [shape["name"]]});
+            let (status, answer) = server.json("/v1/detect", &body).await;
             assert_eq!(status, StatusCode::OK, "{answer}");
-            let text = answer["results"][0]["text"].as_str().unwrap();
-            assert!(text.ends_with(wanted), "{name}: {text}");
-            let overlap = overlap(located(text, &scene), drawn_box(shape));
-            assert!(
-                overlap > 0.5,
-                "{name}: {text} overlaps {wanted} by {overlap}"
-            );
+            let found = answer["results"][0]["objects"].as_array().unwrap();
+            assert_eq!(found.len(), 1, "{name}: {answer}");
+            assert_eq!(found[0]["label"], shape["name"]);
+            let overlap = overlap(&found[0]["box"], &shape["box"]);
+            assert!(overlap > 0.5, "{name}: {} overlaps by {overlap}", found[0]);
         }
     }
 }
 
-/// The box at the start of an answer, as `[x0, y0, x1, y1]` in the scene's pixels.
-fn located(text: &str, scene: &Value) -> [f64; 4] {
-    let corner = |index: usize| -> f64 {
-        let token = &text[index * 9..][..9];
-        token["<loc".len()..8].parse::<f64>().unwrap() / 1023.0
-    };
-    let (width, height) = (
-        scene["width"].as_f64().unwrap(),
-        scene["height"].as_f64().unwrap(),
-    );
-    [
-        corner(1) * width,
-        corner(0) * height,
-        corner(3) * width,
-        corner(2) * height,
-    ]
-}
-
-fn drawn_box(shape: &Value) -> [f64; 4] {
-    ["x0", "y0", "x1", "y1"].map(|side| shape["box"][side].as_f64().unwrap())
-}
-
-/// Intersection over union.
-fn overlap(a: [f64; 4], b: [f64; 4]) -> f64 {
+/// Intersection over union of two boxes.
+fn overlap(a: &Value, b: &Value) -> f64 {
+    let corners =
+        |found: &Value| ["x0", "y0", "x1", "y1"].map(|side| found[side].as_f64().unwrap());
     let area = |[x0, y0, x1, y1]: [f64; 4]| (x1 - x0).max(0.0) * (y1 - y0).max(0.0);
+    let (a, b) = (corners(a), corners(b));
     let shared = area([
         a[0].max(b[0]),
         a[1].max(b[1]),

@@ -11,12 +11,15 @@ mod toy_model;
 
 mod bodies;
 mod demo;
+mod detect;
 mod held;
 mod images;
 mod leaving;
 mod limits;
 mod overload;
 mod picture;
+mod segment;
 mod service;
+mod sse;
 mod streams;
 mod tasks;

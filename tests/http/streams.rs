@@ -3,23 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventsource_stream::Eventsource;
-use futures::{Stream, StreamExt};
-use reqwest::{Response, StatusCode};
+use futures::StreamExt;
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::held::decode;
 use crate::picture;
 use crate::server::{Server, read};
+use crate::sse::events;
 use crate::toy_model::{Control, Fault};
-
-/// The events of a streamed answer, as names and data.
-fn events(response: Response) -> impl Stream<Item = (String, Value)> + Unpin {
-    Box::pin(response.bytes_stream().eventsource().map(|event| {
-        let event = event.unwrap();
-        (event.event, serde_json::from_str(&event.data).unwrap())
-    }))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_says_what_the_whole_answer_says() {

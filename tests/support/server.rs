@@ -9,9 +9,9 @@ use std::sync::{Arc, LazyLock};
 use candle_core::Device;
 use metrics_exporter_prometheus::PrometheusHandle;
 use paligemma_server::api::{Admission, AppState, ImageFetcher, ModelInfo, openapi, router};
-use paligemma_server::checkpoint::{Checkpoint, Tokenizer};
+use paligemma_server::checkpoint::{Checkpoint, Tokenizer, demo_mask_decoder};
 use paligemma_server::engine::{EngineHandle, EngineOptions, State};
-use paligemma_server::model::WeightFormat;
+use paligemma_server::model::{MaskDecoder, WeightFormat};
 use paligemma_server::pixels::{ImageLimits, Preprocessor};
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::metrics;
@@ -39,6 +39,7 @@ struct Setup {
     image_size: u32,
     image_tokens: usize,
     context: usize,
+    mask_decoder: Option<MaskDecoder>,
     settings: Settings,
 }
 
@@ -46,18 +47,20 @@ impl Server {
     /// Serves a small checkpoint that transformers made; `settings` by key.
     pub async fn golden(settings: &[(&str, &str)]) -> Self {
         let checkpoint = Checkpoint::open(&folder()).unwrap();
-        Self::loaded(checkpoint, WeightFormat::F32, settings).await
+        Self::loaded(checkpoint, WeightFormat::F32, None, settings).await
     }
 
     /// Serves the demo, in the format that it has on a CPU; `settings` by key.
     pub async fn demo(settings: &[(&str, &str)]) -> Self {
         let checkpoint = Checkpoint::demo().unwrap();
-        Self::loaded(checkpoint, WeightFormat::Q8_0, settings).await
+        let masks = demo_mask_decoder().unwrap();
+        Self::loaded(checkpoint, WeightFormat::Q8_0, Some(masks), settings).await
     }
 
     async fn loaded(
         checkpoint: Checkpoint,
         format: WeightFormat,
+        mask_decoder: Option<MaskDecoder>,
         settings: &[(&str, &str)],
     ) -> Self {
         let settings = load_settings(settings);
@@ -74,6 +77,7 @@ impl Server {
             image_size,
             image_tokens,
             context,
+            mask_decoder,
             settings,
         });
         let server = server.await;
@@ -101,7 +105,7 @@ impl Server {
         F: FnOnce(usize) -> Result<Toy, String> + Send + 'static,
     {
         let settings = load_settings(settings);
-        let tokenizer: Arc<Tokenizer> = Checkpoint::open(&folder()).unwrap().tokenizer;
+        let tokenizer = Self::tokenizer();
         let vocab_size = tokenizer.vocab_size();
         let context = 4096;
         let options = engine_options(&settings, context);
@@ -113,9 +117,15 @@ impl Server {
             image_size: 28,
             image_tokens: toy_model::IMAGE_TOKENS,
             context,
+            mask_decoder: None,
             settings,
         })
         .await
+    }
+
+    /// The tokenizer of the golden checkpoint, which the toy has as well.
+    pub fn tokenizer() -> Arc<Tokenizer> {
+        Checkpoint::open(&folder()).unwrap().tokenizer
     }
 
     async fn start(setup: Setup) -> Self {
@@ -138,6 +148,7 @@ impl Server {
             engine: setup.engine.clone(),
             preprocessor: Preprocessor::new(setup.image_size, limits, settings.decode_threads),
             fetcher: ImageFetcher::new(&settings),
+            mask_decoder: setup.mask_decoder.map(Arc::new),
             admission: Admission::new(&settings),
             model: Arc::new(info),
             settings: Arc::new(settings),

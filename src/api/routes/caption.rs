@@ -9,8 +9,9 @@ use super::super::AppState;
 use super::super::answer::answer;
 use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
 use super::super::error::ApiError;
-use super::super::job::{Job, Prompt};
+use super::super::job::{Job, Prompt, Task};
 use super::super::openapi::{Events, ImagesForm, ImagesJson, Problems};
+use super::super::reader::text;
 use super::super::response::Answer;
 use super::language;
 use crate::tasks::caption::{Length, prompt};
@@ -74,12 +75,12 @@ pub async fn caption(
     Submission { task, common }: Submission<CaptionFields>,
 ) -> Result<Response, ApiError> {
     let language = language(task.language)?;
-    let text = prompt(task.length.unwrap_or_default(), &language);
-    let prompts = (0..common.images.len()).map(|image| Prompt {
-        image,
-        text: text.clone(),
-        param: "language".to_owned(),
-    });
-    let job = Job::start(&state, "caption", prompts.collect(), common).await?;
-    answer(job, |_, caption| Caption { caption }).await
+    let asked = prompt(task.length.unwrap_or_default(), &language);
+    let task = Task {
+        name: "caption",
+        prompts: Prompt::for_each_image(&common, &asked, "language"),
+        needs_probabilities: false,
+    };
+    let job = Job::start(&state, task, common).await?;
+    answer(job, text(|caption| Caption { caption })).await
 }

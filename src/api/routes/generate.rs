@@ -9,8 +9,9 @@ use super::super::AppState;
 use super::super::answer::answer;
 use super::super::body::{ONE_IMAGE, Submission, TaskFields};
 use super::super::error::ApiError;
-use super::super::job::{Job, Prompt};
+use super::super::job::{Job, Prompt, Task};
 use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
+use super::super::reader::text;
 use super::super::response::Answer;
 
 /// Fields of a generate request.
@@ -72,6 +73,11 @@ pub async fn generate(
         text: task.prompt,
         param: "prompt".to_owned(),
     };
-    let job = Job::start(&state, "generate", vec![prompt], common).await?;
-    answer(job, |_, text| Generated { text }).await
+    let task = Task {
+        name: "generate",
+        prompts: vec![prompt],
+        needs_probabilities: false,
+    };
+    let job = Job::start(&state, task, common).await?;
+    answer(job, text(|text| Generated { text })).await
 }

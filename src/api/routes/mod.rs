@@ -1,11 +1,14 @@
 //! One file a route.
 
 pub mod caption;
+pub mod detect;
 pub mod document;
 pub mod generate;
 pub mod health;
 pub mod metrics;
 pub mod models;
+pub mod ocr;
+pub mod segment;
 pub mod vqa;
 
 use super::error::{ApiError, ErrorCode};

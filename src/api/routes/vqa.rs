@@ -9,8 +9,9 @@ use super::super::AppState;
 use super::super::answer::answer;
 use super::super::body::{ONE_IMAGE, Submission, TaskFields};
 use super::super::error::{ApiError, ErrorCode};
-use super::super::job::{Job, Prompt};
+use super::super::job::{Job, Prompt, Task};
 use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
+use super::super::reader::text;
 use super::super::response::Answer;
 use super::language;
 use crate::tasks::vqa::prompt;
@@ -85,8 +86,13 @@ pub async fn vqa(
         text: prompt(&question, &language),
         param,
     });
-    let job = Job::start(&state, "vqa", prompts.collect(), common).await?;
-    answer(job, |_, answer| VqaAnswer { answer }).await
+    let task = Task {
+        name: "vqa",
+        prompts: prompts.collect(),
+        needs_probabilities: false,
+    };
+    let job = Job::start(&state, task, common).await?;
+    answer(job, text(|answer| VqaAnswer { answer })).await
 }
 
 /// The questions, each with the name of its field.

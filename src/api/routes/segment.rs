@@ -1,0 +1,218 @@
+//! `POST /v1/segment`: where objects are in one image, or in each of several, to the pixel.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::super::AppState;
+use super::super::answer::answer;
+use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
+use super::super::error::{ApiError, ErrorCode};
+use super::super::job::{Job, Prompt, Task};
+use super::super::objects::{FoundObject, names};
+use super::super::openapi::{ImagesForm, ImagesJson, NoDecoderProblem, ObjectEvents, Problems};
+use super::super::reader::AnswerReader;
+use super::super::response::{Answer, TokenLogprob};
+use crate::model::{MASK_SIDE, MaskDecoder};
+use crate::pixels::mask::{Mask, Rle};
+use crate::tasks::located::{Dropped, LAST_BIN, Located, Parser, Piece, prompt};
+
+/// Fields of a segmentation request.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SegmentFields {
+    /// What to look for. In a form, repeat the field.
+    #[schema(min_items = 1, max_items = 64, example = json!(["red circle", "blue square"]))]
+    objects: Vec<String>,
+    /// How masks are sent.
+    mask_format: Option<MaskFormat>,
+}
+
+impl TaskFields for SegmentFields {
+    const IMAGE_FIELDS: &'static [&'static str] = SEVERAL_IMAGES;
+}
+
+/// How a mask is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskFormat {
+    /// A grey PNG as large as the image, in base64: 255 on the object, 0 elsewhere.
+    #[default]
+    Image,
+    /// The same, as large as the box in whole pixels.
+    Box,
+    /// COCO's compressed run-length encoding.
+    Rle,
+}
+
+/// The pixels of an object.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum MaskData {
+    /// A PNG in base64.
+    Png(String),
+    Rle(Rle),
+}
+
+/// An object that was found, with its mask.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct SegmentedObject {
+    #[serde(flatten)]
+    pub object: FoundObject,
+    pub mask: MaskData,
+}
+
+/// What was found in one image.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Segmentation {
+    /// In the order in which the model names them; empty when it sees none.
+    pub objects: Vec<SegmentedObject>,
+    /// Pieces of the answer that are no object, such as a mask of too few codes.
+    pub dropped: Vec<Dropped>,
+}
+
+/// Reads boxes, labels and masks.
+struct Masks {
+    parser: Parser,
+    /// Of the image in pixels.
+    size: (u32, u32),
+    format: MaskFormat,
+    decoder: Arc<MaskDecoder>,
+    found: Segmentation,
+}
+
+impl Masks {
+    async fn take(&mut self, pieces: Vec<Piece>) -> Vec<SegmentedObject> {
+        let mut objects = Vec::new();
+        for piece in pieces {
+            match piece {
+                Ok(located) => objects.extend(self.segmented(located).await),
+                Err(dropped) => self.found.dropped.push(dropped),
+            }
+        }
+        self.found.objects.extend_from_slice(&objects);
+        objects
+    }
+
+    async fn segmented(&self, located: Located) -> Option<SegmentedObject> {
+        let (size, format, decoder) = (self.size, self.format, self.decoder.clone());
+        let object = FoundObject::new(&located, size);
+        // Tens of milliseconds of arithmetic, which must not hold up other requests.
+        let mask = tokio::task::spawn_blocking(move || mask(&decoder, &located, size, format));
+        match mask.await {
+            Ok(Ok(mask)) => Some(SegmentedObject { object, mask }),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a mask could not be decoded");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "a mask was not decoded to its end");
+                None
+            }
+        }
+    }
+}
+
+fn mask(
+    decoder: &MaskDecoder,
+    located: &Located,
+    size: (u32, u32),
+    format: MaskFormat,
+) -> candle_core::Result<MaskData> {
+    let values = decoder.decode(located.codes.as_ref().map_or(&[], |codes| codes))?;
+    let edges = located.bins.map(|bin| f64::from(bin) / f64::from(LAST_BIN));
+    let mask = Mask::new(values, MASK_SIDE as u32, edges, size);
+    let png = |bytes| MaskData::Png(BASE64_STANDARD.encode::<Vec<u8>>(bytes));
+    Ok(match format {
+        MaskFormat::Image => png(mask.image_png()),
+        MaskFormat::Box => png(mask.box_png()),
+        MaskFormat::Rle => MaskData::Rle(mask.rle()),
+    })
+}
+
+impl AnswerReader for Masks {
+    type Object = SegmentedObject;
+    type Fields = Segmentation;
+
+    async fn push(&mut self, text: &str, tokens: &[TokenLogprob]) -> Vec<SegmentedObject> {
+        let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
+        let pieces = self.parser.push(text, &logprobs);
+        self.take(pieces).await
+    }
+
+    async fn finish(mut self) -> (Vec<SegmentedObject>, Segmentation) {
+        let pieces = self.parser.finish();
+        let objects = self.take(pieces).await;
+        (objects, self.found)
+    }
+}
+
+/// A stream, for the contract.
+const STREAM: &str = r#"event: delta
+data: {"index":0,"text":"<loc0276>"}
+
+event: object
+data: {"index":0,"label":"red circle","box":{"x0":96.0,"y0":86.5,"x1":224.0,"y1":214.5},"box_normalized":{"x0":0.3,"y0":0.27,"x1":0.7,"y1":0.67},"score":0.87,"mask":"iVBORw0KGgo…"}
+
+event: result
+data: {"index":0,"objects":[{"label":"red circle","box":{"x0":96.0,"y0":86.5,"x1":224.0,"y1":214.5},"box_normalized":{"x0":0.3,"y0":0.27,"x1":0.7,"y1":0.67},"score":0.87,"mask":"iVBORw0KGgo…"}],"dropped":[],"finish_reason":"stop","usage":{"image_tokens":49,"prompt_tokens":5,"completion_tokens":23}}
+
+event: done
+data: {"id":"segment-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"segment","created":1767225600,"model":"demo","usage":{"image_tokens":49,"prompt_tokens":5,"completion_tokens":23},"timings":{"queue_ms":0.2,"vision_ms":4.1,"prefill_ms":3.5,"decode_ms":40.8,"total_ms":49.7}}
+
+"#;
+
+/// Find objects with their masks
+///
+/// Boxes and masks of the objects asked for, in each image that was sent. Several objects are asked
+/// for in one prompt. Masks need a decoder, which checkpoints don't hold: without one, this route
+/// answers 501.
+#[utoipa::path(
+    post,
+    path = "/v1/segment",
+    tag = "tasks",
+    request_body(content(
+        (ImagesJson<SegmentFields> = "application/json"),
+        (ImagesForm<SegmentFields> = "multipart/form-data"),
+    )),
+    responses(
+        (status = 200, description = "The objects.", content(
+            (Answer<Segmentation> = "application/json"),
+            (ObjectEvents<SegmentedObject, Segmentation> = "text/event-stream", example = json!(STREAM)),
+        )),
+        Problems,
+        NoDecoderProblem,
+    ),
+    security((), ("key" = [])),
+)]
+pub async fn segment(
+    State(state): State<AppState>,
+    Submission { task, common }: Submission<SegmentFields>,
+) -> Result<Response, ApiError> {
+    let Some(decoder) = state.mask_decoder.clone() else {
+        return Err(ApiError::new(ErrorCode::NoMaskDecoder, NO_DECODER));
+    };
+    let asked = prompt("segment", &names(task.objects)?);
+    let format = task.mask_format.unwrap_or_default();
+    let task = Task {
+        name: "segment",
+        prompts: Prompt::for_each_image(&common, &asked, "objects"),
+        needs_probabilities: true,
+    };
+    let job = Job::start(&state, task, common).await?;
+    let sizes = job.sizes.clone();
+    let masks = move |index: usize| Masks {
+        parser: Parser::new(true),
+        size: sizes[index],
+        format,
+        decoder: decoder.clone(),
+        found: Segmentation::default(),
+    };
+    answer(job, masks).await
+}
+
+const NO_DECODER: &str = "this server has no decoder for the codes of masks; get PaliGemma's `vae-oid.npz`, and start \
+     the server with `--mask-decoder FILE`, or put it into the checkpoint's folder; `/v1/detect` gives boxes without it";

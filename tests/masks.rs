@@ -1,0 +1,79 @@
+//! Mask codes to masks, against PyTorch: see `tests/goldens/masks/README.md`.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use paligemma_server::checkpoint::{demo_mask_decoder, mask_decoder_in, open_mask_decoder};
+use paligemma_server::model::MASK_SIDE;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn masks_are_those_of_the_reference() {
+    let path = root().join("tests/goldens/masks/golden.safetensors");
+    let golden = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let codes = golden["codes"].to_vec2::<u8>().unwrap();
+    let masks = golden["masks"].to_dtype(DType::F32).unwrap();
+    let decoder = demo_mask_decoder().unwrap();
+    assert_eq!(codes.len(), 16);
+    for (index, codes) in codes.iter().enumerate() {
+        let expected: Vec<f32> = masks
+            .get(index)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap();
+        let mask = decoder.decode(codes).unwrap();
+        assert_eq!(mask.len(), MASK_SIDE * MASK_SIDE);
+        let worst = mask
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(worst < 1e-4, "mask {index} is off by {worst}");
+    }
+}
+
+#[test]
+fn a_file_is_read_as_the_embedded_one_is() {
+    let folder = root().join("models/demo");
+    let decoder = mask_decoder_in(&folder).unwrap().unwrap();
+    let codes: Vec<u8> = (0..16).collect();
+    let embedded = demo_mask_decoder().unwrap();
+    assert_eq!(
+        decoder.decode(&codes).unwrap(),
+        embedded.decode(&codes).unwrap()
+    );
+}
+
+#[test]
+fn a_folder_without_the_file_has_no_decoder() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(mask_decoder_in(folder.path()).unwrap().is_none());
+}
+
+#[test]
+fn what_is_no_decoder_is_refused_with_its_name_and_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| -> PathBuf {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let whole = std::fs::read(root().join("models/demo/vae-oid.npz")).unwrap();
+    for (path, words) in [
+        (write("text.npz", b"not an archive"), "archive"),
+        (write("cut.npz", &whole[..whole.len() / 2]), "archive"),
+        (
+            root().join("tests/goldens/masks/nowhere.npz"),
+            "No such file",
+        ),
+    ] {
+        let message = open_mask_decoder(&path).unwrap_err().to_string();
+        assert!(message.contains(path.to_str().unwrap()), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+}
