@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 
 use super::error::ApiError;
 use super::job::{Job, cut_off, failure};
-use super::reader::AnswerReader;
+use super::reader::{AnswerReader, text};
 use super::response::{self, TaskResult, TokenLogprob};
 use super::stream;
 use crate::engine::{Event, Generation, Summary};
@@ -60,6 +60,18 @@ async fn collect<R: AnswerReader>(
         }
     }
     Err(cut_off())
+}
+
+/// The text, the tokens and the end of a job's only answer.
+///
+/// # Errors
+/// Whatever ends the generation before its end.
+pub async fn collect_text(mut job: Job) -> Result<(String, Vec<TokenLogprob>, Summary), ApiError> {
+    let generation = job.generations.pop().ok_or_else(cut_off)?;
+    let reader = PartialAnswer::new(text(|text| text)(0));
+    let (answer, summary) = collect(generation, reader).await?;
+    let (_, result) = answer.into_result(0, &summary, true).await;
+    Ok((result.task, result.logprobs.unwrap_or_default(), summary))
 }
 
 /// The answer to one prompt so far.

@@ -49,32 +49,58 @@ pub struct Common {
     /// At least one, at most what the route takes.
     pub images: Vec<ImageSource>,
     pub options: Options,
+    pub arrival: Arrival,
+}
+
+/// A request that was let in.
+#[derive(Debug)]
+pub struct Arrival {
     /// When the request's head had arrived.
-    pub arrived: Instant,
+    pub at: Instant,
     pub request_id: RequestId,
     /// Among the requests that are on their way to the engine.
     pub place: Place,
+}
+
+/// Lets a request in and has `read` receive its body, for as long as a body may take.
+///
+/// # Errors
+/// When the model can't serve, when all places are taken, those of `read`, and when the body takes
+/// too long.
+pub async fn receive<B>(
+    request: Request,
+    state: &AppState,
+    read: impl AsyncFnOnce(Request) -> Result<B, ApiError>,
+) -> Result<(Arrival, B), ApiError> {
+    let at = Instant::now();
+    // Nothing is read from a client whom the model can't serve anyway.
+    availability(&state.engine.state())?;
+    let place = state.admission.enter(&state.engine)?;
+    let request_id = RequestId::of(request.extensions());
+    refuse_by_length(request.headers(), state.settings.max_body.as_u64())?;
+    let limit = state.settings.request_timeout;
+    let body = tokio::time::timeout(limit, read(request))
+        .await
+        .map_err(|_| {
+            ApiError::new(
+                ErrorCode::RequestTimeout,
+                format!("the body did not arrive within {limit:?}"),
+            )
+        })??;
+    let arrival = Arrival {
+        at,
+        request_id,
+        place,
+    };
+    Ok((arrival, body))
 }
 
 impl<T: TaskFields> FromRequest<AppState> for Submission<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let arrived = Instant::now();
-        // Nothing is read from a client whom the model can't serve anyway.
-        availability(&state.engine.state())?;
-        let place = state.admission.enter(&state.engine)?;
-        let request_id = RequestId::of(request.extensions());
-
-        let limit = state.settings.request_timeout;
-        let (images, fields) = tokio::time::timeout(limit, read_body::<T>(request, state))
-            .await
-            .map_err(|_| {
-                ApiError::new(
-                    ErrorCode::RequestTimeout,
-                    format!("the body did not arrive within {limit:?}"),
-                )
-            })??;
+        let read = async |request| read_body::<T>(request, state).await;
+        let (arrival, (images, fields)) = receive(request, state, read).await?;
         let (task, options) = fields.parse(T::IMAGE_FIELDS)?;
         if images.is_empty() {
             return Err(ApiError::new(
@@ -86,9 +112,7 @@ impl<T: TaskFields> FromRequest<AppState> for Submission<T> {
         let common = Common {
             images,
             options,
-            arrived,
-            request_id,
-            place,
+            arrival,
         };
         Ok(Self { task, common })
     }
@@ -98,18 +122,20 @@ async fn read_body<T: TaskFields>(
     request: Request,
     state: &AppState,
 ) -> Result<(Vec<ImageSource>, Fields), ApiError> {
-    refuse_by_length(request.headers(), state.settings.max_body.as_u64())?;
     match media_type(request.headers()).as_deref() {
         Some("application/json") => read_json::<T>(request, state).await,
         Some("multipart/form-data") => read_form::<T>(request, state).await,
-        other => Err(ApiError::new(
-            ErrorCode::UnsupportedMediaType,
-            format!(
-                "the body's content-type is {}; send `application/json` or `multipart/form-data`",
-                other.map_or("missing".to_owned(), |name| format!("`{name}`"))
-            ),
+        other => Err(unsupported(
+            other,
+            "`application/json` or `multipart/form-data`",
         )),
     }
+}
+
+fn unsupported(found: Option<&str>, allowed: &str) -> ApiError {
+    let found = found.map_or("missing".to_owned(), |name| format!("`{name}`"));
+    let detail = format!("the body's content-type is {found}; send {allowed}");
+    ApiError::new(ErrorCode::UnsupportedMediaType, detail)
 }
 
 fn media_type(headers: &HeaderMap) -> Option<String> {
@@ -138,15 +164,30 @@ fn too_large(max_body: u64) -> ApiError {
     )
 }
 
+/// A body that is a JSON object, and has to say so.
+///
+/// # Errors
+/// When it is none, or does not arrive.
+pub async fn read_json_object(request: Request, state: &AppState) -> Result<JsonObject, ApiError> {
+    match media_type(request.headers()).as_deref() {
+        Some("application/json") => read_object(request, state).await,
+        other => Err(unsupported(other, "`application/json`")),
+    }
+}
+
+async fn read_object(request: Request, state: &AppState) -> Result<JsonObject, ApiError> {
+    let body = Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| bytes_error(rejection, state))?;
+    serde_json::from_slice(&body)
+        .map_err(|error| ApiError::new(ErrorCode::InvalidJson, error.to_string()))
+}
+
 async fn read_json<T: TaskFields>(
     request: Request,
     state: &AppState,
 ) -> Result<(Vec<ImageSource>, Fields), ApiError> {
-    let body = Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection| bytes_error(rejection, state))?;
-    let JsonObject(mut entries) = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::new(ErrorCode::InvalidJson, error.to_string()))?;
+    let JsonObject(mut entries) = read_object(request, state).await?;
     refuse_repeated::<T>(&entries)?;
 
     let most = most_images::<T>(state);

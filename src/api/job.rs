@@ -78,7 +78,7 @@ impl Job {
             .check(settings.request_timeout, most_tokens(state))?;
         check_prompts(&task.prompts, settings.max_prompt_bytes)?;
 
-        let deadline = request.arrived + options.timeout;
+        let deadline = request.arrival.at + options.timeout;
         let images = tokio::time::timeout_at(deadline.into(), prepare(request.images, state))
             .await
             .map_err(|_| failure(Failure::DeadlineExceeded))??;
@@ -108,15 +108,15 @@ impl Job {
             .submit_all(requests.collect())
             .map_err(submit_error)?;
         // From here on the request is the engine's to bound.
-        drop(request.place);
+        drop(request.arrival.place);
         Ok(Self {
             generations,
             sizes,
             head: head(task.name, &state.model.name),
             stream: options.stream,
             logprobs: options.logprobs.is_some(),
-            arrived: request.arrived,
-            request_id: request.request_id,
+            arrived: request.arrival.at,
+            request_id: request.arrival.request_id,
             keep_alive: settings.keep_alive,
         })
     }

@@ -20,6 +20,7 @@ mod json_object;
 mod linger;
 mod objects;
 mod observe;
+mod openai;
 pub mod openapi;
 mod options;
 mod problem;
@@ -57,11 +58,21 @@ pub struct AppState {
     pub metrics: PrometheusHandle,
 }
 
+impl ModelInfo {
+    /// Every name of the model, the first being the one that answers bear.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = std::iter::once(&self.name).chain(&self.aliases);
+        names.map(String::as_str)
+    }
+}
+
 /// What clients may know about the model.
 #[derive(Debug, Clone)]
 pub struct ModelInfo {
-    /// The name under which it is served.
+    /// The name under which it is served, and which answers bear.
     pub name: String,
+    /// Further names under which it may be asked for.
+    pub aliases: Vec<String>,
     /// What to know before using it, if there is something.
     pub description: Option<&'static str>,
     /// Width and height, in pixels, to which every image is resized.

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::error::ErrorCode;
+use super::openai::{OpenAiError, SharedFields, chat, completions};
 use super::options::Options;
 use super::problem::Problem;
 use super::response::{Delta, Done, ObjectFound, TaskResult};
@@ -43,6 +44,8 @@ pub fn keyed_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(detect::detect))
         .routes(routes!(segment::segment))
         .routes(routes!(generate::generate))
+        .routes(routes!(chat::chat))
+        .routes(routes!(completions::completions))
         .routes(routes!(models::models))
         .routes(routes!(models::model))
 }
@@ -87,9 +90,10 @@ fn statuses(operation: &Operation) -> Vec<u16> {
     ),
     tags(
         (name = "tasks", description = "What the model does."),
+        (name = "openai", description = "The same for clients of OpenAI's API."),
         (name = "operations", description = "For whoever runs the server."),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, OpenAiError)),
     modifiers(&Key),
 )]
 struct Document;
@@ -153,6 +157,15 @@ pub struct ImagesForm<T> {
     pub task: T,
     #[serde(flatten)]
     pub options: Options,
+}
+
+/// A request of a client of OpenAI's API.
+#[derive(ToSchema)]
+pub struct OpenAiJson<T> {
+    #[serde(flatten)]
+    pub task: T,
+    #[serde(flatten)]
+    pub shared: SharedFields,
 }
 
 /// The data of one server-sent event, when `stream` is true; the event's name says which it is.

@@ -1,7 +1,8 @@
-//! Problem documents (RFC 9457): how the native routes write an [`ApiError`].
+//! Problem documents (RFC 9457): how the native routes write an [`ApiError`], and where that is
+//! decided.
 
 use axum::Json;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -9,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorCode};
+use super::openai::{self, OpenAiError};
 use super::request_id::RequestId;
 
 /// What went wrong, as `application/problem+json`.
@@ -44,9 +46,12 @@ impl Problem {
     }
 }
 
-/// Gives responses made from an [`ApiError`] their problem document.
+/// Gives responses made from an [`ApiError`] their body: a problem document, or OpenAI's error object
+/// on the routes that are OpenAI's.
 pub async fn write_problems(request: Request, next: Next) -> Response {
     let request_id = RequestId::of(request.extensions());
+    let path = request.extensions().get::<MatchedPath>();
+    let openai = path.is_some_and(|path| openai::ROUTES.contains(&path.as_str()));
     let mut response = next.run(request).await;
     let Some(error) = response.extensions_mut().remove::<ApiError>() else {
         return response;
@@ -57,12 +62,20 @@ pub async fn write_problems(request: Request, next: Next) -> Response {
         tracing::warn!(code = ?error.code, "request failed: {error}");
     }
     let (mut parts, _) = response.into_parts();
-    let document = Json(Problem::new(&error, &request_id)).into_response();
+    let (document, content_type) = match openai {
+        true => (
+            Json(OpenAiError::new(&error)).into_response(),
+            "application/json",
+        ),
+        false => (
+            Json(Problem::new(&error, &request_id)).into_response(),
+            "application/problem+json",
+        ),
+    };
     // The error's own length was that of an empty body.
     parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    parts
+        .headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Response::from_parts(parts, document.into_body())
 }

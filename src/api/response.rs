@@ -23,6 +23,13 @@ pub struct Head {
     pub model: String,
 }
 
+impl Head {
+    /// The same with another `object`.
+    pub fn with_object(self, object: &'static str) -> Self {
+        Self { object, ..self }
+    }
+}
+
 /// A whole answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Answer<T> {

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::mem;
+use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
@@ -45,13 +46,22 @@ pub async fn answer<R: AnswerReader>(
         select_all(indexed.map(|(index, generation)| generation.map(move |event| (index, event))));
     let (index, event) = incoming.next().await.ok_or_else(cut_off)?;
     let first = events.write(index, event).await?;
-    let keep_alive = KeepAlive::new().interval(events.job.keep_alive);
-    let sse = Sse::new(events.run(first, incoming).fuse().map(Ok::<_, Infallible>));
+    let keep_alive = events.job.keep_alive;
+    Ok(event_stream(events.run(first, incoming), keep_alive))
+}
+
+/// A response of these events, with a comment after each silence of `keep_alive`.
+pub fn event_stream(
+    events: impl Stream<Item = SseEvent> + Send + 'static,
+    keep_alive: Duration,
+) -> Response {
+    let sse = Sse::new(events.fuse().map(Ok::<_, Infallible>));
     let headers = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (NO_BUFFERING, HeaderValue::from_static("no")),
     ];
-    Ok((headers, sse.keep_alive(keep_alive)).into_response())
+    let keep_alive = KeepAlive::new().interval(keep_alive);
+    (headers, sse.keep_alive(keep_alive)).into_response()
 }
 
 /// Turns what generations yield into server-sent events.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use paligemma_server::settings::{KEYS, Key, Settings, SettingsError};
 
 /// `--config` and the flags of settings. `ask` shows only those that matter to a single answer;
@@ -48,6 +48,10 @@ impl<const ASK: bool> clap::Args for SettingsFlags<ASK> {
             Arg::new(key.name)
                 .long(key.flag.as_str())
                 .value_name(key.kind)
+                .action(match key.kind {
+                    "LIST" => ArgAction::Append,
+                    _ => ArgAction::Set,
+                })
                 .help_heading(key.section)
                 // A wrong value such as `-1` is for the settings to name, not a flag `-1`.
                 .allow_hyphen_values(true)
@@ -65,8 +69,9 @@ impl<const ASK: bool> clap::Args for SettingsFlags<ASK> {
 impl<const ASK: bool> clap::FromArgMatches for SettingsFlags<ASK> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let value = |key: &Key| {
-            let value = matches.get_one::<String>(key.name)?;
-            Some((key.name.to_owned(), value.clone()))
+            // A list may be written with commas, or its flag be repeated.
+            let values: Vec<_> = matches.get_many::<String>(key.name)?.cloned().collect();
+            Some((key.name.to_owned(), values.join(",")))
         };
         Ok(Self {
             config: matches.get_one("config").cloned(),

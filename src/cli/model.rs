@@ -89,22 +89,25 @@ pub fn description(settings: &Settings) -> Option<&'static str> {
     )
 }
 
-/// The model's name in answers.
-pub fn served_name(settings: &Settings) -> String {
-    if !settings.served_model_name.is_empty() {
-        return settings.served_model_name.clone();
+/// The model's name in answers, and further names for it.
+pub fn served_names(settings: &Settings) -> (String, Vec<String>) {
+    match settings.served_model_name.split_first() {
+        Some((name, aliases)) => (name.clone(), aliases.to_vec()),
+        None => (own_name(&settings.model), Vec::new()),
     }
-    if settings.model == DEMO {
+}
+
+/// `demo`, a folder's name, or a hub id.
+fn own_name(model: &str) -> String {
+    if model == DEMO {
         return DEMO.to_owned();
     }
-    let path = Path::new(&settings.model);
-    match path.canonicalize() {
-        Ok(folder) => match folder.file_name() {
-            Some(name) => name.to_string_lossy().into_owned(),
-            None => settings.model.clone(),
-        },
-        Err(_) => settings.model.clone(),
-    }
+    let folder = Path::new(model).canonicalize().ok();
+    let name = folder.as_deref().and_then(Path::file_name);
+    name.map_or_else(
+        || model.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// Tokens that one slot holds.

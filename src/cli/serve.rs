@@ -113,8 +113,10 @@ fn info(
     let seconds = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
+    let (name, aliases) = model::served_names(settings);
     ModelInfo {
-        name: model::served_name(settings),
+        name,
+        aliases,
         description: model::description(settings),
         image_size: checkpoint.config.vision.image_size as u32,
         image_tokens: checkpoint.config.image_tokens(),

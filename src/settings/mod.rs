@@ -42,7 +42,8 @@ pub struct Settings {
     #[serde(deserialize_with = "value::device")]
     pub device: DeviceChoice,
     /// Empty: derived from `model`.
-    pub served_model_name: String,
+    #[serde(deserialize_with = "value::names")]
+    pub served_model_name: Vec<String>,
     /// Empty: the one that comes with the model, if there is one.
     pub mask_decoder: String,
     #[serde(deserialize_with = "value::host")]

@@ -16,6 +16,7 @@ mod held;
 mod images;
 mod leaving;
 mod limits;
+mod openai;
 mod overload;
 mod picture;
 mod segment;

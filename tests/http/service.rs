@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::picture;
-use crate::server::{CHECKPOINT, Server, assert_problem, read};
+use crate::server::{ALIAS, CHECKPOINT, Server, assert_problem, read};
 use crate::toy_model::Control;
 
 async fn server(settings: &[(&str, &str)]) -> Server {
@@ -92,18 +92,22 @@ async fn a_request_id_is_kept_if_sane_and_made_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_model_is_listed() {
+async fn the_model_is_listed_under_each_of_its_names() {
     let server = server(&[]).await;
     let (status, list) = read(server.send(server.get("/v1/models")).await).await;
     assert_eq!(status, StatusCode::OK);
-    let model = json!({
-        "id": CHECKPOINT, "object": "model", "created": 1_767_225_600,
-        "owned_by": "paligemma-server", "image_size": 28, "image_tokens": 4, "context": 4096,
-        "dtype": "f32", "device": "cpu"});
-    assert_eq!(list, json!({"object": "list", "data": [model]}));
-    let path = format!("/v1/models/{CHECKPOINT}");
-    let found = read(server.send(server.get(&path)).await).await;
-    assert_eq!(found, (StatusCode::OK, model));
+    let named = |name: &str| {
+        json!({
+            "id": name, "object": "model", "created": 1_767_225_600,
+            "owned_by": "paligemma-server", "image_size": 28, "image_tokens": 4, "context": 4096,
+            "dtype": "f32", "device": "cpu"})
+    };
+    let both = [named(CHECKPOINT), named(ALIAS)];
+    assert_eq!(list, json!({"object": "list", "data": both}));
+    for name in [CHECKPOINT, ALIAS] {
+        let found = read(server.send(server.get(&format!("/v1/models/{name}"))).await).await;
+        assert_eq!(found, (StatusCode::OK, named(name)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

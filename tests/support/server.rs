@@ -24,6 +24,9 @@ use crate::toy_model::{self, Control, Toy};
 /// The checkpoint behind [`Server::golden`], and the tokenizer behind [`Server::toy`].
 pub const CHECKPOINT: &str = "pg1-hub-bf16-sharded";
 
+/// Another name for the model of every server.
+pub const ALIAS: &str = "paligemma";
+
 /// One recorder for the process, as all tests are threads of one.
 static METRICS: LazyLock<PrometheusHandle> = LazyLock::new(|| metrics::install().unwrap());
 
@@ -136,6 +139,7 @@ impl Server {
         };
         let info = ModelInfo {
             name: CHECKPOINT.to_owned(),
+            aliases: vec![ALIAS.to_owned()],
             description: None,
             image_size: setup.image_size,
             image_tokens: setup.image_tokens,

@@ -10,7 +10,7 @@ use super::super::ModelInfo;
 use super::super::error::{ApiError, ErrorCode};
 use super::super::openapi::{KeyProblem, ModelProblems};
 
-/// A list with the one model, in OpenAI's shape.
+/// A list with the one model, under each of its names, in OpenAI's shape.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelList {
     #[schema(example = "list")]
@@ -50,10 +50,11 @@ pub struct Model {
     device: String,
 }
 
-impl From<&ModelInfo> for Model {
-    fn from(model: &ModelInfo) -> Self {
+impl Model {
+    /// The model under one of its names.
+    fn named(name: &str, model: &ModelInfo) -> Self {
         Self {
-            id: model.name.clone(),
+            id: name.to_owned(),
             object: "model",
             created: model.created,
             owned_by: "paligemma-server",
@@ -73,7 +74,7 @@ impl From<&ModelInfo> for Model {
     path = "/v1/models",
     tag = "operations",
     responses(
-        (status = 200, description = "A list with one model.", body = ModelList),
+        (status = 200, description = "A list with the model, once under each of its names.", body = ModelList),
         KeyProblem,
     ),
     security((), ("key" = [])),
@@ -81,7 +82,11 @@ impl From<&ModelInfo> for Model {
 pub async fn models(State(state): State<AppState>) -> Json<ModelList> {
     Json(ModelList {
         object: "list",
-        data: vec![Model::from(&*state.model)],
+        data: state
+            .model
+            .names()
+            .map(|name| Model::named(name, &state.model))
+            .collect(),
     })
 }
 
@@ -102,8 +107,8 @@ pub async fn model(
     State(state): State<AppState>,
     Path(id): Path<String>,
 ) -> Result<Json<Model>, ApiError> {
-    if id == state.model.name {
-        return Ok(Json(Model::from(&*state.model)));
+    if state.model.names().any(|name| name == id) {
+        return Ok(Json(Model::named(&id, &state.model)));
     }
     let shown: String = id.chars().take(128).collect();
     let detail = format!(
