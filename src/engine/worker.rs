@@ -156,7 +156,7 @@ impl<'a, M: Model> Worker<'a, M> {
     /// further, in the vision tower or in the decoder.
     fn step(&mut self, plan: Plan<Answer>) -> candle_core::Result<()> {
         if !plan.wave || !plan.start.is_empty() {
-            self.wave = None;
+            self.drop_wave()?;
         }
         if !plan.start.is_empty() {
             self.begin_wave(plan.start)?;
@@ -191,6 +191,17 @@ impl<'a, M: Model> Worker<'a, M> {
         }
         let wave = Wave::begin(&self.model, &mut self.images, &self.answers, slots)?;
         self.wave = Some(wave);
+        Ok(())
+    }
+
+    /// Nobody waits for the wave any more. What is not finite in its unfinished prefixes must not
+    /// spoil the next sequences in their places.
+    fn drop_wave(&mut self) -> candle_core::Result<()> {
+        if let Some(Wave::Prefilling(prefilling)) = self.wave.take() {
+            for slot in prefilling.slots {
+                self.model.clear_slot(&mut self.cache, slot)?;
+            }
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use paligemma_server::engine::{Failure, Generation};
 
 use crate::bench::{Bench, answer, next, request};
-use crate::toy_model::Work;
+use crate::toy_model::{Fault, Work};
 
 fn is_encode(work: &Work) -> bool {
     matches!(work, Work::Encode { .. })
@@ -48,6 +48,16 @@ async fn the_slot_is_free_after_one_step(stage: fn(&Work) -> bool) {
     drop(first);
     bench.control.allow_one();
     assert_eq!(bench.control.next_work(), Work::Encode { images: 1 });
+    bench.control.open();
+    assert_eq!(answer(second).await.summary().usage.completion_tokens, 2);
+}
+
+#[tokio::test]
+async fn what_a_cancelled_prefill_leaves_behind_does_not_spoil_the_next_request() {
+    let (bench, first, second) = stopped_before(is_prefill).await;
+    // The toy spoils the slot until it is cleared.
+    bench.control.fail(Fault::NanInSlot(0));
+    drop(first);
     bench.control.open();
     assert_eq!(answer(second).await.summary().usage.completion_tokens, 2);
 }
