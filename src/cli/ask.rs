@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use futures::StreamExt;
 use paligemma_server::checkpoint::Placement;
 use paligemma_server::engine::{
-    EngineHandle, EngineOptions, Event, MaxTokens, Request, Sampling, State, Summary,
+    EngineHandle, EngineOptions, Event, Generation, MaxTokens, Request, Sampling, State, Summary,
 };
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
 
 use super::flags::SettingsFlags;
+use super::located::Objects;
 use super::model::{self, Source};
 
 #[derive(clap::Args)]
@@ -23,30 +25,46 @@ pub struct Args {
     image: PathBuf,
     /// The prompt as PaliGemma sees it, such as "caption en" or "answer en What is this?".
     prompt: String,
+    /// Draws the boxes and masks that the answer tells of into a copy of the picture.
+    #[arg(long, value_name = "FILE")]
+    draw: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingsFlags<true>,
 }
 
-/// Loads the model, answers, ends. The answer goes to stdout as it comes, its timing to stderr.
+/// Loads the model, answers, ends. The answer goes to stdout as it comes, then a table of the objects
+/// that it tells of; its timing goes to stderr.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?;
     logging::init(settings.log_format, &settings.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(answer(&settings, args.image, args.prompt));
+    let outcome = runtime.block_on(answer(&settings, args.image, args.prompt, args.draw));
     runtime.shutdown_background();
     print_timing(&outcome?);
     Ok(())
 }
 
-async fn answer(settings: &Settings, image: PathBuf, prompt: String) -> anyhow::Result<Summary> {
+async fn answer(
+    settings: &Settings,
+    image: PathBuf,
+    prompt: String,
+    draw: Option<PathBuf>,
+) -> anyhow::Result<Summary> {
+    let mut objects = Objects::of_prompt(&prompt);
+    if draw.is_some() && objects.is_none() {
+        bail!("--draw needs a prompt that asks where something is, such as \"detect cat\"");
+    }
     let placement = Placement::resolve(settings.device, settings.dtype)?;
     // Before the model is fetched, so that a wrong path is known at once.
     let bytes = std::fs::read(&image).with_context(|| format!("--image {}", image.display()))?;
-    let checkpoint = Source::find(settings).await?.open()?;
-    let pixels = model::preprocessor(settings, &checkpoint)
-        .prepare(bytes.into())
-        .await
-        .with_context(|| format!("--image {}", image.display()))?;
+    let source = Source::find(settings).await?;
+    let checkpoint = source.open()?;
+    let preprocessor = model::preprocessor(settings, &checkpoint);
+    let bytes = Bytes::from(bytes);
+    let named = || format!("--image {}", image.display());
+    let pixels = preprocessor.prepare(bytes.clone()).await;
+    let pixels = pixels.with_context(named)?;
+    let size = (pixels.width, pixels.height);
 
     let options = EngineOptions {
         slots: 1,
@@ -57,24 +75,48 @@ async fn answer(settings: &Settings, image: PathBuf, prompt: String) -> anyhow::
     };
     let engine = model::start_engine(checkpoint, placement, options);
     loaded(&engine).await?;
-    let mut events = engine.submit(Request {
+    let events = engine.submit(Request {
         image: Arc::new(pixels),
         prompt,
         max_tokens: MaxTokens::AtMost(settings.max_tokens_default),
         sampling: Sampling::greedy(),
         stop: Vec::new(),
-        logprobs: None,
+        logprobs: objects.as_ref().map(|_| 0),
         deadline: None,
     })?;
+    let summary = print(events, objects.as_mut()).await?;
+    let Some(objects) = objects else {
+        return Ok(summary);
+    };
+    write!(std::io::stdout(), "{}", objects.table(size))?;
+    if let Some(path) = draw {
+        let picture = preprocessor.picture(&bytes).with_context(named)?;
+        objects.draw(picture, source.mask_decoder(settings)?.as_ref(), &path)?;
+    }
+    Ok(summary)
+}
+
+/// Prints an answer as it comes, and reads its objects.
+async fn print(
+    mut events: Generation,
+    mut objects: Option<&mut Objects>,
+) -> anyhow::Result<Summary> {
     let mut stdout = std::io::stdout();
     while let Some(event) = events.next().await {
         match event {
-            Event::Delta { text, .. } => {
+            Event::Delta { text, tokens } => {
                 stdout.write_all(text.as_bytes())?;
                 stdout.flush()?;
+                if let Some(objects) = &mut objects {
+                    let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
+                    objects.push(&text, &logprobs);
+                }
             }
             Event::Finished(summary) => {
                 writeln!(stdout)?;
+                if let Some(objects) = objects {
+                    objects.finish();
+                }
                 return Ok(summary);
             }
             Event::Failed(failure) => return Err(failure.into()),

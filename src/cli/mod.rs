@@ -2,6 +2,7 @@
 
 mod ask;
 mod flags;
+mod located;
 mod model;
 mod openapi;
 mod serve;

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use image::imageops::{FilterType, resize};
-use image::{GrayImage, ImageBuffer, ImageFormat, Luma};
+use image::{GrayImage, ImageBuffer, ImageFormat, Luma, RgbImage};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -73,6 +73,18 @@ impl Mask {
         let mut picture = GrayImage::new(self.width, self.height);
         image::imageops::replace(&mut picture, &self.inside, self.x.into(), self.y.into());
         png(&picture)
+    }
+
+    /// Colours the object in the picture, half transparent.
+    pub fn tint(&self, picture: &mut RgbImage, colour: [u8; 3]) {
+        for (x, y, pixel) in self.inside.enumerate_pixels() {
+            if pixel.0[0] > 0 {
+                let under = picture.get_pixel_mut(self.x + x, self.y + y);
+                for (under, over) in under.0.iter_mut().zip(colour) {
+                    *under = under.midpoint(over);
+                }
+            }
+        }
     }
 
     /// The mask as runs.

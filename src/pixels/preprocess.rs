@@ -81,13 +81,21 @@ impl Preprocessor {
         }
     }
 
+    /// The picture itself, upright and in RGB on white, as large as it is.
+    ///
+    /// # Errors
+    /// See [`ImageError`].
+    pub fn picture(&self, bytes: &[u8]) -> Result<image::RgbImage, ImageError> {
+        decode::decode(bytes, self.limits)
+    }
+
     /// Sniffs the format, checks the header, decodes, turns upright, converts to RGB on white,
     /// squashes to the model's square as Pillow does, and hashes.
     ///
     /// # Errors
     /// See [`ImageError`].
     pub fn prepare_blocking(&self, bytes: &[u8]) -> Result<Pixels, ImageError> {
-        let image = decode::decode(bytes, self.limits)?;
+        let image = self.picture(bytes)?;
         let (width, height) = image.dimensions();
         let data = resize::resize_bicubic(image, self.side).into_raw();
         Ok(Pixels {

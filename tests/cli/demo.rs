@@ -37,3 +37,41 @@ fn the_server_says_in_its_log_and_its_list_of_models_that_it_is_a_demo() {
         "{answer}"
     );
 }
+
+#[test]
+fn ask_lists_the_boxes_of_what_it_found_and_draws_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let drawn = folder.path().join("drawn.png");
+    let (image, path) = (example("red-circle.png"), drawn.display().to_string());
+    let output = run(&[
+        "ask",
+        "--image",
+        &image,
+        "segment red circle",
+        "--draw",
+        &path,
+    ]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    let row = stdout.lines().last().unwrap();
+    assert!(row.ends_with("red circle"), "{stdout}");
+    let corners: Vec<f64> = row
+        .split_whitespace()
+        .take(4)
+        .map(|number| number.parse().unwrap())
+        .collect();
+    for (found, expected) in corners.iter().zip([96.0, 86.4, 224.0, 214.4]) {
+        assert!((found - expected).abs() < 12.0, "{row}");
+    }
+    // The box's upper left corner is outlined in the table's colour.
+    let drawn = image::open(&drawn).unwrap().into_rgb8();
+    let corner = drawn.get_pixel(corners[0].round() as u32, corners[1].round() as u32);
+    assert_eq!(corner.0, [230, 30, 40]);
+}
+
+#[test]
+fn ask_draws_only_what_has_a_place() {
+    let image = example("red-circle.png");
+    let output = run(&["ask", "--image", &image, "caption en", "--draw", "x.png"]);
+    super::assert_tells(&super::failure(&output, 1), &["--draw", "detect"]);
+}

@@ -1,0 +1,176 @@
+//! Objects on the terminal and in a picture, for `ask`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use image::{Rgb, RgbImage};
+use paligemma_server::model::{MASK_SIDE, MaskDecoder};
+use paligemma_server::pixels::mask::Mask;
+use paligemma_server::tasks::located::{LAST_BIN, Located, Parser};
+
+/// What objects are drawn in, and what the table calls it; they repeat.
+const COLOURS: [(&str, [u8; 3]); 6] = [
+    ("red", [230, 30, 40]),
+    ("blue", [20, 110, 240]),
+    ("green", [10, 160, 70]),
+    ("orange", [245, 140, 0]),
+    ("purple", [150, 50, 200]),
+    ("cyan", [0, 170, 190]),
+];
+
+/// Objects that an answer tells of, read while it comes.
+pub struct Objects {
+    parser: Parser,
+    found: Vec<Located>,
+    dropped: usize,
+}
+
+impl Objects {
+    /// For prompts that ask where something is; others have no objects.
+    pub fn of_prompt(prompt: &str) -> Option<Self> {
+        let masks = match prompt.split_whitespace().next() {
+            Some("detect") => false,
+            Some("segment") => true,
+            _ => return None,
+        };
+        Some(Self {
+            parser: Parser::new(masks),
+            found: Vec::new(),
+            dropped: 0,
+        })
+    }
+
+    pub fn push(&mut self, text: &str, logprobs: &[f32]) {
+        let pieces = self.parser.push(text, logprobs);
+        self.take(pieces);
+    }
+
+    pub fn finish(&mut self) {
+        let pieces = self.parser.finish();
+        self.take(pieces);
+    }
+
+    fn take(&mut self, pieces: Vec<paligemma_server::tasks::located::Piece>) {
+        for piece in pieces {
+            match piece {
+                Ok(object) => self.found.push(object),
+                Err(_) => self.dropped += 1,
+            }
+        }
+    }
+
+    /// A line for each object: its box in pixels of a picture of that size, its score, its label.
+    pub fn table(&self, size: (u32, u32)) -> String {
+        let mut table = format!(
+            "{:>7} {:>7} {:>7} {:>7}  {:>5}  {:<7} label\n",
+            "x0", "y0", "x1", "y1", "score", "drawn"
+        );
+        for (index, object) in self.found.iter().enumerate() {
+            let [y0, x0, y1, x1] = edges(object);
+            let (width, height) = (f64::from(size.0), f64::from(size.1));
+            // Writing to a String doesn't fail.
+            let _ = writeln!(
+                table,
+                "{:>7.1} {:>7.1} {:>7.1} {:>7.1}  {:>5.3}  {:<7} {}",
+                x0 * width,
+                y0 * height,
+                x1 * width,
+                y1 * height,
+                object.score,
+                colour(index).0,
+                object.label,
+            );
+        }
+        if self.found.is_empty() {
+            table = "nothing was found\n".to_owned();
+        }
+        if self.dropped > 0 {
+            let _ = writeln!(table, "{} malformed pieces were left out", self.dropped);
+        }
+        table
+    }
+
+    /// Draws boxes and, with a decoder, masks over `picture`, and writes it to `path`, whose ending
+    /// says in which format.
+    pub fn draw(
+        &self,
+        mut picture: RgbImage,
+        decoder: Option<&MaskDecoder>,
+        path: &Path,
+    ) -> anyhow::Result<()> {
+        let line = (picture.width().max(picture.height()) / 250).max(2);
+        for (index, object) in self.found.iter().enumerate() {
+            let (_, colour) = colour(index);
+            let edges = edges(object);
+            if let (Some(decoder), Some(codes)) = (decoder, &object.codes) {
+                let values = decoder.decode(codes)?;
+                let size = picture.dimensions();
+                Mask::new(values, MASK_SIDE as u32, edges, size).tint(&mut picture, colour);
+            }
+            outline(&mut picture, edges, line, Rgb(colour));
+        }
+        picture
+            .save(path)
+            .with_context(|| format!("--draw {}", path.display()))
+    }
+}
+
+fn colour(index: usize) -> (&'static str, [u8; 3]) {
+    COLOURS[index % COLOURS.len()]
+}
+
+/// Upper, left, lower and right edge from 0 to 1.
+fn edges(object: &Located) -> [f64; 4] {
+    object.bins.map(|bin| f64::from(bin) / f64::from(LAST_BIN))
+}
+
+/// Draws a rectangle of `line` pixels, inside its edges.
+fn outline(picture: &mut RgbImage, [y0, x0, y1, x1]: [f64; 4], line: u32, colour: Rgb<u8>) {
+    let (width, height) = picture.dimensions();
+    let at = |edge: f64, length: u32| (edge * f64::from(length)).round() as u32;
+    let (left, right) = (at(x0, width), at(x1, width).min(width));
+    let (upper, lower) = (at(y0, height), at(y1, height).min(height));
+    for y in upper..lower {
+        for x in left..right {
+            let inside =
+                x >= left + line && x + line < right && y >= upper + line && y + line < lower;
+            if !inside {
+                picture.put_pixel(x, y, colour);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_tabled_in_pixels_and_drawn_where_they_are() {
+        let mut objects = Objects::of_prompt("detect cat ; dog").unwrap();
+        objects.push(
+            "<loc0000><loc0000><loc1023><loc0511> cat ; <loc0001> dog",
+            &[],
+        );
+        objects.finish();
+        let table = objects.table((200, 100));
+        assert!(table.contains("    0.0     0.0    99.9   100.0"), "{table}");
+        assert!(table.contains("1 malformed"), "{table}");
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("drawn.png");
+        objects.draw(RgbImage::new(200, 100), None, &path).unwrap();
+        let drawn = image::open(&path).unwrap().into_rgb8();
+        assert_eq!(drawn.get_pixel(0, 50).0, COLOURS[0].1);
+        assert_eq!(drawn.get_pixel(99, 99).0, COLOURS[0].1);
+        assert_eq!(drawn.get_pixel(50, 50).0, [0; 3]);
+        assert_eq!(drawn.get_pixel(150, 50).0, [0; 3]);
+    }
+
+    #[test]
+    fn only_prompts_that_ask_where_have_objects() {
+        assert!(Objects::of_prompt("caption en").is_none());
+        assert!(Objects::of_prompt("segment cat").is_some());
+    }
+}
