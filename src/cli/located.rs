@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use image::{Rgb, RgbImage};
 use paligemma_server::model::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::mask::Mask;
-use paligemma_server::tasks::located::{LAST_BIN, Located, Parser};
+use paligemma_server::tasks::located::{Located, Parser, Piece};
+use paligemma_server::tasks::objects::{FoundObject, edges};
 
 /// What objects are drawn in, and what the table calls it; they repeat.
 const COLOURS: [(&str, [u8; 3]); 6] = [
@@ -51,7 +52,7 @@ impl Objects {
         self.take(pieces);
     }
 
-    fn take(&mut self, pieces: Vec<paligemma_server::tasks::located::Piece>) {
+    fn take(&mut self, pieces: Vec<Piece>) {
         for piece in pieces {
             match piece {
                 Ok(object) => self.found.push(object),
@@ -67,16 +68,15 @@ impl Objects {
             "x0", "y0", "x1", "y1", "score", "drawn"
         );
         for (index, object) in self.found.iter().enumerate() {
-            let [y0, x0, y1, x1] = edges(object);
-            let (width, height) = (f64::from(size.0), f64::from(size.1));
+            let pixels = FoundObject::new(object, size).pixels;
             // Writing to a String doesn't fail.
             let _ = writeln!(
                 table,
                 "{:>7.1} {:>7.1} {:>7.1} {:>7.1}  {:>5.3}  {:<7} {}",
-                x0 * width,
-                y0 * height,
-                x1 * width,
-                y1 * height,
+                pixels.x0,
+                pixels.y0,
+                pixels.x1,
+                pixels.y1,
                 object.score,
                 colour(index).0,
                 object.label,
@@ -118,11 +118,6 @@ impl Objects {
 
 fn colour(index: usize) -> (&'static str, [u8; 3]) {
     COLOURS[index % COLOURS.len()]
-}
-
-/// Upper, left, lower and right edge from 0 to 1.
-fn edges(object: &Located) -> [f64; 4] {
-    object.bins.map(|bin| f64::from(bin) / f64::from(LAST_BIN))
 }
 
 /// Draws a rectangle of `line` pixels, inside its edges.

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod annotate;
 mod ask;
 mod flags;
 mod located;
@@ -27,6 +28,8 @@ enum Command {
     Serve(serve::Args),
     /// Answer one prompt about one image on the terminal.
     Ask(ask::Args),
+    /// Label the pictures of a folder.
+    Annotate(annotate::Args),
     /// Print the OpenAPI document of the HTTP interface.
     Openapi,
 }
@@ -38,6 +41,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Serve(args) => serve::run(args),
             Command::Ask(args) => ask::run(args),
+            Command::Annotate(args) => annotate::run(args),
             Command::Openapi => openapi::run(),
         };
         match outcome {

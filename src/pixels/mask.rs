@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image::imageops::{FilterType, resize};
 use image::{GrayImage, ImageBuffer, ImageFormat, Luma, RgbImage};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Which pixels of a picture belong to an object.
@@ -21,7 +21,7 @@ pub struct Mask {
 }
 
 /// A mask in COCO's compressed run-length encoding, as pycocotools reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rle {
     /// Height and width of the picture.
     pub size: [u32; 2],
@@ -85,6 +85,12 @@ impl Mask {
                 }
             }
         }
+    }
+
+    /// Pixels that belong to the object.
+    pub fn area(&self) -> usize {
+        let inside = self.inside.pixels().filter(|pixel| pixel.0[0] > 0);
+        inside.count()
     }
 
     /// The mask as runs.

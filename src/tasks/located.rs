@@ -7,7 +7,7 @@
 
 use std::mem;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Bins run from 0 to this.
@@ -35,7 +35,7 @@ pub struct Located {
 }
 
 /// A piece of an answer that is no object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Dropped {
     pub reason: DropReason,
     /// The piece, as the model wrote it.
@@ -44,7 +44,7 @@ pub struct Dropped {
 }
 
 /// What is wrong with a piece of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
     /// Text or mask codes without a box.

@@ -6,6 +6,7 @@
 
 pub mod caption;
 pub mod located;
+pub mod objects;
 pub mod ocr;
 pub mod vqa;
 

@@ -1,5 +1,6 @@
 //! The built binary from outside: its messages, its exit codes, its life as a process.
 
+mod annotate;
 mod demo;
 mod help;
 mod life;

@@ -12,11 +12,12 @@ use super::super::answer::answer;
 use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
 use super::super::error::ApiError;
 use super::super::job::{Job, Prompt, Task};
-use super::super::objects::{FoundObject, names};
+use super::super::objects::names;
 use super::super::openapi::{ImagesForm, ImagesJson, ObjectEvents, Problems};
 use super::super::reader::AnswerReader;
 use super::super::response::{Answer, TokenLogprob};
 use crate::tasks::located::{Dropped, Parser, Piece, prompt};
+use crate::tasks::objects::FoundObject;
 
 /// Fields of a detection request.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -13,13 +13,14 @@ use super::super::answer::answer;
 use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
 use super::super::error::{ApiError, ErrorCode};
 use super::super::job::{Job, Prompt, Task};
-use super::super::objects::{FoundObject, names};
+use super::super::objects::names;
 use super::super::openapi::{ImagesForm, ImagesJson, NoDecoderProblem, ObjectEvents, Problems};
 use super::super::reader::AnswerReader;
 use super::super::response::{Answer, TokenLogprob};
 use crate::model::{MASK_SIDE, MaskDecoder};
 use crate::pixels::mask::{Mask, Rle};
-use crate::tasks::located::{Dropped, LAST_BIN, Located, Parser, Piece, prompt};
+use crate::tasks::located::{Dropped, Located, Parser, Piece, prompt};
+use crate::tasks::objects::{FoundObject, edges};
 
 /// Fields of a segmentation request.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -123,8 +124,7 @@ fn mask(
     format: MaskFormat,
 ) -> candle_core::Result<MaskData> {
     let values = decoder.decode(located.codes.as_ref().map_or(&[], |codes| codes))?;
-    let edges = located.bins.map(|bin| f64::from(bin) / f64::from(LAST_BIN));
-    let mask = Mask::new(values, MASK_SIDE as u32, edges, size);
+    let mask = Mask::new(values, MASK_SIDE as u32, edges(located), size);
     let png = |bytes| MaskData::Png(BASE64_STANDARD.encode::<Vec<u8>>(bytes));
     Ok(match format {
         MaskFormat::Image => png(mask.image_png()),

@@ -1,0 +1,190 @@
+//! Asks the model about one picture after the other.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use futures::StreamExt;
+use paligemma_server::checkpoint::Placement;
+use paligemma_server::engine::{
+    EngineHandle, EngineOptions, Event, FinishReason, MaxTokens, Request, Sampling, State,
+};
+use paligemma_server::model::{MASK_SIDE, MaskDecoder};
+use paligemma_server::pixels::{Pixels, Preprocessor, mask::Mask};
+use paligemma_server::settings::Settings;
+use paligemma_server::tasks::located::{Located, Parser, Piece};
+use paligemma_server::tasks::objects::{FoundObject, edges};
+
+use super::super::model::{self, Source};
+use super::TaskName;
+use super::record::{Object, Record};
+
+/// A model that waits for pictures.
+pub struct Labeller {
+    engine: EngineHandle,
+    preprocessor: Preprocessor,
+    /// Present for `segment`.
+    decoder: Option<Arc<MaskDecoder>>,
+    task: TaskName,
+    prompt: String,
+    max_tokens: usize,
+}
+
+impl Labeller {
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// When it can't be loaded, or has no mask decoder and masks are wanted.
+    pub async fn start(settings: &Settings, task: TaskName, prompt: &str) -> anyhow::Result<Self> {
+        let placement = Placement::resolve(settings.device, settings.dtype)?;
+        let source = Source::find(settings).await?;
+        let checkpoint = source.open()?;
+        let decoder = match task {
+            TaskName::Segment => source.mask_decoder(settings)?.map(Arc::new),
+            _ => None,
+        };
+        if task == TaskName::Segment && decoder.is_none() {
+            bail!(
+                "--task segment needs a mask decoder: name PaliGemma's vae-oid.npz with --mask-decoder FILE"
+            );
+        }
+        let options = EngineOptions {
+            slots: settings.slots,
+            queue: settings.slots * 2,
+            context: model::context(settings, &checkpoint)?,
+            prefill_tokens_per_step: settings.prefill_tokens_per_step,
+            image_cache_bytes: 0,
+        };
+        let preprocessor = model::preprocessor(settings, &checkpoint);
+        let engine = model::start_engine(checkpoint, placement, options);
+        let mut states = engine.watch_state();
+        if let State::Failed(reason) = &*states.wait_for(|state| *state != State::Loading).await? {
+            bail!("{reason}");
+        }
+        Ok(Self {
+            engine,
+            preprocessor,
+            decoder,
+            task,
+            prompt: prompt.to_owned(),
+            max_tokens: settings.max_tokens_default,
+        })
+    }
+
+    /// The record of a file; one with an error when the file is at fault.
+    ///
+    /// # Errors
+    /// When the model is.
+    pub async fn label(&self, folder: &Path, file: String) -> anyhow::Result<Record> {
+        let record = Record {
+            prompt: self.prompt.clone(),
+            ..Record::default()
+        };
+        let pixels = match self.open(&folder.join(&file)).await {
+            Ok(pixels) => pixels,
+            Err(error) => {
+                tracing::warn!(file, "{error:#}");
+                return Ok(Record {
+                    file,
+                    error: Some(format!("{error:#}")),
+                    ..record
+                });
+            }
+        };
+        let record = Record {
+            file,
+            width: pixels.width,
+            height: pixels.height,
+            ..record
+        };
+        self.ask(pixels, record).await
+    }
+
+    async fn open(&self, path: &Path) -> anyhow::Result<Pixels> {
+        let bytes = tokio::fs::read(path).await?;
+        Ok(self.preprocessor.prepare(Bytes::from(bytes)).await?)
+    }
+
+    async fn ask(&self, pixels: Pixels, mut record: Record) -> anyhow::Result<Record> {
+        let size = (pixels.width, pixels.height);
+        let mut parser = self
+            .task
+            .has_objects()
+            .then(|| Parser::new(self.decoder.is_some()));
+        let mut events = self.engine.submit(Request {
+            image: Arc::new(pixels),
+            prompt: self.prompt.clone(),
+            max_tokens: MaxTokens::AtMost(self.max_tokens),
+            sampling: Sampling::greedy(),
+            stop: Vec::new(),
+            logprobs: parser.as_ref().map(|_| 0),
+            deadline: None,
+        })?;
+        let (mut answer, mut pieces) = (String::new(), Vec::new());
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Delta { text, tokens } => {
+                    if let Some(parser) = &mut parser {
+                        let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
+                        pieces.extend(parser.push(&text, &logprobs));
+                    }
+                    answer.push_str(&text);
+                }
+                Event::Finished(summary) => {
+                    let reason = match summary.finish_reason {
+                        FinishReason::Stop => "stop",
+                        FinishReason::Length => "length",
+                    };
+                    record.finish_reason = Some(reason.to_owned());
+                    record.text = Some(answer);
+                    if let Some(mut parser) = parser {
+                        pieces.extend(parser.finish());
+                        self.add_objects(&mut record, pieces, size).await?;
+                    }
+                    return Ok(record);
+                }
+                Event::Failed(failure) => return Err(failure).context(record.file),
+            }
+        }
+        bail!("the engine ended without an answer")
+    }
+
+    async fn add_objects(
+        &self,
+        record: &mut Record,
+        pieces: Vec<Piece>,
+        size: (u32, u32),
+    ) -> anyhow::Result<()> {
+        let objects = record.objects.insert(Vec::new());
+        for piece in pieces {
+            match piece {
+                Ok(located) => objects.push(self.object(located, size).await?),
+                Err(dropped) => record.dropped.push(dropped),
+            }
+        }
+        Ok(())
+    }
+
+    async fn object(&self, located: Located, size: (u32, u32)) -> anyhow::Result<Object> {
+        let object = FoundObject::new(&located, size);
+        let (Some(decoder), Some(codes)) = (self.decoder.clone(), located.codes) else {
+            return Ok(Object {
+                object,
+                mask: None,
+                area: None,
+            });
+        };
+        let work = move || {
+            let values = decoder.decode(&codes)?;
+            let mask = Mask::new(values, MASK_SIDE as u32, edges(&located), size);
+            anyhow::Ok((mask.rle(), mask.area()))
+        };
+        let (mask, area) = tokio::task::spawn_blocking(work).await??;
+        Ok(Object {
+            object,
+            mask: Some(mask),
+            area: Some(area),
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! How far the labelling is: a bar on a terminal, a log line every few seconds elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+const BAR: &str = "{bar:30} {pos}/{len}  {per_sec}  {eta} left  {msg}";
+const EVERY: Duration = Duration::from_secs(10);
+
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    all: usize,
+    done: usize,
+    failed: usize,
+    begun: Instant,
+    told: Instant,
+    done_before: usize,
+}
+
+impl Progress {
+    /// Of `all` pictures, `left` are still to be labelled.
+    pub fn new(all: usize, left: usize) -> Self {
+        let done = all - left;
+        let bar = std::io::stderr().is_terminal().then(|| {
+            // The template is a constant; the plain bar is no reason to stop.
+            let style = ProgressStyle::with_template(BAR);
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(all as u64).with_style(style);
+            let bar = bar.with_position(done as u64);
+            bar.reset_eta();
+            bar
+        });
+        Self {
+            bar,
+            all,
+            done,
+            failed: 0,
+            begun: Instant::now(),
+            told: Instant::now(),
+            done_before: done,
+        }
+    }
+
+    /// Pictures that have a label, or an error in its place.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    pub fn advance(&mut self, failed: bool) {
+        self.done += 1;
+        self.failed += usize::from(failed);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(self.done as u64);
+                if self.failed > 0 {
+                    bar.set_message(format!("{} failed", self.failed));
+                }
+            }
+            None if self.told.elapsed() >= EVERY => {
+                self.told = Instant::now();
+                self.log("labelling");
+            }
+            None => {}
+        }
+    }
+
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.abandon();
+        }
+        self.log("labelled");
+    }
+
+    fn log(&self, what: &str) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let rate = (self.done - self.done_before) as f64 / seconds.max(1e-3);
+        tracing::info!(
+            done = self.done,
+            all = self.all,
+            failed = self.failed,
+            a_second = format_args!("{rate:.1}"),
+            "{what}"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! A line of the output, and what an earlier run has written.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use paligemma_server::pixels::mask::Rle;
+use paligemma_server::tasks::located::Dropped;
+use paligemma_server::tasks::objects::FoundObject;
+use serde::{Deserialize, Serialize};
+
+/// What is said of one picture.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// Its path below the folder.
+    pub file: String,
+    pub prompt: String,
+    /// Of the picture as a person sees it, in pixels; 0 for what is none.
+    pub width: u32,
+    pub height: u32,
+    /// The answer, word for word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Vec<Object>>,
+    /// Pieces of the answer that are no object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<Dropped>,
+    /// `stop`, or `length` when the answer was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// Why there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// An object of a picture.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Object {
+    #[serde(flatten)]
+    pub object: FoundObject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Rle>,
+    /// Pixels of the mask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub area: Option<usize>,
+}
+
+/// The file that records go to.
+pub struct Output {
+    path: PathBuf,
+    file: File,
+    done: HashSet<String>,
+}
+
+impl Output {
+    /// Opens the file, or makes it. A last line that was cut is taken out; so it is done again.
+    ///
+    /// # Errors
+    /// When it can't be written, or holds something else, or answers to another prompt.
+    pub fn open(path: &Path, prompt: &str) -> anyhow::Result<Self> {
+        let named = || format!("--output {}", path.display());
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(named)?;
+        let mut output = Self {
+            path: path.to_owned(),
+            file,
+            done: HashSet::new(),
+        };
+        let (records, whole) = output.read().with_context(named)?;
+        output.file.set_len(whole).with_context(named)?;
+        for record in records {
+            if record.prompt != prompt {
+                bail!(
+                    "{} holds answers to {:?}, and this run asks {prompt:?}; name another file",
+                    named(),
+                    record.prompt
+                );
+            }
+            output.done.insert(record.file);
+        }
+        Ok(output)
+    }
+
+    /// Whether the picture has its record already.
+    pub fn has(&self, file: &str) -> bool {
+        self.done.contains(file)
+    }
+
+    /// Appends a record, in one write, so that what is there is whole lines.
+    pub fn write(&mut self, record: &Record) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        let written = self.file.write_all(&line);
+        written.with_context(|| format!("--output {}", self.path.display()))
+    }
+
+    /// All records, of earlier runs too.
+    pub fn records(&mut self) -> anyhow::Result<Vec<Record>> {
+        Ok(self.read()?.0)
+    }
+
+    /// All whole lines, and how many bytes they take.
+    fn read(&mut self) -> anyhow::Result<(Vec<Record>, u64)> {
+        self.file.seek(SeekFrom::Start(0))?;
+        let mut lines = BufReader::new(&self.file);
+        let (mut records, mut whole) = (Vec::new(), 0);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+            let record = serde_json::from_slice(&line);
+            records.push(record.with_context(|| format!("line {}", records.len() + 1))?);
+            whole += line.len() as u64;
+            line.clear();
+        }
+        Ok((records, whole))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_line_is_done_again_and_another_prompt_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let record = |file: &str| Record {
+            file: file.to_owned(),
+            prompt: "ocr".to_owned(),
+            ..Record::default()
+        };
+        let mut output = Output::open(&path, "ocr").unwrap();
+        output.write(&record("a.png")).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&whole[..], b"{\"file\": \"b.p"].concat()).unwrap();
+
+        let mut output = Output::open(&path, "ocr").unwrap();
+        assert!(output.has("a.png") && !output.has("b.png"));
+        output.write(&record("b.png")).unwrap();
+        let files: Vec<_> = output
+            .records()
+            .unwrap()
+            .into_iter()
+            .map(|r| r.file)
+            .collect();
+        assert_eq!(files, ["a.png", "b.png"]);
+
+        let error = Output::open(&path, "caption en").err().unwrap().to_string();
+        assert!(error.contains("another file"), "{error}");
+    }
+}
