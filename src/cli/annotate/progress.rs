@@ -1,11 +1,12 @@
 //! How far the labelling is: a bar on a terminal, a log line every few seconds elsewhere.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-const BAR: &str = "{bar:30} {pos}/{len}  {per_sec}  {eta} left  {msg}";
+const BAR: &str = "{bar:30} {pos}/{len}  {rate}  {eta} left  {msg}";
 const EVERY: Duration = Duration::from_secs(10);
 
 pub struct Progress {
@@ -26,6 +27,10 @@ impl Progress {
             // The template is a constant; the plain bar is no reason to stop.
             let style = ProgressStyle::with_template(BAR);
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+                // Writing to the bar's line doesn't fail.
+                let _ = write!(text, "{:.1}/s", state.per_sec());
+            });
             let bar = ProgressBar::new(all as u64).with_style(style);
             let bar = bar.with_position(done as u64);
             bar.reset_eta();
