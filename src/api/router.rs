@@ -19,6 +19,7 @@ use super::observe::{CLIENT_LEFT, observe};
 use super::openapi;
 use super::problem::write_problems;
 use super::request_id;
+use super::routes::playground;
 use crate::settings::Settings;
 use crate::telemetry::metrics;
 
@@ -42,6 +43,7 @@ pub fn router(state: AppState) -> Router {
     tasks
         .route_layer(key)
         .merge(open)
+        .merge(playground::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(layers)

@@ -19,6 +19,7 @@ mod limits;
 mod openai;
 mod overload;
 mod picture;
+mod playground;
 mod segment;
 mod service;
 mod sse;

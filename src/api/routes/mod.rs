@@ -8,6 +8,7 @@ pub mod health;
 pub mod metrics;
 pub mod models;
 pub mod ocr;
+pub mod playground;
 pub mod segment;
 pub mod vqa;
 

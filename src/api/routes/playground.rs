@@ -1,0 +1,69 @@
+//! The playground at `/`: a page that is part of the binary and asks this server alone.
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::routing::get;
+
+use super::super::AppState;
+
+/// Nothing from elsewhere, and no script or style within the page.
+const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; frame-ancestors 'none'";
+
+/// A file, where it is served and as what.
+struct StaticFile {
+    path: &'static str,
+    media_type: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! files {
+    ($($path:literal: $media_type:literal = $file:literal,)*) => {
+        [$(StaticFile {
+            path: $path,
+            media_type: $media_type,
+            bytes: include_bytes!(concat!("../../../", $file)),
+        },)*]
+    };
+}
+
+static FILES: [StaticFile; 17] = files! {
+    "/": "text/html; charset=utf-8" = "src/web/index.html",
+    "/playground.css": "text/css; charset=utf-8" = "src/web/playground.css",
+    "/playground.js": "text/javascript; charset=utf-8" = "src/web/playground.js",
+    "/answer.js": "text/javascript; charset=utf-8" = "src/web/answer.js",
+    "/api.js": "text/javascript; charset=utf-8" = "src/web/api.js",
+    "/code.js": "text/javascript; charset=utf-8" = "src/web/code.js",
+    "/overlay.js": "text/javascript; charset=utf-8" = "src/web/overlay.js",
+    "/picture.js": "text/javascript; charset=utf-8" = "src/web/picture.js",
+    "/snippets.js": "text/javascript; charset=utf-8" = "src/web/snippets.js",
+    "/sse.js": "text/javascript; charset=utf-8" = "src/web/sse.js",
+    "/tasks.js": "text/javascript; charset=utf-8" = "src/web/tasks.js",
+    "/examples/red-circle.png": "image/png" = "examples/images/red-circle.png",
+    "/examples/circle-and-square.jpg": "image/jpeg" = "examples/images/circle-and-square.jpg",
+    "/examples/three-hearts.png": "image/png" = "examples/images/three-hearts.png",
+    "/examples/four-shapes.png": "image/png" = "examples/images/four-shapes.png",
+    "/examples/tall.webp": "image/webp" = "examples/images/tall.webp",
+    "/examples/exif-rotated.jpg": "image/jpeg" = "examples/images/exif-rotated.jpg",
+};
+
+/// A route for each file.
+pub fn routes() -> Router<AppState> {
+    FILES.iter().fold(Router::new(), |router, file| {
+        router.route(
+            file.path,
+            get(move || async move { (headers(file), file.bytes) }),
+        )
+    })
+}
+
+fn headers(file: &StaticFile) -> [(HeaderName, HeaderValue); 4] {
+    [
+        (header::CONTENT_TYPE, file.media_type),
+        // Another version of the server has other files under the same names.
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ]
+    .map(|(name, value)| (name, HeaderValue::from_static(value)))
+}

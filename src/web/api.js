@@ -1,0 +1,99 @@
+// Requests to the server that gave us this page, and what went wrong with them.
+import { readEvents } from "./sse.js";
+
+const KEY = "paligemma-api-key";
+
+/** The key is kept for this tab only, and forgotten with it. */
+export const apiKey = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (key) => sessionStorage.setItem(KEY, key),
+};
+
+/** A failure that can be shown: the server's problem document, or one worded here in the same form. */
+export class Problem extends Error {
+  constructor(document, retryAfter = null) {
+    super(document.title);
+    this.title = document.title ?? "Something went wrong";
+    this.detail = document.detail ?? "";
+    this.status = document.status ?? 0;
+    this.code = document.code ?? "";
+    this.requestId = document.request_id ?? "";
+    this.retryAfter = retryAfter;
+  }
+}
+
+export async function getModels(signal) {
+  const response = await send("/v1/models", { signal });
+  return (await response.json()).data;
+}
+
+/** Posts `body` and yields the events of the answer, their data parsed. An `error` event is thrown. */
+export async function* stream(path, body, signal) {
+  const response = await send(path, {
+    method: "POST",
+    headers: { "content-type": "application/json", accept: "text/event-stream" },
+    body: JSON.stringify({ ...body, stream: true }),
+    signal,
+  });
+  let finished = false;
+  for await (const event of guarded(readEvents(response.body))) {
+    const data = JSON.parse(event.data);
+    if (event.name === "error") throw new Problem(data);
+    finished ||= event.name === "done";
+    yield { name: event.name, data };
+  }
+  if (!finished) throw brokenOff();
+}
+
+async function send(path, options) {
+  const headers = { ...options.headers };
+  if (apiKey.get()) headers.authorization = `Bearer ${apiKey.get()}`;
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : unreachable();
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}
+
+/** A connection that breaks in the middle of an answer is told apart from one that never was. */
+async function* guarded(events) {
+  try {
+    yield* events;
+  } catch (error) {
+    throw error instanceof TypeError ? brokenOff() : error;
+  }
+}
+
+async function problemOf(response) {
+  // Something between us and the server, such as a proxy, may answer in a form of its own.
+  const document = await response.json().catch(() => null);
+  const fallback = { title: `The server answered ${response.status} ${response.statusText}`.trim() };
+  const known = document && typeof document.title === "string" ? document : fallback;
+  return new Problem({ status: response.status, ...known }, secondsToWait(response.headers.get("retry-after")));
+}
+
+/** `Retry-After` is a number of seconds or a date. */
+function secondsToWait(header) {
+  if (!header) return null;
+  const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.max(1, Math.ceil(seconds)) : null;
+}
+
+function unreachable() {
+  return new Problem({
+    code: "unreachable",
+    title: "The server can’t be reached",
+    detail: `${location.origin} did not answer. See whether it is still running, then try again.`,
+  });
+}
+
+function brokenOff() {
+  return new Problem({
+    code: "broken_off",
+    title: "The answer broke off",
+    detail: "The connection was closed before the answer was complete.",
+  });
+}
