@@ -1,6 +1,7 @@
 //! What `detect` and `segment` share: the objects asked for.
 
 use super::error::{ApiError, ErrorCode};
+use crate::tasks::located;
 
 /// The most objects in one request.
 pub const MAX_OBJECTS: usize = 64;
@@ -17,18 +18,10 @@ pub fn names(objects: Vec<String>) -> Result<Vec<String>, ApiError> {
     }
     let named = objects.into_iter().enumerate().map(|(index, object)| {
         let param = format!("objects[{index}]");
-        // A newline would end the prompt.
-        let name = object.split_whitespace().collect::<Vec<_>>().join(" ");
-        if name.is_empty() {
-            return Err(ApiError::out_of_range(&param, "empty", "a text"));
-        }
-        if name.contains(';') {
-            let detail = format!(
-                "`{param}` holds a `;`, which stands between objects in the prompt; send each object by itself"
-            );
-            return Err(ApiError::new(ErrorCode::OutOfRange, detail).param(param));
-        }
-        Ok(name)
+        located::name(&object).map_err(|reason| {
+            let detail = format!("`{param}` {reason}");
+            ApiError::new(ErrorCode::OutOfRange, detail).param(param)
+        })
     });
     named.collect()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use super::{ImageError, Pixels, decode, resize};
 
@@ -60,16 +61,9 @@ impl Preprocessor {
     /// # Errors
     /// See [`ImageError`].
     pub async fn prepare(&self, bytes: Bytes) -> Result<Pixels, ImageError> {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
         let preprocessor = self.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            preprocessor.prepare_blocking(&bytes)
-        });
-        match work.await {
+        let work = move || preprocessor.prepare_blocking(&bytes);
+        match self.bounded(work).await {
             Ok(pixels) => pixels,
             // A decoder's panic is a bug there, met by a file that no test had; the sender's file
             // is refused, and the panic's own words are in the log.
@@ -79,6 +73,25 @@ impl Preprocessor {
             }),
             Err(_) => Err(ImageError::ShuttingDown),
         }
+    }
+
+    /// Runs work on pixels off the async threads, as much of it at a time as pictures may be decoded.
+    ///
+    /// # Errors
+    /// When it panics, or the runtime stops before it begins.
+    pub async fn bounded<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        work.await
     }
 
     /// The picture itself, upright and in RGB on white, as large as it is.

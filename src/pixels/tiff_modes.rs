@@ -19,8 +19,10 @@ const GREY: u16 = 1;
 const UNSPECIFIED: u16 = 0;
 /// `PlanarConfiguration`: each kind of sample apart from the others.
 const PLANAR: u16 = 2;
-/// Bytes a sample in the widest format read here.
-const WIDEST_SAMPLE: u64 = 4;
+/// Bytes a pixel in the widest layout read here, whatever the file says of its samples.
+const WIDEST_PIXEL: u64 = 16;
+/// Grey, alpha, and a few samples that are passed over.
+const MOST_SAMPLES: u16 = 4;
 
 /// Decodes the first picture of a TIFF, having checked its size against `limits`, and tells how it
 /// is to be turned.
@@ -84,8 +86,8 @@ impl Samples {
             ColorType::Gray(bits) => (bits, 1),
             ColorType::Multiband {
                 bit_depth: bits @ (8 | 16),
-                num_samples,
-            } => (bits, num_samples),
+                num_samples: samples @ ..=MOST_SAMPLES,
+            } => (bits, samples),
             other => return Err(unsupported(format!("colour type {other:?}"))),
         };
         let extra: Option<Vec<u16>> = decoder
@@ -98,8 +100,8 @@ impl Samples {
             return Err(unsupported("grey and alpha in separate planes"));
         }
 
-        let most = limits.max_pixels.saturating_mul(WIDEST_SAMPLE);
-        let most = usize::try_from(most.saturating_mul(per_pixel.into())).unwrap_or(usize::MAX);
+        let most = limits.max_pixels.saturating_mul(WIDEST_PIXEL);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut decoder_limits = Limits::default();
         decoder_limits.decoding_buffer_size = most;
         decoder_limits.intermediate_buffer_size = most;

@@ -21,6 +21,24 @@ pub fn prompt(verb: &str, objects: &[String]) -> String {
     format!("{verb} {}", objects.join(" ; "))
 }
 
+/// An object's name as it stands in a prompt: on one line, with single blanks.
+///
+/// # Errors
+/// What is wrong with it, to be said after the name.
+pub fn name(object: &str) -> Result<String, &'static str> {
+    // A newline would end the prompt.
+    let name = object.split_whitespace().collect::<Vec<_>>().join(" ");
+    if name.is_empty() {
+        return Err("is empty");
+    }
+    if name.contains(';') {
+        return Err(
+            "holds a `;`, which stands between objects in the prompt; send each object by itself",
+        );
+    }
+    Ok(name)
+}
+
 /// One object of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Located {
@@ -69,6 +87,8 @@ pub struct Parser {
     masks: bool,
     /// The beginning of a coordinate whose end has not come yet.
     held: String,
+    /// Log-probabilities of tokens whose text has not come yet.
+    pending: Vec<f32>,
     draft: Draft,
 }
 
@@ -97,6 +117,7 @@ impl Parser {
         Self {
             masks,
             held: String::new(),
+            pending: Vec::new(),
             draft: Draft::default(),
         }
     }
@@ -106,20 +127,20 @@ impl Parser {
     pub fn push(&mut self, text: &str, logprobs: &[f32]) -> Vec<Piece> {
         let mut text = mem::take(&mut self.held) + text;
         self.held = text.split_off(text.len() - held_back(&text));
-        self.read(&text, logprobs)
+        self.pending.extend_from_slice(logprobs);
+        self.read(&text)
     }
 
     /// The answer is complete; gives the pieces that were not yet.
     pub fn finish(&mut self) -> Vec<Piece> {
         let held = mem::take(&mut self.held);
-        let mut pieces = self.read(&held, &[]);
+        let mut pieces = self.read(&held);
         pieces.extend(mem::take(&mut self.draft).close(self.masks));
         pieces
     }
 
-    fn read(&mut self, text: &str, logprobs: &[f32]) -> Vec<Piece> {
+    fn read(&mut self, text: &str) -> Vec<Piece> {
         let mut pieces = Vec::new();
-        let mut logprobs = Some(logprobs);
         for (lexeme, written) in Lexemes(text) {
             if self.draft.ends_before(lexeme) {
                 pieces.extend(mem::take(&mut self.draft).close(self.masks));
@@ -131,11 +152,12 @@ impl Parser {
                 Lexeme::Code(_) | Lexeme::Separator => false,
             };
             if counts {
-                self.draft
-                    .logprobs
-                    .extend(logprobs.take().into_iter().flatten());
+                self.draft.logprobs.append(&mut self.pending);
             }
             self.draft.add(lexeme, written);
+        }
+        if !text.is_empty() {
+            self.pending.clear();
         }
         pieces
     }

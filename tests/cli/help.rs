@@ -66,5 +66,8 @@ fn openapi_prints_the_document_of_the_repository() {
     let output = run(&["openapi"]);
     assert!(output.status.success());
     let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.yaml");
-    assert_eq!(output.stdout, std::fs::read(published).unwrap());
+    assert!(
+        output.stdout == std::fs::read(published).unwrap(),
+        "openapi.yaml is out of date"
+    );
 }

@@ -127,6 +127,9 @@ async fn a_completion_says_what_the_native_route_says() {
     let (status, answer) = post(&server, COMPLETIONS, &completion(&json!({"logprobs": 1}))).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert_eq!(answer["object"], "text_completion");
+    let list = completion(&json!({"prompt": [PROMPT]}));
+    let (_, of_list) = post(&server, COMPLETIONS, &list).await;
+    assert_eq!(of_list["choices"][0]["text"], result["text"]);
     let choice = &answer["choices"][0];
     assert_eq!(choice["text"], result["text"]);
     assert_eq!(choice["finish_reason"], result["finish_reason"]);
@@ -218,6 +221,13 @@ async fn refusals_are_openais_error_objects() {
             400,
             "missing_field",
             "image",
+        ),
+        (
+            COMPLETIONS,
+            completion(&json!({"prompt": ["a", "b"]})),
+            400,
+            "invalid_field",
+            "prompt",
         ),
         (
             COMPLETIONS,

@@ -111,6 +111,28 @@ fn huge_tiff() -> (&'static str, Vec<u8>) {
     ("rgb_raw.tiff", data)
 }
 
+/// A TIFF of the largest allowed size that says of itself to have 65,535 samples a pixel: its own
+/// word must not raise the limit of memory.
+#[test]
+fn a_tiff_of_countless_samples_is_refused_before_any_memory_is_taken() {
+    let mut data = golden("images/grey_alpha.tiff");
+    let directory = u32::from_le_bytes(data[4..8].try_into().unwrap()) as usize;
+    let entries = usize::from(u16::from_le_bytes([data[directory], data[directory + 1]]));
+    for entry in data[directory + 2..].chunks_exact_mut(12).take(entries) {
+        match u16::from_le_bytes([entry[0], entry[1]]) {
+            0x100 | 0x101 | 0x116 => entry[8..].copy_from_slice(&4_000u32.to_le_bytes()),
+            // One bit depth for all samples.
+            0x102 => entry[4..].copy_from_slice(&[1, 0, 0, 0, 8, 0, 0, 0]),
+            0x115 => entry[8..10].copy_from_slice(&u16::MAX.to_le_bytes()),
+            // Not a word of what they are: a tag that nobody knows.
+            0x152 => entry[..2].copy_from_slice(&0xFDE8u16.to_le_bytes()),
+            _ => {}
+        }
+    }
+    let (code, message) = refusal(&data);
+    assert_eq!(code, "unsupported_image", "{message}");
+}
+
 /// The checksum of PNG chunks (ISO 3309, reflected polynomial 0xEDB88320).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::super::AppState;
@@ -42,7 +43,8 @@ pub struct ChatFields {
 pub struct Message {
     #[schema(example = "user")]
     role: String,
-    content: Option<Content>,
+    #[schema(value_type = Option<Content>)]
+    content: Option<Value>,
 }
 
 /// A text, or parts.
@@ -218,7 +220,7 @@ impl Asked {
                 continue;
             }
             let param = format!("messages[{index}].content");
-            let (text, mut images) = message.read(&param);
+            let (text, mut images) = message.read(&param)?;
             if images.len() > 1 {
                 let detail = format!(
                     "`{param}` has {} images; PaliGemma looks at one at a time",
@@ -244,8 +246,13 @@ impl Asked {
 
 impl Message {
     /// Its texts, one a line, and its images.
-    fn read(self, param: &str) -> (String, Vec<ImageSource>) {
-        let parts = match self.content {
+    fn read(self, param: &str) -> Result<(String, Vec<ImageSource>), ApiError> {
+        let content = self.content.map(serde_json::from_value).transpose();
+        let content = content.map_err(|error: serde_json::Error| {
+            let detail = format!("`{param}`: {error}");
+            ApiError::new(ErrorCode::InvalidField, detail).param(param)
+        })?;
+        let parts = match content {
             None => Vec::new(),
             Some(Content::Text(text)) => vec![Part::Text { text }],
             Some(Content::Parts(parts)) => parts,
@@ -260,7 +267,7 @@ impl Message {
                 }
             }
         }
-        (texts.join("\n"), images)
+        Ok((texts.join("\n"), images))
     }
 }
 
@@ -323,7 +330,7 @@ impl Chunks for ChatChunks {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -340,7 +347,7 @@ mod tests {
         let asked = read(json!([
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": [image("first"), image_text("caption en")]},
-            {"role": "assistant", "content": "a cat"},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
             {"role": "user", "content": "answer en where?"},
         ]))
         .unwrap();

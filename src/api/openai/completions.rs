@@ -26,7 +26,7 @@ const OBJECT: &str = "text_completion";
 pub struct CompletionFields {
     /// The prompt as PaliGemma sees it, without the newline that ends it.
     #[schema(example = "caption en")]
-    prompt: String,
+    prompt: PromptField,
     /// The image, which OpenAI's API has no field for: base64, a `data:` URL, or an https URL of an
     /// allowed host.
     #[schema(example = "data:image/png;base64,iVBORw0KGgo…")]
@@ -34,6 +34,14 @@ pub struct CompletionFields {
     /// Report the tokens' log-probabilities, and of that many of the likeliest ones.
     #[schema(minimum = 0, maximum = 20)]
     logprobs: Option<i64>,
+}
+
+/// One prompt, by itself or in a list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a text, or a list of one text")]
+enum PromptField {
+    One(String),
+    List([String; 1]),
 }
 
 /// An answer, or a piece of a streamed one.
@@ -85,11 +93,14 @@ pub async fn completions(
     let Some(image) = request.fields.image.take() else {
         return Err(image_required("image", "send it as `image`"));
     };
+    let prompt = match &mut request.fields.prompt {
+        PromptField::One(prompt) | PromptField::List([prompt]) => std::mem::take(prompt),
+    };
     let task = Task {
         name: "cmpl",
         prompts: vec![Prompt {
             image: 0,
-            text: std::mem::take(&mut request.fields.prompt),
+            text: prompt,
             param: "prompt".to_owned(),
         }],
         needs_probabilities: false,

@@ -18,6 +18,7 @@ use super::super::openapi::{ImagesForm, ImagesJson, NoDecoderProblem, ObjectEven
 use super::super::reader::AnswerReader;
 use super::super::response::{Answer, TokenLogprob};
 use crate::model::{MASK_SIDE, MaskDecoder};
+use crate::pixels::Preprocessor;
 use crate::pixels::mask::{Mask, Rle};
 use crate::tasks::located::{Dropped, Located, Parser, Piece, prompt};
 use crate::tasks::objects::{FoundObject, edges};
@@ -82,6 +83,7 @@ struct Masks {
     size: (u32, u32),
     format: MaskFormat,
     decoder: Arc<MaskDecoder>,
+    preprocessor: Preprocessor,
     found: Segmentation,
 }
 
@@ -101,9 +103,9 @@ impl Masks {
     async fn segmented(&self, located: Located) -> Option<SegmentedObject> {
         let (size, format, decoder) = (self.size, self.format, self.decoder.clone());
         let object = FoundObject::new(&located, size);
-        // Tens of milliseconds of arithmetic, which must not hold up other requests.
-        let mask = tokio::task::spawn_blocking(move || mask(&decoder, &located, size, format));
-        match mask.await {
+        // A mask of a large picture takes as much time and memory as decoding one.
+        let work = move || mask(&decoder, &located, size, format);
+        match self.preprocessor.bounded(work).await {
             Ok(Ok(mask)) => Some(SegmentedObject { object, mask }),
             Ok(Err(error)) => {
                 tracing::error!(%error, "a mask could not be decoded");
@@ -209,6 +211,7 @@ pub async fn segment(
         size: sizes[index],
         format,
         decoder: decoder.clone(),
+        preprocessor: state.preprocessor.clone(),
         found: Segmentation::default(),
     };
     answer(job, masks).await

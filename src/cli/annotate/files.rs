@@ -60,7 +60,7 @@ fn is_picture(path: &str) -> bool {
     })
 }
 
-/// Adds all files below `folder`/`below`; follows no links, which may lead in circles.
+/// Adds all files below `folder`/`below`, and links to files; links to folders may lead in circles.
 fn walk(folder: &Path, below: &mut PathBuf, found: &mut Vec<String>) -> anyhow::Result<()> {
     let here = folder.join(&below);
     let entries = std::fs::read_dir(&here).with_context(|| here.display().to_string())?;
@@ -72,7 +72,7 @@ fn walk(folder: &Path, below: &mut PathBuf, found: &mut Vec<String>) -> anyhow::
         below.push(entry.file_name());
         if kind.is_dir() {
             walk(folder, below, found)?;
-        } else if kind.is_file() {
+        } else if kind.is_file() || (kind.is_symlink() && entry.path().is_file()) {
             match below.to_str() {
                 Some(path) => found.push(path.to_owned()),
                 None => tracing::warn!(path = %below.display(), "left out: its name is not UTF-8"),

@@ -39,7 +39,8 @@ impl Labeller {
     pub async fn start(settings: &Settings, task: TaskName, prompt: &str) -> anyhow::Result<Self> {
         let placement = Placement::resolve(settings.device, settings.dtype)?;
         let source = Source::find(settings).await?;
-        let checkpoint = source.open()?;
+        let opening = source.clone();
+        let checkpoint = tokio::task::spawn_blocking(move || opening.open()).await??;
         let decoder = match task {
             TaskName::Segment => source.mask_decoder(settings)?.map(Arc::new),
             _ => None,
@@ -72,24 +73,32 @@ impl Labeller {
         })
     }
 
-    /// The record of a file; one with an error when the file is at fault.
+    /// The record of a file, with an error when it is no picture; `None` when it can't be read now,
+    /// which another run may mend.
     ///
     /// # Errors
-    /// When the model is.
-    pub async fn label(&self, folder: &Path, file: String) -> anyhow::Result<Record> {
+    /// When the model is at fault.
+    pub async fn label(&self, folder: &Path, file: String) -> anyhow::Result<Option<Record>> {
         let record = Record {
             prompt: self.prompt.clone(),
             ..Record::default()
         };
-        let pixels = match self.open(&folder.join(&file)).await {
+        let bytes = match tokio::fs::read(folder.join(&file)).await {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) => {
+                tracing::warn!(file, "can't be read: {error}");
+                return Ok(None);
+            }
+        };
+        let pixels = match self.preprocessor.prepare(bytes).await {
             Ok(pixels) => pixels,
             Err(error) => {
-                tracing::warn!(file, "{error:#}");
-                return Ok(Record {
+                tracing::warn!(file, "{error}");
+                return Ok(Some(Record {
                     file,
-                    error: Some(format!("{error:#}")),
+                    error: Some(error.to_string()),
                     ..record
-                });
+                }));
             }
         };
         let record = Record {
@@ -98,12 +107,7 @@ impl Labeller {
             height: pixels.height,
             ..record
         };
-        self.ask(pixels, record).await
-    }
-
-    async fn open(&self, path: &Path) -> anyhow::Result<Pixels> {
-        let bytes = tokio::fs::read(path).await?;
-        Ok(self.preprocessor.prepare(Bytes::from(bytes)).await?)
+        self.ask(pixels, record).await.map(Some)
     }
 
     async fn ask(&self, pixels: Pixels, mut record: Record) -> anyhow::Result<Record> {
@@ -180,7 +184,7 @@ impl Labeller {
             let mask = Mask::new(values, MASK_SIDE as u32, edges(&located), size);
             anyhow::Ok((mask.rle(), mask.area()))
         };
-        let (mask, area) = tokio::task::spawn_blocking(work).await??;
+        let (mask, area) = self.preprocessor.bounded(work).await??;
         Ok(Object {
             object,
             mask: Some(mask),

@@ -11,7 +11,7 @@ mod record;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use futures::{StreamExt, stream};
 use paligemma_server::server::Signals;
 use paligemma_server::settings::Settings;
@@ -107,6 +107,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.coco.is_some() && !args.task.has_objects() {
         bail!("--coco is for detect and segment");
     }
+    if args.coco.as_ref() == Some(&args.output) {
+        bail!("--coco and --output name the same file");
+    }
+    for object in &args.objects {
+        located::name(object).map_err(|reason| anyhow!("--object {object:?} {reason}"))?;
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(annotate(&args, &settings));
     runtime.shutdown_background();
@@ -124,8 +130,12 @@ async fn annotate(args: &Args, settings: &Settings) -> anyhow::Result<()> {
         .cloned()
         .collect();
     let mut progress = Progress::new(all.len(), left.len());
+    let mut unread = 0;
     if !left.is_empty() {
-        let labeller = Labeller::start(settings, args.task, &prompt).await?;
+        let labeller = tokio::select! {
+            labeller = Labeller::start(settings, args.task, &prompt) => labeller?,
+            name = signals.next() => bail!("{name}: ended before the model was there"),
+        };
         // Twice as many as there are slots: while some are in the model, others are decoded.
         let ahead = settings.slots * 2;
         let mut records = stream::iter(left)
@@ -134,11 +144,13 @@ async fn annotate(args: &Args, settings: &Settings) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 record = records.next() => match record {
-                    Some(record) => {
-                        let record = record?;
-                        progress.advance(record.error.is_some());
-                        output.write(&record)?;
-                    }
+                    Some(record) => match record? {
+                        Some(record) => {
+                            progress.advance(record.error.is_some());
+                            output.write(&record)?;
+                        }
+                        None => unread += 1,
+                    },
                     None => break,
                 },
                 name = signals.next() => {
@@ -153,5 +165,9 @@ async fn annotate(args: &Args, settings: &Settings) -> anyhow::Result<()> {
         coco::write(path, &output.records()?)
             .with_context(|| format!("--coco {}", path.display()))?;
     }
+    ensure!(
+        unread == 0,
+        "{unread} files could not be read; the same command tries them again"
+    );
     Ok(())
 }

@@ -48,6 +48,9 @@ pub struct Object {
     pub area: Option<usize>,
 }
 
+/// How each line begins.
+const RECORD_START: &[u8] = br#"{"file":"#;
+
 /// The file that records go to.
 pub struct Output {
     path: PathBuf,
@@ -59,7 +62,8 @@ impl Output {
     /// Opens the file, or makes it. A last line that was cut is taken out; so it is done again.
     ///
     /// # Errors
-    /// When it can't be written, or holds something else, or answers to another prompt.
+    /// When it can't be written, or holds something else, or answers to another prompt; it is left as it
+    /// is then.
     pub fn open(path: &Path, prompt: &str) -> anyhow::Result<Self> {
         let named = || format!("--output {}", path.display());
         let file = OpenOptions::new()
@@ -73,8 +77,13 @@ impl Output {
             file,
             done: HashSet::new(),
         };
-        let (records, whole) = output.read().with_context(named)?;
-        output.file.set_len(whole).with_context(named)?;
+        let (records, whole, cut) = output.read().with_context(named)?;
+        if !cut.starts_with(RECORD_START) && !RECORD_START.starts_with(&cut) {
+            bail!(
+                "{} holds something else than labels; name another file",
+                named()
+            );
+        }
         for record in records {
             if record.prompt != prompt {
                 bail!(
@@ -85,6 +94,7 @@ impl Output {
             }
             output.done.insert(record.file);
         }
+        output.file.set_len(whole).with_context(named)?;
         Ok(output)
     }
 
@@ -103,11 +113,12 @@ impl Output {
 
     /// All records, of earlier runs too.
     pub fn records(&mut self) -> anyhow::Result<Vec<Record>> {
-        Ok(self.read()?.0)
+        let (records, _, _) = self.read()?;
+        Ok(records)
     }
 
-    /// All whole lines, and how many bytes they take.
-    fn read(&mut self) -> anyhow::Result<(Vec<Record>, u64)> {
+    /// All whole lines, how many bytes they take, and what comes after them.
+    fn read(&mut self) -> anyhow::Result<(Vec<Record>, u64, Vec<u8>)> {
         self.file.seek(SeekFrom::Start(0))?;
         let mut lines = BufReader::new(&self.file);
         let (mut records, mut whole) = (Vec::new(), 0);
@@ -118,7 +129,7 @@ impl Output {
             whole += line.len() as u64;
             line.clear();
         }
-        Ok((records, whole))
+        Ok((records, whole, line))
     }
 }
 
@@ -138,7 +149,7 @@ mod tests {
         let mut output = Output::open(&path, "ocr").unwrap();
         output.write(&record("a.png")).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        std::fs::write(&path, [&whole[..], b"{\"file\": \"b.p"].concat()).unwrap();
+        std::fs::write(&path, [&whole[..], b"{\"file\":\"b.p"].concat()).unwrap();
 
         let mut output = Output::open(&path, "ocr").unwrap();
         assert!(output.has("a.png") && !output.has("b.png"));
@@ -153,5 +164,11 @@ mod tests {
 
         let error = Output::open(&path, "caption en").err().unwrap().to_string();
         assert!(error.contains("another file"), "{error}");
+
+        let other = folder.path().join("coco.json");
+        std::fs::write(&other, r#"{"images": []}"#).unwrap();
+        let error = Output::open(&other, "ocr").err().unwrap().to_string();
+        assert!(error.contains("something else"), "{error}");
+        assert_eq!(std::fs::read(&other).unwrap(), br#"{"images": []}"#);
     }
 }
