@@ -1,5 +1,5 @@
 //! Colour modes of TIFF that the `image` crate refuses and the `tiff` crate can read: palettes,
-//! grey of 2, 4 or 32 bits, and grey with alpha or other extra samples.
+//! grey of 2, 4 or 32 bits, grey with alpha or other extra samples, and YCbCr.
 
 use std::io::Cursor;
 
@@ -63,8 +63,9 @@ pub(super) fn decode(
         Samples::read(bytes, limits)?
     };
     let pixels = match &palette {
-        Some(palette) => samples.pixels(|index| palette.colour(index))?,
-        None => samples.pixels(|level| Ok([samples.scaled(level); 3]))?,
+        Some(palette) => samples.pixels(|sample| palette.colour(sample[0]))?,
+        None if samples.is_ycbcr => samples.pixels(|sample| Ok(rgb_of_ycbcr(sample)))?,
+        None => samples.pixels(|sample| Ok([samples.scaled(sample[0]); 3]))?,
     };
     let image = RgbaImage::from_raw(width, height, pixels)
         .ok_or_else(|| ImageError::corrupt(ImageFormat::Tiff, "it holds too few pixels"))?;
@@ -77,12 +78,16 @@ struct Samples {
     bits: u8,
     per_pixel: usize,
     has_alpha: bool,
+    /// Luminance and two differences of colour.
+    is_ycbcr: bool,
 }
 
 impl Samples {
     fn read(bytes: &[u8], limits: ImageLimits) -> Result<Self, ImageError> {
         let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?;
-        let (bits, per_pixel) = match decoder.colortype().map_err(failed)? {
+        let color = decoder.colortype().map_err(failed)?;
+        let (bits, per_pixel) = match color {
+            ColorType::YCbCr(8) => (8, 3),
             ColorType::Gray(bits) => (bits, 1),
             ColorType::Multiband {
                 bit_depth: bits @ (8 | 16),
@@ -97,7 +102,7 @@ impl Samples {
             .find_tag_unsigned(Tag::PlanarConfiguration)
             .map_err(failed)?;
         if per_pixel > 1 && planes == Some(PLANAR) {
-            return Err(unsupported("grey and alpha in separate planes"));
+            return Err(unsupported("samples in separate planes"));
         }
 
         let most = limits.max_pixels.saturating_mul(WIDEST_PIXEL);
@@ -123,19 +128,20 @@ impl Samples {
             values,
             bits,
             per_pixel: per_pixel.into(),
+            is_ycbcr: matches!(color, ColorType::YCbCr(_)),
             has_alpha: extra.is_some_and(|extra| extra.first().is_some_and(|&e| e != UNSPECIFIED)),
         })
     }
 
-    /// Every pixel as red, green, blue and alpha, `colour` telling the first three by the first sample.
+    /// Every pixel as red, green, blue and alpha, `colour` telling the first three by its samples.
     fn pixels(
         &self,
-        colour: impl Fn(u8) -> Result<[u8; 3], ImageError>,
+        colour: impl Fn(&[u8]) -> Result<[u8; 3], ImageError>,
     ) -> Result<Vec<u8>, ImageError> {
         let mut pixels = Vec::with_capacity(self.values.len() / self.per_pixel * 4);
         for samples in self.values.chunks_exact(self.per_pixel) {
             let alpha = if self.has_alpha { samples.get(1) } else { None };
-            pixels.extend_from_slice(&colour(samples[0])?);
+            pixels.extend_from_slice(&colour(samples)?);
             pixels.push(*alpha.unwrap_or(&255));
         }
         Ok(pixels)
@@ -150,6 +156,18 @@ impl Samples {
             _ => level,
         }
     }
+}
+
+/// Full-range BT.601, as in JPEG files.
+fn rgb_of_ycbcr(sample: &[u8]) -> [u8; 3] {
+    let [y, cb, cr] = [0, 1, 2].map(|index| f32::from(sample[index]));
+    let (cb, cr) = (cb - 128.0, cr - 128.0);
+    [
+        y + 1.402 * cr,
+        y - 0.344_136 * cb - 0.714_136 * cr,
+        y + 1.772 * cb,
+    ]
+    .map(|level| level.round() as u8)
 }
 
 /// Samples of 1, 2 or 4 bits, the first in the highest bits, every row beginning at a byte.

@@ -165,6 +165,7 @@ def images():
     yield "grey_inverted.tiff", saved(rgb.convert("L"), "TIFF", tiffinfo={262: 0})
     yield "palette.tiff", saved(palette, "TIFF")
     yield "palette_lzw_turned.tiff", saved(palette, "TIFF", compression="tiff_lzw", tiffinfo={274: 6})
+    yield "ycbcr_lzw.tiff", saved(rgb.convert("YCbCr"), "TIFF", compression="tiff_lzw")
     yield "palette_alpha.tiff", saved(rgba.convert("PA"), "TIFF")
     yield "grey_alpha.tiff", saved(la, "TIFF")
     yield "grey_float.tiff", saved(Image.fromarray(rng.uniform(-20, 300, (31, 45)).astype(np.float32)), "TIFF")
