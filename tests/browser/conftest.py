@@ -52,7 +52,7 @@ def page(chromium, server):
 
 
 @pytest.fixture
-def other_page(chromium, request):
+def other_page(chromium):
     """Starts a server with the flags given and opens its playground: (server, page)."""
     page, servers = Page(chromium), []
 

@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+from itertools import product
 from pathlib import Path
 
 from selenium.webdriver.common.by import By
@@ -12,7 +13,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 # Where screenshots of every state go; none are taken without it.
 SCREENSHOTS = os.environ.get("PALIGEMMA_SCREENSHOTS")
 DESKTOP, PHONE = (1280, 900), (390, 844)
-LOOKS = [(width, theme) for width in (DESKTOP, PHONE) for theme in ("light", "dark")]
+THEMES = ("light", "dark") if SCREENSHOTS else ("light",)
 
 
 class Page:
@@ -99,8 +100,8 @@ class Page:
         self.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
 
     def check_looks(self, name):
-        """Nothing is wider than the screen, at desktop and phone width, light and dark."""
-        for size, theme in LOOKS:
+        """Nothing is wider than the screen, at desktop and phone width."""
+        for size, theme in product((DESKTOP, PHONE), THEMES):
             self.look(size, theme)
             self.js("scrollTo(0, 0)")
             needed = self.js("return document.documentElement.scrollWidth")

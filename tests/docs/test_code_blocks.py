@@ -3,13 +3,11 @@
 import json
 import math
 import re
-import shutil
-import subprocess
-import sys
 from itertools import zip_longest
 
 import pytest
 from code_blocks import NOT_RUN, blocks
+from programs import run_code
 from server import ROOT, Server
 
 FILES = ["README.md", *sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").glob("*.md"))]
@@ -41,22 +39,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def command(block, code):
-    if block.language == "python":
-        return [sys.executable, "-c", code]
-    if block.language == "javascript":
-        return ["node", "--input-type=module", "-e", code]
-    return ["bash", "-c", code]
-
-
 def run(block, server, folder):
     code = block.code.replace("localhost:8080", server.address.removeprefix("http://"))
-    program = {"javascript": "node", "sh": "curl"}.get(block.language)
-    if program and not shutil.which(program):
-        pytest.skip(f"{program} is not installed")
-    ran = subprocess.run(command(block, code), cwd=folder, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    return run_code(block.language, code, folder)
 
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.place)
