@@ -33,7 +33,7 @@ pub fn document() -> String {
         .map(|(path, item)| (path.replace("{*", "{"), item))
         .collect();
     events::name(&mut document);
-    requests::require(&mut document);
+    requests::complete(&mut document);
     examples::add(&mut document);
     serde_yaml_ng::to_string(&document).expect("a document of maps, lists and texts serialises")
 }

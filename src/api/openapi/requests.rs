@@ -1,6 +1,7 @@
 //! What requests are made of: a task's own fields, images, and the fields that all tasks share.
 
 use utoipa::ToSchema;
+use utoipa::openapi::encoding::Encoding;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, Schema};
 use utoipa::openapi::{OpenApi, RefOr};
 
@@ -83,11 +84,29 @@ const ONE_OF: [(&str, [&str; 2]); 2] = [
     ("_QuestionFields", ["answer", "answers"]),
 ];
 
-/// Says in `document` which fields exclude each other: utoipa has no attribute for it.
+/// What the image of a form may be.
+const IMAGE_TYPES: &str = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/tiff";
+
+/// Says in `document` what utoipa has no attribute for: what kinds of image forms may have, and
+/// which fields exclude each other.
 ///
 /// # Panics
 /// When a schema is not made of parts, as flattened fields make it.
-pub fn require(document: &mut OpenApi) {
+pub fn complete(document: &mut OpenApi) {
+    let items = document.paths.paths.values_mut();
+    let posts = items.filter_map(|item| item.post.as_mut());
+    for body in posts.filter_map(|post| post.request_body.as_mut()) {
+        if let RefOr::T(body) = body
+            && let Some(RefOr::T(form)) = body.content.get_mut("multipart/form-data")
+        {
+            let image = Encoding::builder().content_type(Some(IMAGE_TYPES));
+            form.encoding.insert("image".to_owned(), image.build());
+        }
+    }
+    exclude(document);
+}
+
+fn exclude(document: &mut OpenApi) {
     let schemas = &mut document.components.get_or_insert_default().schemas;
     for (name, schema) in schemas {
         let mut choices = Vec::new();
