@@ -1,78 +1,111 @@
 //! A part of an image, as a request names it.
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::error::{ApiError, ErrorCode};
 use crate::tasks::objects::Corners;
 
+const EXPECTED: &str = "an object of x0, y0, x1 and y1, or a text such as `96,86.5,224,214.5`";
+
 /// A part of the image, in pixels as a person sees it (after EXIF orientation).
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "expected an object of x0, y0, x1 and y1, or a text such as `96,86.5,224,214.5`"
-)]
-pub enum Region {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Region(pub Corners);
+
+/// [`Region`], for the contract: a part of the image, in pixels as a person sees it (after EXIF
+/// orientation).
+#[derive(ToSchema)]
+#[schema(as = Region)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only describes")]
+pub enum RegionSchema {
     Corners(Corners),
-    /// x0, y0, x1 and y1: what a form has.
+    /// x0, y0, x1 and y1, or the object as JSON.
     #[schema(example = "96,86.5,224,214.5")]
     Text(String),
 }
 
-impl Region {
-    /// Its corners; `param` is the field that it was sent in.
-    ///
-    /// # Errors
-    /// A text that is not four numbers.
-    pub fn corners(self, param: &str) -> Result<Corners, ApiError> {
-        match self {
-            Self::Corners(corners) => Ok(corners),
-            Self::Text(text) => read(&text).ok_or_else(|| {
-                let shown: String = text.chars().take(64).collect();
-                let detail = format!(
-                    "`{param}` is `{shown}`; write four numbers such as `96,86.5,224,214.5`: x0, y0, x1 and y1"
-                );
-                ApiError::new(ErrorCode::InvalidField, detail).param(param)
-            }),
-        }
+impl<'de> Deserialize<'de> for Region {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let sent = Value::deserialize(deserializer)?;
+        let read = match &sent {
+            Value::Object(_) => corners(&sent),
+            Value::String(text) if text.trim_start().starts_with('{') => serde_json::from_str(text)
+                .map_err(|error| error.to_string())
+                .and_then(|value| corners(&value)),
+            Value::String(text) => numbers(text),
+            Value::Array(_) => Err("a list; several boxes are sent as `boxes`".to_owned()),
+            _ => Err("something else".to_owned()),
+        };
+        let error = |reason| D::Error::custom(format_args!("{reason}; expected {EXPECTED}"));
+        read.map(Self).map_err(error)
     }
 }
 
-fn read(text: &str) -> Option<Corners> {
+fn corners(object: &Value) -> Result<Corners, String> {
+    const NAMES: [&str; 4] = ["x0", "y0", "x1", "y1"];
+    let mut fields = object.as_object().into_iter().flatten();
+    if let Some((unknown, _)) = fields.find(|(name, _)| !NAMES.contains(&name.as_str())) {
+        return Err(format!("unknown field `{unknown}`"));
+    }
+    match NAMES.into_iter().find(|name| object.get(name).is_none()) {
+        Some(missing) => Err(format!("`{missing}` is missing")),
+        None => Corners::deserialize(object).map_err(|error| error.to_string()),
+    }
+}
+
+fn numbers(text: &str) -> Result<Corners, String> {
     let numbers: Result<Vec<f64>, _> = text
         .split(',')
         .map(|number| number.trim().parse())
         .collect();
-    match numbers.ok()?[..] {
-        [x0, y0, x1, y1] => Some(Corners { x0, y0, x1, y1 }),
-        _ => None,
+    match numbers.as_deref() {
+        Ok(&[x0, y0, x1, y1]) => Ok(Corners { x0, y0, x1, y1 }),
+        _ => {
+            let shown: String = text.chars().take(64).collect();
+            Err(format!("`{shown}` is not four numbers"))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
-    fn corners(sent: Value) -> Result<Corners, ApiError> {
-        let region: Region = serde_json::from_value(sent).unwrap();
-        region.corners("boxes[1]")
+    #[test]
+    fn an_object_and_texts_say_the_same() {
+        let expected = Region(Corners {
+            x0: 1.0,
+            y0: 2.5,
+            x1: 30.0,
+            y1: 40.0,
+        });
+        for sent in [
+            json!({"x0": 1, "y0": 2.5, "x1": 30, "y1": 40}),
+            json!(r#"{"x0": 1, "y0": 2.5, "x1": 30, "y1": 40}"#),
+            json!("1, 2.5, 30, 40"),
+        ] {
+            assert_eq!(Region::deserialize(sent).unwrap(), expected);
+        }
     }
 
     #[test]
-    fn an_object_and_a_text_say_the_same() {
-        let object = corners(json!({"x0": 1, "y0": 2.5, "x1": 30, "y1": 40})).unwrap();
-        assert_eq!(corners(json!("1, 2.5, 30, 40")).unwrap(), object);
-    }
-
-    #[test]
-    fn what_is_not_four_numbers_is_told_what_to_write() {
-        for text in ["1,2,3", "1,2,3,4,5", "a,b,c,d", ""] {
-            let error = corners(json!(text)).unwrap_err();
-            assert_eq!(error.param.as_deref(), Some("boxes[1]"));
-            let words = format!("`{text}`; write four numbers");
-            assert!(error.detail.contains(&words), "{error}");
+    fn anything_else_is_told_what_is_wrong_and_what_to_write() {
+        for (sent, words) in [
+            (json!("1,2,3"), "`1,2,3` is not four numbers"),
+            (json!("a,b,c,d"), "is not four numbers"),
+            (json!(""), "is not four numbers"),
+            (json!([1, 2, 3, 4]), "a list; several boxes"),
+            (json!(7), "something else"),
+            (json!({"x0": 1}), "`y0` is missing"),
+            (json!({"x0": 1, "width": 7}), "unknown field `width`"),
+            (json!("{\"x0\": }"), "expected value"),
+        ] {
+            let error = Region::deserialize(sent).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains(EXPECTED), "{error}");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! `ask`: one prompt about one image, answered on the terminal.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use futures::StreamExt;
+use image::ImageFormat;
 use paligemma_server::checkpoint::Placement;
 use paligemma_server::engine::{
     EngineHandle, EngineOptions, Event, Generation, MaxTokens, Request, Sampling, State, Summary,
@@ -59,6 +60,9 @@ async fn answer(
     let placement = Placement::resolve(settings.device, settings.dtype)?;
     // Before the model is fetched, so that a wrong path is known at once.
     let bytes = std::fs::read(&image).with_context(|| format!("--image {}", image.display()))?;
+    if let Some(path) = &draw {
+        check_drawing(path, &image).with_context(|| format!("--draw {}", path.display()))?;
+    }
     let source = Source::find(settings).await?;
     let checkpoint = source.open()?;
     let preprocessor = model::preprocessor(settings, &checkpoint);
@@ -96,6 +100,21 @@ async fn answer(
         objects.draw(picture, source.mask_decoder(settings)?.as_ref(), &path)?;
     }
     Ok(summary)
+}
+
+/// Says whether the drawing can be written at the end.
+fn check_drawing(path: &Path, image: &Path) -> anyhow::Result<()> {
+    ImageFormat::from_path(path)
+        .ok()
+        .filter(ImageFormat::can_write)
+        .context("end the name with the format, such as .png or .jpg")?;
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    ensure!(folder.is_dir(), "there is no folder {}", folder.display());
+    let same =
+        matches!((path.canonicalize(), image.canonicalize()), (Ok(one), Ok(other)) if one == other);
+    ensure!(!same, "that is the picture itself; name another file");
+    Ok(())
 }
 
 /// Prints an answer as it comes, and reads its objects.

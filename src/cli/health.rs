@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use paligemma_server::settings::Settings;
+use reqwest::redirect::Policy;
 use serde::Deserialize;
 
 use super::flags::SettingsFlags;
@@ -25,24 +26,36 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-/// What a server that takes no requests says about it.
+/// What the server says about itself.
 #[derive(Deserialize)]
-struct Problem {
-    detail: String,
+#[serde(untagged)]
+enum Answer {
+    Health { status: String },
+    Problem { detail: String },
 }
 
 fn url(text: &str) -> Result<reqwest::Url, String> {
     match text.parse() {
-        Ok(url) if reqwest::Url::has_host(&url) => Ok(url),
+        Ok(url) if is_server(&url) => Ok(url),
         _ => Err("write it as http://HOST:PORT".to_owned()),
     }
+}
+
+/// A server listens on a host and a port, of which paths are no part.
+fn is_server(url: &reqwest::Url) -> bool {
+    ["http", "https"].contains(&url.scheme()) && url.path() == "/" && url.query().is_none()
 }
 
 /// Succeeds when the server takes requests.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let url = match args.url {
         Some(url) => url,
-        None => local(&SettingsFlags::<false>::of(args.config).load()?)?,
+        // Wrong settings are no other answer than a server that is not there: 1, and not 2, which
+        // Docker keeps for itself.
+        None => match SettingsFlags::<false>::of(args.config).load() {
+            Ok(settings) => local(&settings)?,
+            Err(error) => bail!("{error}"),
+        },
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -54,6 +67,7 @@ async fn ask(url: reqwest::Url) -> anyhow::Result<()> {
     // A proxy that the environment names is for the world outside.
     let client = reqwest::Client::builder()
         .no_proxy()
+        .redirect(Policy::none())
         .timeout(PATIENCE)
         .build()?;
     let answer = client
@@ -61,15 +75,13 @@ async fn ask(url: reqwest::Url) -> anyhow::Result<()> {
         .send()
         .await
         .map_err(reqwest::Error::without_url)
-        .with_context(|| format!("no answer from {url}"))?;
+        .with_context(|| format!("no answer from {url}; --url names another server"))?;
     let status = answer.status();
-    if status.is_success() {
-        return Ok(());
-    }
     let text = answer.text().await.unwrap_or_default();
     match serde_json::from_str(&text) {
-        Ok(Problem { detail }) => bail!("not ready: {detail}"),
-        Err(_) => bail!("{url} answered {status}, as no paligemma-server does"),
+        Ok(Answer::Health { status }) if status == "ready" => Ok(()),
+        Ok(Answer::Problem { detail }) => bail!("not ready: {detail}"),
+        _ => bail!("{url} answered {status}, but not as a paligemma-server does"),
     }
 }
 

@@ -120,7 +120,8 @@ fn colour(index: usize) -> (&'static str, [u8; 3]) {
     COLOURS[index % COLOURS.len()]
 }
 
-/// Draws a rectangle of `line` pixels, inside its edges.
+/// Draws a rectangle of `line` pixels inside its edges, and a white one within, so that it is seen
+/// on its own colour as well.
 fn outline(picture: &mut RgbImage, [y0, x0, y1, x1]: [f64; 4], line: u32, colour: Rgb<u8>) {
     let (width, height) = picture.dimensions();
     let at = |edge: f64, length: u32| (edge * f64::from(length)).round() as u32;
@@ -128,10 +129,14 @@ fn outline(picture: &mut RgbImage, [y0, x0, y1, x1]: [f64; 4], line: u32, colour
     let (upper, lower) = (at(y0, height), at(y1, height).min(height));
     for y in upper..lower {
         for x in left..right {
-            let inside =
-                x >= left + line && x + line < right && y >= upper + line && y + line < lower;
-            if !inside {
+            let depth = (x - left)
+                .min(right - 1 - x)
+                .min(y - upper)
+                .min(lower - 1 - y);
+            if depth < line {
                 picture.put_pixel(x, y, colour);
+            } else if depth < 2 * line {
+                picture.put_pixel(x, y, Rgb([255; 3]));
             }
         }
     }

@@ -130,3 +130,53 @@ fn what_can_not_be_labelled_is_refused_before_anything_is_loaded() {
     assert_eq!(output.status.code(), Some(2));
     assert_tells(&String::from_utf8_lossy(&output.stderr), &["--object"]);
 }
+
+#[test]
+fn coco_never_takes_the_place_of_the_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("found.jsonl");
+    let link = folder.path().join("link.json");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let spelt = folder.path().join("./found.jsonl");
+    let nowhere = folder.path().join("nowhere/found.json");
+    for (coco, words) in [
+        (&path, "same file"),
+        (&spelt, "same file"),
+        (&link, "same file"),
+        (&nowhere, "there is no folder"),
+    ] {
+        let coco = coco.to_str().unwrap();
+        let more = ["--task", "detect", "--object", "cat", "--coco", coco];
+        let output = annotate(EXAMPLES, &path, &more);
+        assert_tells(&failure(&output, 1), &["--coco", words]);
+    }
+}
+
+#[test]
+fn flags_that_are_wrong_or_of_another_task_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("labels.jsonl");
+    for (more, words) in [
+        (
+            &["--task", "caption", "--object", "cat"][..],
+            "--object is for detect and segment",
+        ),
+        (
+            &["--task", "ocr", "--question", "what?"],
+            "--question is for vqa",
+        ),
+        (
+            &["--task", "detect", "--object", "cat", "--length", "short"],
+            "--length is for caption",
+        ),
+        (
+            &["--task", "caption", "--language", "xx;;"],
+            "language codes",
+        ),
+        (&["--task", "vqa", "--question", " "], "--question is empty"),
+    ] {
+        let output = annotate(EXAMPLES, &path, more);
+        assert_tells(&failure(&output, 1), &[words]);
+        assert!(!path.exists());
+    }
+}

@@ -40,12 +40,12 @@ fn one_that_is_not_there_is_named() {
     drop(listener);
     let output = run(&["health", "--url", &url]);
     assert_tells(&failure(&output, 1), &[&url, "refused"]);
-    let output = run(&["health", "--url", "127.0.0.1:8080"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert_tells(
-        &String::from_utf8(output.stderr).unwrap(),
-        &["http://HOST:PORT"],
-    );
+    for url in ["127.0.0.1:8080", "ftp://127.0.0.1", "http://127.0.0.1/v1"] {
+        let output = run(&["health", "--url", url]);
+        assert_eq!(output.status.code(), Some(2));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_tells(&stderr, &[url, "http://HOST:PORT"]);
+    }
 }
 
 #[test]
@@ -57,6 +57,9 @@ fn one_that_takes_no_requests_says_why() {
             "not ready: the model is being loaded",
         ),
         ("404 Not Found", "<html>", "404 Not Found"),
+        // Another web server on that port.
+        ("200 OK", "<html>", "200 OK"),
+        ("302 Found\r\nlocation: /login", "", "302 Found"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

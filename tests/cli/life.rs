@@ -278,6 +278,23 @@ fn ask_names_an_image_that_is_missing_or_none() {
         let output = super::run(&["ask", "--model", MODEL, "--image", path, "caption en"]);
         super::assert_tells(&super::failure(&output, 1), &[path, word]);
     }
+    std::fs::copy(
+        concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/examples/images/red-circle.png"
+        ),
+        &image,
+    )
+    .unwrap();
+    for (draw, words) in [
+        ("/nowhere/drawn.png", "there is no folder"),
+        ("drawn", "such as .png"),
+        (image.to_str().unwrap(), "the picture itself"),
+    ] {
+        let image = image.to_str().unwrap();
+        let ask = ["ask", "--image", image, "detect cat", "--draw", draw];
+        super::assert_tells(&super::failure(&super::run(&ask), 1), &[draw, words]);
+    }
     // Before the model is looked for, let alone fetched.
     let (model, path) = ("./nowhere", "/nowhere.jpg");
     let output = super::run(&["ask", "--model", model, "--image", path, "caption en"]);

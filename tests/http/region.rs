@@ -39,7 +39,8 @@ async fn parts_are_given_in_pixels_and_captioned_in_order() {
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert_eq!(texts(&answer, "caption"), ["dog", "cat"]);
 
-    let body = json!({"image": image(), "box": boxes[1]});
+    // What a client sends that fills in defaults.
+    let body = json!({"image": image(), "box": boxes[1], "language": "en", "length": "normal"});
     let (_, answer) = server.json("/v1/caption", &body).await;
     assert_eq!(texts(&answer, "caption"), ["cat"]);
 }
@@ -77,21 +78,33 @@ async fn what_is_no_part_of_the_one_image_is_refused() {
         ),
         (
             json!({"images": [image(), image()], "box": whole}),
-            400,
-            "invalid_field",
-            "send one",
+            422,
+            "out_of_range",
+            "send one image",
         ),
         (
             json!({"image": image(), "box": whole, "length": "short"}),
-            400,
-            "invalid_field",
-            "`length` can't be sent with a box",
+            422,
+            "out_of_range",
+            "`length`: the model captions parts",
         ),
         (
             json!({"image": image(), "box": whole, "language": "de"}),
+            422,
+            "out_of_range",
+            "`language`: the model captions parts",
+        ),
+        (
+            json!({"image": image(), "box": [0, 0, 40, 30]}),
             400,
             "invalid_field",
-            "`language` can't be sent with a box",
+            "`box`: a list; several boxes are sent as `boxes`",
+        ),
+        (
+            json!({"image": image(), "boxes": [whole, {"x0": 0}]}),
+            400,
+            "invalid_field",
+            "`boxes[1]`: `y0` is missing",
         ),
         (
             json!({"image": image(), "box": whole, "boxes": [whole]}),

@@ -68,6 +68,7 @@ fn add_one(document: &mut OpenApi, example: Example) -> Option<()> {
     let name = &example.name;
     if let Some(answer) = example.answer.map(written) {
         let content = answer_content(operation, example.status, &answer)?;
+        content.example = None;
         content.examples.insert(name.clone(), answer);
     }
     if let Some(request) = example.request.map(written) {

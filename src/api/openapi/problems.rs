@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
@@ -53,28 +54,40 @@ impl IntoResponses for ModelProblems {
 
 /// One response for each status, which lists the codes that go with it.
 fn problems(codes: impl Iterator<Item = ErrorCode>) -> BTreeMap<String, RefOr<Response>> {
-    let mut by_status: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    let mut by_status: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
     for code in codes {
-        let name = serde_json::to_value(code).unwrap_or_default();
-        let line = format!(
-            "- `{}`: {}",
-            name.as_str().unwrap_or_default(),
-            code.title()
-        );
         by_status
             .entry(code.status().as_u16())
             .or_default()
-            .push(line);
+            .push(code);
     }
     by_status
         .into_iter()
-        .map(|(status, lines)| (status.to_string(), problem_response(status, &lines).into()))
+        .map(|(status, codes)| (status.to_string(), problem_response(status, &codes).into()))
         .collect()
 }
 
-fn problem_response(status: u16, lines: &[String]) -> Response {
+fn problem_response(status: u16, codes: &[ErrorCode]) -> Response {
+    let line = |code: &ErrorCode| {
+        let name = serde_json::to_value(code).unwrap_or_default();
+        format!(
+            "- `{}`: {}",
+            name.as_str().unwrap_or_default(),
+            code.title()
+        )
+    };
+    let lines: Vec<String> = codes.iter().map(line).collect();
+    // How one looks, where no request of the contract's examples has it for an answer.
+    let example = json!({
+        "code": codes[0],
+        "title": codes[0].title(),
+        "status": status,
+        "detail": "what was wrong, and what to do about it",
+        "request_id": "0b2806c8-4fe2-448f-83bf-d4dcee2cf885",
+    });
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name(Problem::name())))
+        .example(Some(example))
         .build();
     let response = ResponseBuilder::new()
         .description(lines.join("\n"))

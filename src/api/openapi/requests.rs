@@ -2,7 +2,7 @@
 
 use utoipa::ToSchema;
 use utoipa::openapi::encoding::Encoding;
-use utoipa::openapi::schema::{ObjectBuilder, OneOf, Schema};
+use utoipa::openapi::schema::{AnyOfBuilder, Object, ObjectBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use super::super::openai::SharedFields;
@@ -78,17 +78,11 @@ pub struct OpenAiJson<T> {
     pub shared: SharedFields,
 }
 
-/// Fields of which exactly one is required, by the end of the name of the schemas that have them.
-const ONE_OF: [(&str, [&str; 2]); 2] = [
-    ("_VqaFields", ["question", "questions"]),
-    ("_QuestionFields", ["answer", "answers"]),
-];
-
 /// What the image of a form may be.
 const IMAGE_TYPES: &str = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/tiff";
 
 /// Says in `document` what utoipa has no attribute for: what kinds of image forms may have, and
-/// which fields exclude each other.
+/// which fields there have to be one of.
 ///
 /// # Panics
 /// When a schema is not made of parts, as flattened fields make it.
@@ -103,26 +97,34 @@ pub fn complete(document: &mut OpenApi) {
             form.encoding.insert("image".to_owned(), image.build());
         }
     }
-    exclude(document);
+    choose(document);
 }
 
-fn exclude(document: &mut OpenApi) {
+fn choose(document: &mut OpenApi) {
     let schemas = &mut document.components.get_or_insert_default().schemas;
     for (name, schema) in schemas {
-        let mut choices = Vec::new();
-        if name.starts_with("ImagesJson_") {
-            choices.push(["image", "images"]);
-        }
-        let ends = ONE_OF.iter().filter(|(end, _)| name.ends_with(end));
-        choices.extend(ends.map(|(_, fields)| *fields));
-        for fields in choices {
-            let RefOr::T(Schema::AllOf(parts)) = schema else {
-                panic!("{name} is not made of parts");
-            };
-            let required = fields.map(|field| ObjectBuilder::new().required(field).build().into());
-            let mut one = OneOf::new();
-            one.items = required.into();
-            parts.items.push(Schema::OneOf(one).into());
-        }
+        let choice = match name {
+            // Both together are all images of the request.
+            _ if name.starts_with("ImagesJson_") => {
+                let either = AnyOfBuilder::new().item(required("image"));
+                either.item(required("images")).into()
+            }
+            _ if name.ends_with("_VqaFields") => one_of("question", "questions"),
+            _ if name.ends_with("_QuestionFields") => one_of("answer", "answers"),
+            _ => continue,
+        };
+        let RefOr::T(Schema::AllOf(parts)) = schema else {
+            panic!("{name} is not made of parts");
+        };
+        parts.items.push(choice);
     }
+}
+
+fn one_of(one: &str, other: &str) -> RefOr<Schema> {
+    let choice = OneOfBuilder::new().item(required(one));
+    choice.item(required(other)).into()
+}
+
+fn required(field: &str) -> Object {
+    ObjectBuilder::new().required(field).build()
 }

@@ -13,21 +13,23 @@ use super::super::job::{Job, Prompt, Task, Wording};
 use super::super::one_or_several::one_or_several;
 use super::super::openapi::{Events, ImagesForm, ImagesJson, Problems};
 use super::super::reader::text;
-use super::super::region::Region;
+use super::super::region::{Region, RegionSchema};
 use super::super::response::Answer;
 use super::language;
+use crate::tasks::DEFAULT_LANGUAGE;
 use crate::tasks::caption::{Length, prompt};
 
 /// Fields of a caption request.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct CaptionFields {
-    /// Caption this part of the image, instead of the whole; `language` and `length` are not for
-    /// parts.
+    /// Caption this part of the only image, instead of the whole; in English and in the normal
+    /// length, which is how the model knows it.
     #[serde(default, rename = "box")]
+    #[schema(value_type = Option<RegionSchema>, nullable = false)]
     region: Option<Region>,
-    /// Several parts of the same image. In a form, repeat the field.
+    /// Several parts of the same image, instead of `box`. In a form, repeat the field.
     #[serde(default, rename = "boxes")]
-    #[schema(min_items = 1, max_items = 64)]
+    #[schema(value_type = Option<Vec<RegionSchema>>, nullable = false, min_items = 1, max_items = 64)]
     regions: Option<Vec<Region>>,
     /// The language of the caption, as far as the checkpoint knows it.
     #[schema(
@@ -36,7 +38,7 @@ pub struct CaptionFields {
         example = "en"
     )]
     language: Option<String>,
-    /// How much it says.
+    /// How much it says: `normal` if nothing is sent.
     #[serde(default)]
     length: Option<Length>,
 }
@@ -94,35 +96,34 @@ fn prompts(task: CaptionFields, request: &Common) -> Result<Vec<Prompt>, ApiErro
         return Ok(Prompt::for_each_image(request, &asked, "language"));
     }
     let images = request.images.len();
-    for (param, sent, reason) in [
+    let other_language = task.language.is_some_and(|code| code != DEFAULT_LANGUAGE);
+    let other_length = task.length.unwrap_or_default() != Length::default();
+    for (param, refused, detail) in [
         (
             "language",
-            task.language.is_some(),
-            "the model knows captions of parts in one language",
+            other_language,
+            "the model captions parts of an image in `en` alone",
         ),
         (
             "length",
-            task.length.is_some(),
-            "the model knows captions of parts in one length",
+            other_length,
+            "the model captions parts of an image in the `normal` length alone",
         ),
         (
-            "images",
+            "image",
             images > 1,
-            "which of several is meant is unclear; send one",
+            "which of several images the box is of is unclear; send one image",
         ),
     ] {
-        if sent {
-            let detail = format!("`{param}` can't be sent with a box: {reason}");
-            return Err(ApiError::new(ErrorCode::InvalidField, detail).param(param));
+        if refused {
+            let detail = format!("`{param}`: {detail}");
+            return Err(ApiError::new(ErrorCode::OutOfRange, detail).param(param));
         }
     }
-    let prompt = |(param, region): (String, Region)| {
-        let corners = region.corners(&param)?;
-        Ok(Prompt {
-            image: 0,
-            wording: Wording::Region(corners),
-            param,
-        })
+    let prompt = |(param, Region(corners))| Prompt {
+        image: 0,
+        wording: Wording::Region(corners),
+        param,
     };
-    regions.into_iter().map(prompt).collect()
+    Ok(regions.into_iter().map(prompt).collect())
 }

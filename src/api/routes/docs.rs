@@ -1,12 +1,13 @@
 //! `/docs`: the contract as a page that can be read and tried out, from this binary alone.
 
 use axum::Router;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::super::AppState;
+use super::super::error::{ApiError, ErrorCode};
 
 /// Nothing from elsewhere. Swagger UI styles elements as it draws them, and has its icons in data.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
@@ -28,6 +29,10 @@ pub fn routes() -> Router<AppState> {
 }
 
 async fn guarded(mut response: Response) -> Response {
+    if response.status() == StatusCode::NOT_FOUND {
+        let detail = "there is no such file of the page `/docs`";
+        return ApiError::new(ErrorCode::NotFound, detail).into_response();
+    }
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     headers.insert(

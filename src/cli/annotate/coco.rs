@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use anyhow::ensure;
 use paligemma_server::pixels::mask::Rle;
 use serde::Serialize;
 
@@ -43,6 +45,28 @@ struct Annotation<'a> {
 struct Category<'a> {
     id: usize,
     name: &'a str,
+}
+
+/// Says whether the file can be written at the end.
+///
+/// # Errors
+/// When it is the output itself, by whatever name, or its folder is not there.
+pub fn check(path: &Path, output: &Path) -> anyhow::Result<()> {
+    ensure!(!path.is_dir(), "that is a folder");
+    let folder = folder(path);
+    ensure!(folder.is_dir(), "there is no folder {}", folder.display());
+    if let (Ok(one), Ok(other)) = (path.metadata(), output.metadata()) {
+        let same = (one.dev(), one.ino()) == (other.dev(), other.ino());
+        ensure!(!same, "--output is the same file");
+    }
+    Ok(())
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// Writes all pictures that have an answer, whatever was found in them.

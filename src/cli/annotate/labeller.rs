@@ -27,6 +27,7 @@ pub struct Labeller {
     /// Present for `segment`.
     decoder: Option<Arc<MaskDecoder>>,
     task: TaskName,
+    model: String,
     prompt: String,
     max_tokens: usize,
 }
@@ -36,7 +37,12 @@ impl Labeller {
     ///
     /// # Errors
     /// When it can't be loaded, or has no mask decoder and masks are wanted.
-    pub async fn start(settings: &Settings, task: TaskName, prompt: &str) -> anyhow::Result<Self> {
+    pub async fn start(
+        settings: &Settings,
+        task: TaskName,
+        model: &str,
+        prompt: &str,
+    ) -> anyhow::Result<Self> {
         let placement = Placement::resolve(settings.device, settings.dtype)?;
         let source = Source::find(settings).await?;
         let opening = source.clone();
@@ -68,6 +74,7 @@ impl Labeller {
             preprocessor,
             decoder,
             task,
+            model: model.to_owned(),
             prompt: prompt.to_owned(),
             max_tokens: settings.max_tokens_default,
         })
@@ -80,6 +87,7 @@ impl Labeller {
     /// When the model is at fault.
     pub async fn label(&self, folder: &Path, file: String) -> anyhow::Result<Option<Record>> {
         let record = Record {
+            model: self.model.clone(),
             prompt: self.prompt.clone(),
             ..Record::default()
         };

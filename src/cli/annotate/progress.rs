@@ -20,8 +20,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of `all` pictures, `left` are still to be labelled.
-    pub fn new(all: usize, left: usize) -> Self {
+    /// Of `all` pictures, `left` are still to be labelled; of the others, `failed` have an error.
+    pub fn new(all: usize, left: usize, failed: usize) -> Self {
         let done = all - left;
         let bar = std::io::stderr().is_terminal().then(|| {
             // The template is a constant; the plain bar is no reason to stop.
@@ -40,7 +40,7 @@ impl Progress {
             bar,
             all,
             done,
-            failed: 0,
+            failed,
             begun: Instant::now(),
             told: Instant::now(),
             done_before: done,
@@ -73,6 +73,8 @@ impl Progress {
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.abandon();
+            // The bar leaves the cursor behind it.
+            eprintln!();
         }
         self.log("labelled");
     }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     /// Its path below the folder.
     pub file: String,
+    pub model: String,
     pub prompt: String,
     /// Of the picture as a person sees it, in pixels; 0 for what is none.
     pub width: u32,
@@ -56,15 +57,16 @@ pub struct Output {
     path: PathBuf,
     file: File,
     done: HashSet<String>,
+    failed: usize,
 }
 
 impl Output {
     /// Opens the file, or makes it. A last line that was cut is taken out; so it is done again.
     ///
     /// # Errors
-    /// When it can't be written, or holds something else, or answers to another prompt; it is left as it
-    /// is then.
-    pub fn open(path: &Path, prompt: &str) -> anyhow::Result<Self> {
+    /// When it can't be written, or holds something else, or answers of another model or to another
+    /// prompt; it is left as it is then.
+    pub fn open(path: &Path, model: &str, prompt: &str) -> anyhow::Result<Self> {
         let named = || format!("--output {}", path.display());
         let file = OpenOptions::new()
             .read(true)
@@ -76,6 +78,7 @@ impl Output {
             path: path.to_owned(),
             file,
             done: HashSet::new(),
+            failed: 0,
         };
         let (records, whole, cut) = output.read().with_context(named)?;
         if !cut.starts_with(RECORD_START) && !RECORD_START.starts_with(&cut) {
@@ -85,13 +88,15 @@ impl Output {
             );
         }
         for record in records {
-            if record.prompt != prompt {
+            if record.prompt != prompt || record.model != model {
                 bail!(
-                    "{} holds answers to {:?}, and this run asks {prompt:?}; name another file",
+                    "{} holds answers of {} to {:?}, and this run asks {model} {prompt:?}; name another file",
                     named(),
+                    record.model,
                     record.prompt
                 );
             }
+            output.failed += usize::from(record.error.is_some());
             output.done.insert(record.file);
         }
         output.file.set_len(whole).with_context(named)?;
@@ -101,6 +106,11 @@ impl Output {
     /// Whether the picture has its record already.
     pub fn has(&self, file: &str) -> bool {
         self.done.contains(file)
+    }
+
+    /// Records that were there, with an error in the place of a label.
+    pub fn failed(&self) -> usize {
+        self.failed
     }
 
     /// Appends a record, in one write, so that what is there is whole lines.
@@ -143,15 +153,16 @@ mod tests {
         let path = folder.path().join("out.jsonl");
         let record = |file: &str| Record {
             file: file.to_owned(),
+            model: "demo".to_owned(),
             prompt: "ocr".to_owned(),
             ..Record::default()
         };
-        let mut output = Output::open(&path, "ocr").unwrap();
+        let mut output = Output::open(&path, "demo", "ocr").unwrap();
         output.write(&record("a.png")).unwrap();
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, [&whole[..], b"{\"file\":\"b.p"].concat()).unwrap();
 
-        let mut output = Output::open(&path, "ocr").unwrap();
+        let mut output = Output::open(&path, "demo", "ocr").unwrap();
         assert!(output.has("a.png") && !output.has("b.png"));
         output.write(&record("b.png")).unwrap();
         let files: Vec<_> = output
@@ -162,12 +173,23 @@ mod tests {
             .collect();
         assert_eq!(files, ["a.png", "b.png"]);
 
-        let error = Output::open(&path, "caption en").err().unwrap().to_string();
+        let error = Output::open(&path, "demo", "caption en")
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("another file"), "{error}");
+        let error = Output::open(&path, "tuned", "ocr")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("answers of demo"), "{error}");
 
         let other = folder.path().join("coco.json");
         std::fs::write(&other, r#"{"images": []}"#).unwrap();
-        let error = Output::open(&other, "ocr").err().unwrap().to_string();
+        let error = Output::open(&other, "demo", "ocr")
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("something else"), "{error}");
         assert_eq!(std::fs::read(&other).unwrap(), br#"{"images": []}"#);
     }
