@@ -149,12 +149,18 @@ impl<'de> Deserializer<'de> for NameProbe<'_> {
 
 /// Where several of what `field` takes one of can be sent, if there is such a field among `names`.
 pub fn plural_hint(field: &str, names: &[&str]) -> String {
-    match names
-        .iter()
-        .find(|name| name.strip_suffix('s') == Some(field))
-    {
-        Some(plural) => format!("; for several, use `{plural}`"),
-        None => String::new(),
+    let plural = plural(field);
+    match names.contains(&plural.as_str()) {
+        true => format!("; for several, use `{plural}`"),
+        false => String::new(),
+    }
+}
+
+/// The name of the field that takes several of what `singular` takes one of.
+pub fn plural(singular: &str) -> String {
+    match singular.ends_with('x') {
+        true => format!("{singular}es"),
+        false => format!("{singular}s"),
     }
 }
 

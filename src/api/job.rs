@@ -16,16 +16,26 @@ use super::request_id::RequestId;
 use super::response::Head;
 use crate::engine::{Failure, Generation, MaxTokens, Request, SubmitError};
 use crate::pixels::Pixels;
+use crate::tasks::caption::region_prompt;
+use crate::tasks::objects::Corners;
 
 /// One prompt about one of the request's images.
 #[derive(Debug)]
 pub struct Prompt {
     /// The place of its image among the request's.
     pub image: usize,
-    /// As PaliGemma sees it, without the final newline.
-    pub text: String,
+    pub wording: Wording,
     /// The field that it comes from.
     pub param: String,
+}
+
+/// What a prompt says.
+#[derive(Debug, Clone)]
+pub enum Wording {
+    /// This, which is as PaliGemma sees it, without the final newline.
+    Text(String),
+    /// A wish for a caption of this part of the image, in pixels.
+    Region(Corners),
 }
 
 impl Prompt {
@@ -34,10 +44,28 @@ impl Prompt {
         let images = 0..request.images.len();
         let prompt = |image| Self {
             image,
-            text: text.to_owned(),
+            wording: Wording::Text(text.to_owned()),
             param: param.to_owned(),
         };
         images.map(prompt).collect()
+    }
+
+    /// Its text, for an image of that width and height in pixels.
+    fn text(&self, (width, height): (u32, u32)) -> Result<String, ApiError> {
+        match &self.wording {
+            Wording::Text(text) => Ok(text.clone()),
+            Wording::Region(region) => match region.bins((width, height)) {
+                Some(bins) => Ok(region_prompt(bins)),
+                None => {
+                    let Corners { x0, y0, x1, y1 } = region;
+                    let value = format!("{x0},{y0},{x1},{y1}");
+                    let allowed = format!(
+                        "a part of the image, which is {width}x{height} pixels: 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}"
+                    );
+                    Err(ApiError::out_of_range(&self.param, value, &allowed))
+                }
+            },
+        }
     }
 }
 
@@ -90,19 +118,27 @@ impl Job {
             let image = &images[prompt.image];
             (image.width, image.height)
         });
-        let sizes = sizes.collect();
+        let sizes: Vec<_> = sizes.collect();
+        let texts = task.prompts.iter().zip(&sizes);
+        let texts: Vec<_> = texts
+            .map(|(prompt, &size)| prompt.text(size))
+            .collect::<Result<_, _>>()?;
         let logprobs = options
             .logprobs
             .or_else(|| task.needs_probabilities.then_some(0));
-        let requests = task.prompts.into_iter().map(|prompt| Request {
-            image: images[prompt.image].clone(),
-            prompt: prompt.text,
-            max_tokens,
-            sampling: options.sampling.clone(),
-            stop: options.stop.clone(),
-            logprobs,
-            deadline: Some(deadline),
-        });
+        let requests = task
+            .prompts
+            .iter()
+            .zip(texts)
+            .map(|(prompt, text)| Request {
+                image: images[prompt.image].clone(),
+                prompt: text,
+                max_tokens,
+                sampling: options.sampling.clone(),
+                stop: options.stop.clone(),
+                logprobs,
+                deadline: Some(deadline),
+            });
         let generations = state
             .engine
             .submit_all(requests.collect())
@@ -140,17 +176,17 @@ fn most_tokens(state: &AppState) -> usize {
 }
 
 fn check_prompts(prompts: &[Prompt], max_bytes: usize) -> Result<(), ApiError> {
-    match prompts.iter().find(|prompt| prompt.text.len() > max_bytes) {
-        None => Ok(()),
-        Some(prompt) => Err(ApiError::new(
-            ErrorCode::PromptTooLong,
-            format!(
-                "the prompt is {} bytes long; at most {max_bytes} are allowed",
-                prompt.text.len()
-            ),
-        )
-        .param(&prompt.param)),
+    for prompt in prompts {
+        if let Wording::Text(text) = &prompt.wording
+            && text.len() > max_bytes
+        {
+            let length = text.len();
+            let detail =
+                format!("the prompt is {length} bytes long; at most {max_bytes} are allowed");
+            return Err(ApiError::new(ErrorCode::PromptTooLong, detail).param(&prompt.param));
+        }
     }
+    Ok(())
 }
 
 async fn prepare(images: Vec<ImageSource>, state: &AppState) -> Result<Vec<Arc<Pixels>>, ApiError> {

@@ -19,7 +19,7 @@ use super::options::Options;
 use super::problem::Problem;
 use super::response::{Delta, Done, ObjectFound, TaskResult};
 use super::routes::{
-    caption, detect, document, generate, health, metrics, models, ocr, segment, vqa,
+    caption, detect, document, generate, health, metrics, models, ocr, question, segment, vqa,
 };
 
 /// The document, as YAML. `openapi.yaml` is this text.
@@ -40,6 +40,7 @@ pub fn keyed_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::default()
         .routes(routes!(caption::caption))
         .routes(routes!(vqa::vqa))
+        .routes(routes!(question::question))
         .routes(routes!(ocr::ocr))
         .routes(routes!(detect::detect))
         .routes(routes!(segment::segment))

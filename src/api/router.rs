@@ -19,7 +19,7 @@ use super::observe::{CLIENT_LEFT, observe};
 use super::openapi;
 use super::problem::write_problems;
 use super::request_id;
-use super::routes::playground;
+use super::routes::{docs, playground};
 use crate::settings::Settings;
 use crate::telemetry::metrics;
 
@@ -44,6 +44,7 @@ pub fn router(state: AppState) -> Router {
         .route_layer(key)
         .merge(open)
         .merge(playground::routes())
+        .merge(docs::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(layers)

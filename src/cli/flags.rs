@@ -15,6 +15,14 @@ pub struct SettingsFlags<const ASK: bool = false> {
 }
 
 impl<const ASK: bool> SettingsFlags<ASK> {
+    /// No flag but `--config`.
+    pub fn of(config: Option<PathBuf>) -> Self {
+        Self {
+            config,
+            values: BTreeMap::new(),
+        }
+    }
+
     /// All layers together, checked.
     pub fn load(self) -> Result<Settings, SettingsError> {
         // A value that isn't UTF-8 can't be a valid setting either; lossy, it is named as wrong.

@@ -3,6 +3,7 @@
 mod annotate;
 mod ask;
 mod flags;
+mod health;
 mod located;
 mod model;
 mod openapi;
@@ -30,6 +31,8 @@ enum Command {
     Ask(ask::Args),
     /// Label the pictures of a folder.
     Annotate(annotate::Args),
+    /// Ask a running server whether it takes requests.
+    Health(health::Args),
     /// Print the OpenAPI document of the HTTP interface.
     Openapi,
 }
@@ -42,6 +45,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Ask(args) => ask::run(args),
             Command::Annotate(args) => annotate::run(args),
+            Command::Health(args) => health::run(args),
             Command::Openapi => openapi::run(),
         };
         match outcome {

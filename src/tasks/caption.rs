@@ -26,6 +26,15 @@ pub fn prompt(length: Length, language: &str) -> String {
     format!("{verb} {language}")
 }
 
+/// The prompt for a caption of a part of the picture, given by the bins of its upper, left, lower
+/// and right edge. The checkpoints know it in English alone, and in one length.
+pub fn region_prompt(bins: [u16; 4]) -> String {
+    format!(
+        "caption {}",
+        bins.map(|bin| format!("<loc{bin:04}>")).concat()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +44,13 @@ mod tests {
         assert_eq!(prompt(Length::Short, "en"), "cap en");
         assert_eq!(prompt(Length::Normal, "en"), "caption en");
         assert_eq!(prompt(Length::Detailed, "de"), "describe de");
+    }
+
+    #[test]
+    fn a_region_is_written_as_an_answer_to_detect_is() {
+        assert_eq!(
+            region_prompt([0, 7, 512, 1023]),
+            "caption <loc0000><loc0007><loc0512><loc1023>"
+        );
     }
 }

@@ -8,6 +8,7 @@ pub mod caption;
 pub mod located;
 pub mod objects;
 pub mod ocr;
+pub mod question;
 pub mod vqa;
 
 /// The language that a task is asked in unless the user names another.
@@ -26,6 +27,17 @@ pub fn is_language_code(language: &str) -> bool {
             (1..=8).contains(&subtag.len())
                 && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
         })
+}
+
+/// `text` on one line.
+///
+/// A newline ends PaliGemma's prefix, so one inside it would be read as the end of the prompt.
+fn one_line(text: &str) -> String {
+    text.split(['\n', '\r'])
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]

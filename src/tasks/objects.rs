@@ -18,6 +18,25 @@ pub struct Corners {
     pub y1: f64,
 }
 
+impl Corners {
+    /// The bins of the upper, left, lower and right edge in an image of that width and height in
+    /// pixels, to the nearest; `None` unless it is a part of the image that has an extent.
+    pub fn bins(&self, (width, height): (u32, u32)) -> Option<[u16; 4]> {
+        let (width, height) = (f64::from(width), f64::from(height));
+        let inside = |low: f64, high: f64, end: f64| 0.0 <= low && low < high && high <= end;
+        if !inside(self.x0, self.x1, width) || !inside(self.y0, self.y1, height) {
+            return None;
+        }
+        let bin = |edge: f64, end: f64| (edge / end * f64::from(LAST_BIN)).round() as u16;
+        Some([
+            bin(self.y0, height),
+            bin(self.x0, width),
+            bin(self.y1, height),
+            bin(self.x1, width),
+        ])
+    }
+}
+
 /// Where an object was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FoundObject {
@@ -79,5 +98,27 @@ mod tests {
             y1: 1000.0,
         };
         assert_eq!(found.pixels, expected);
+        assert_eq!(found.pixels.bins((300, 1000)), Some(object.bins));
+    }
+
+    #[test]
+    fn only_a_part_of_the_image_has_bins() {
+        let corners = |x0, y0, x1, y1| Corners { x0, y0, x1, y1 };
+        let size = (300, 1000);
+        assert_eq!(
+            corners(0.0, 0.0, 300.0, 1000.0).bins(size),
+            Some([0, 0, 1023, 1023])
+        );
+        for outside in [
+            corners(-0.1, 0.0, 300.0, 1000.0),
+            corners(0.0, 0.0, 300.1, 1000.0),
+            corners(0.0, 0.0, 300.0, 1001.0),
+            corners(200.0, 0.0, 200.0, 1000.0),
+            corners(0.0, 9.0, 300.0, 8.0),
+            corners(f64::NAN, 0.0, 300.0, 1000.0),
+            corners(0.0, 0.0, 300.0, f64::INFINITY),
+        ] {
+            assert_eq!(outside.bins(size), None, "{outside:?}");
+        }
     }
 }

@@ -1,17 +1,10 @@
 //! Questions about a picture.
 
+use super::one_line;
+
 /// The prompt that asks `question` and wants the answer in `language`.
-///
-/// Line breaks become spaces: a newline ends PaliGemma's prefix, so one inside it would be read as
-/// the end of the question.
 pub fn prompt(question: &str, language: &str) -> String {
-    let question = question
-        .split(['\n', '\r'])
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ");
-    format!("answer {language} {question}")
+    format!("answer {language} {}", one_line(question))
 }
 
 #[cfg(test)]

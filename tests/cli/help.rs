@@ -47,6 +47,7 @@ fn each_subcommand_has_help() {
             &["ask", "--help"],
             &["--image <FILE>", "<PROMPT>", "--model", "--dtype"],
         ),
+        (&["health", "--help"], &["--url <URL>", "--config <FILE>"]),
         (&["openapi", "--help"], &["OpenAPI"]),
     ] {
         let output = run(arguments);

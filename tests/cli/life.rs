@@ -46,7 +46,7 @@ impl Server {
     }
 
     /// The same, ready for requests.
-    fn ready(flags: &[&str]) -> Self {
+    pub fn ready(flags: &[&str]) -> Self {
         let server = Self::start(flags);
         let begun = Instant::now();
         while server.get("/health/ready") != 200 {
@@ -54,6 +54,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         server
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Sends a request and leaves its answer to be read to the end.

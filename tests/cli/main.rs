@@ -2,6 +2,7 @@
 
 mod annotate;
 mod demo;
+mod health;
 mod help;
 mod life;
 mod mistakes;

@@ -16,18 +16,9 @@ use crate::toy_model::Control;
 /// Answers to `detect cat ; dog`: a cat, a box of one edge, a dog.
 const ANSWER: &str = "<loc0000><loc0341><loc1023><loc0682> cat ; <loc0100> dog ; <loc0001><loc0002><loc0003><loc0004> dog";
 
-/// A server whose model gives [`ANSWER`], and the pictures' width and height.
+/// A server whose model gives [`ANSWER`].
 async fn scripted() -> Server {
-    let control = Arc::new(Control::new());
-    let server = Server::toy(&control, &[]).await;
-    let tokenizer = Server::tokenizer();
-    let answer = tokenizer.encode_prompt(ANSWER).unwrap();
-    let (Some(answer), eos) = (answer.get(1..answer.len() - 1), 1) else {
-        panic!("a <bos> and a newline");
-    };
-    let prompt = tokenizer.encode_prompt("detect cat ; dog").unwrap();
-    control.script(prompt, [answer, &[eos]].concat());
-    server
+    Server::scripted(&[("detect cat ; dog", ANSWER)]).await
 }
 
 fn cat() -> Value {

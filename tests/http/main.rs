@@ -20,6 +20,7 @@ mod openai;
 mod overload;
 mod picture;
 mod playground;
+mod region;
 mod segment;
 mod service;
 mod sse;

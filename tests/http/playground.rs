@@ -59,3 +59,31 @@ async fn the_page_opens_without_a_key_and_the_model_does_not() {
     assert_eq!(status("/").await, StatusCode::OK);
     assert_eq!(status("/v1/models").await, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_is_a_page_that_fetches_nothing_from_elsewhere() {
+    let server = Server::golden(&[]).await;
+    // The client follows the redirect to `/docs/`.
+    let response = server.get("/docs").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let policy = response.headers()["content-security-policy"]
+        .to_str()
+        .unwrap();
+    assert!(policy.starts_with("default-src 'self'"), "{policy}");
+    for file in ["swagger-ui.css", "swagger-ui-bundle.js"] {
+        let response = server.get(&format!("/docs/{file}")).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{file}");
+    }
+    let script = server
+        .get("/docs/swagger-initializer.js")
+        .send()
+        .await
+        .unwrap();
+    let script = script.text().await.unwrap();
+    assert!(script.contains(r#""url": "/openapi.yaml""#), "{script}");
+    assert!(!script.contains("http"), "{script}");
+    assert_eq!(
+        server.get("/docs/nothing").send().await.unwrap().status(),
+        404
+    );
+}

@@ -102,6 +102,20 @@ impl Server {
         server
     }
 
+    /// Serves a model that answers these prompts with these texts.
+    pub async fn scripted(lines: &[(&str, &str)]) -> Self {
+        let control = Arc::new(Control::new());
+        let server = Self::toy(&control, &[]).await;
+        let tokenizer = Self::tokenizer();
+        for (prompt, answer) in lines {
+            let answer = tokenizer.encode_prompt(answer).unwrap();
+            // Between the token that begins a prompt and the newline that ends it; then <eos>.
+            let answer = [&answer[1..answer.len() - 1], &[1]].concat();
+            control.script(tokenizer.encode_prompt(prompt).unwrap(), answer);
+        }
+        server
+    }
+
     /// Serves a toy as soon as `load` gives one for a vocabulary of that size.
     pub async fn toy_loaded_by<F>(settings: &[(&str, &str)], load: F) -> Self
     where

@@ -11,7 +11,7 @@ use super::super::AppState;
 use super::super::answer::collect_text;
 use super::super::error::{ApiError, ErrorCode};
 use super::super::image_source::ImageSource;
-use super::super::job::{Job, Prompt, Task};
+use super::super::job::{Job, Prompt, Task, Wording};
 use super::super::openapi::OpenAiJson;
 use super::super::response::{Head, TokenLogprob};
 use super::logprobs::ChatLogprobs;
@@ -166,7 +166,7 @@ pub async fn chat(
         name: "chatcmpl",
         prompts: vec![Prompt {
             image: 0,
-            text: asked.prompt,
+            wording: Wording::Text(asked.prompt),
             param: asked.param,
         }],
         needs_probabilities: false,

@@ -10,7 +10,7 @@ use super::super::AppState;
 use super::super::answer::collect_text;
 use super::super::error::ApiError;
 use super::super::image_source::ImageSource;
-use super::super::job::{Job, Prompt, Task};
+use super::super::job::{Job, Prompt, Task, Wording};
 use super::super::openapi::OpenAiJson;
 use super::super::response::{Head, TokenLogprob};
 use super::logprobs::CompletionLogprobs;
@@ -100,7 +100,7 @@ pub async fn completions(
         name: "cmpl",
         prompts: vec![Prompt {
             image: 0,
-            text: prompt,
+            wording: Wording::Text(prompt),
             param: "prompt".to_owned(),
         }],
         needs_probabilities: false,

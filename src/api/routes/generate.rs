@@ -9,7 +9,7 @@ use super::super::AppState;
 use super::super::answer::answer;
 use super::super::body::{ONE_IMAGE, Submission, TaskFields};
 use super::super::error::ApiError;
-use super::super::job::{Job, Prompt, Task};
+use super::super::job::{Job, Prompt, Task, Wording};
 use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
 use super::super::reader::text;
 use super::super::response::Answer;
@@ -70,7 +70,7 @@ pub async fn generate(
 ) -> Result<Response, ApiError> {
     let prompt = Prompt {
         image: 0,
-        text: task.prompt,
+        wording: Wording::Text(task.prompt),
         param: "prompt".to_owned(),
     };
     let task = Task {

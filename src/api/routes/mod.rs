@@ -2,6 +2,7 @@
 
 pub mod caption;
 pub mod detect;
+pub mod docs;
 pub mod document;
 pub mod generate;
 pub mod health;
@@ -9,6 +10,7 @@ pub mod metrics;
 pub mod models;
 pub mod ocr;
 pub mod playground;
+pub mod question;
 pub mod segment;
 pub mod vqa;
 

@@ -1,0 +1,37 @@
+//! `/docs`: the contract as a page that can be read and tried out, from this binary alone.
+
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::super::AppState;
+
+/// Nothing from elsewhere. Swagger UI styles elements as it draws them, and has its icons in data.
+const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
+     base-uri 'none'; frame-ancestors 'none'",
+);
+
+/// The page and its files.
+pub fn routes() -> Router<AppState> {
+    let config = Config::from("/openapi.yaml")
+        // The badge of a service on the internet that would be sent this server's address.
+        .validator_url("none")
+        .try_it_out_enabled(true)
+        .display_request_duration(true);
+    let page: Router<AppState> = SwaggerUi::new("/docs").config(config).into();
+    page.layer(map_response(guarded))
+}
+
+async fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}

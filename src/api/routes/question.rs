@@ -1,0 +1,95 @@
+//! `POST /v1/question`: what might have been asked about an image.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::super::AppState;
+use super::super::answer::answer;
+use super::super::body::{ONE_IMAGE, Submission, TaskFields};
+use super::super::error::ApiError;
+use super::super::job::{Job, Prompt, Task, Wording};
+use super::super::one_or_several::texts;
+use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
+use super::super::reader::text;
+use super::super::response;
+use super::language;
+use crate::tasks::question::prompt;
+
+/// Fields of a request for questions. Either `answer` or `answers` is required.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct QuestionFields {
+    /// What the question should be answered with.
+    #[schema(example = "2")]
+    answer: Option<String>,
+    /// Several answers about the same image. In a form, repeat the field.
+    #[schema(min_items = 1, max_items = 64)]
+    answers: Option<Vec<String>>,
+    /// The language of the question, as far as the checkpoint knows it.
+    #[schema(default = "en", example = "en")]
+    language: Option<String>,
+}
+
+impl TaskFields for QuestionFields {
+    const IMAGE_FIELDS: &'static [&'static str] = ONE_IMAGE;
+}
+
+/// The question to one answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Question {
+    #[schema(example = "how many cows are there?")]
+    pub question: String,
+}
+
+/// A stream, for the contract.
+const STREAM: &str = r#"event: delta
+data: {"index":0,"text":"how many cows are there?"}
+
+event: result
+data: {"index":0,"question":"how many cows are there?","finish_reason":"stop","usage":{"image_tokens":256,"prompt_tokens":5,"completion_tokens":7}}
+
+event: done
+data: {"id":"question-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"question","created":1767225600,"model":"paligemma2-3b-mix-224","usage":{"image_tokens":256,"prompt_tokens":5,"completion_tokens":7},"timings":{"queue_ms":0.2,"vision_ms":41.0,"prefill_ms":63.5,"decode_ms":120.8,"total_ms":231.7}}
+
+"#;
+
+/// Ask questions about an image
+///
+/// One question for each answer, in the order in which they were sent.
+#[utoipa::path(
+    post,
+    path = "/v1/question",
+    tag = "tasks",
+    request_body(content(
+        (ImageJson<QuestionFields> = "application/json"),
+        (ImageForm<QuestionFields> = "multipart/form-data"),
+    )),
+    responses(
+        (status = 200, description = "The questions.", content(
+            (response::Answer<Question> = "application/json"),
+            (Events<Question> = "text/event-stream", example = json!(STREAM)),
+        )),
+        Problems,
+    ),
+    security((), ("key" = [])),
+)]
+pub async fn question(
+    State(state): State<AppState>,
+    Submission { task, common }: Submission<QuestionFields>,
+) -> Result<Response, ApiError> {
+    let language = language(task.language)?;
+    let answers = texts("answer", task.answer, task.answers)?;
+    let prompts = answers.into_iter().map(|(param, answer)| Prompt {
+        image: 0,
+        wording: Wording::Text(prompt(&answer, &language)),
+        param,
+    });
+    let task = Task {
+        name: "question",
+        prompts: prompts.collect(),
+        needs_probabilities: false,
+    };
+    let job = Job::start(&state, task, common).await?;
+    answer(job, text(|question| Question { question })).await
+}

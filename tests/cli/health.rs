@@ -1,0 +1,77 @@
+//! `health`, as a container's health check runs it.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use super::life::Server;
+use super::{assert_tells, binary, failure, run};
+
+#[test]
+fn a_server_that_takes_requests_is_healthy() {
+    let server = Server::ready(&[]);
+    let url = format!("http://{}", server.address());
+    let output = run(&["health", "--url", &url]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.is_empty() && output.stderr.is_empty());
+}
+
+#[test]
+fn the_settings_say_where_the_server_is() {
+    let server = Server::ready(&[]);
+    let (_, port) = server.address().rsplit_once(':').unwrap();
+    // As in a container: all interfaces, and a proxy for the world outside.
+    for host in ["0.0.0.0", "127.0.0.1", "localhost"] {
+        let mut command = binary(&["health"]);
+        let output = command
+            .env("PALIGEMMA_HOST", host)
+            .env("PALIGEMMA_PORT", port)
+            .env("http_proxy", "http://127.0.0.1:9")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
+fn one_that_is_not_there_is_named() {
+    // A port that was free a moment ago.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let output = run(&["health", "--url", &url]);
+    assert_tells(&failure(&output, 1), &[&url, "refused"]);
+    let output = run(&["health", "--url", "127.0.0.1:8080"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_tells(
+        &String::from_utf8(output.stderr).unwrap(),
+        &["http://HOST:PORT"],
+    );
+}
+
+#[test]
+fn one_that_takes_no_requests_says_why() {
+    for (status, body, words) in [
+        (
+            "503 Service Unavailable",
+            r#"{"code":"loading","detail":"the model is being loaded"}"#,
+            "not ready: the model is being loaded",
+        ),
+        ("404 Not Found", "<html>", "404 Not Found"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            )
+            .unwrap();
+        });
+        let output = run(&["health", "--url", &url]);
+        assert_tells(&failure(&output, 1), &[words]);
+        server.join().unwrap();
+    }
+}
