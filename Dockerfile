@@ -40,7 +40,7 @@ VOLUME /cache
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 # Until a model is downloaded and loaded the state is "starting", for as long as the start period.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30m --retries=3 CMD ["paligemma-server", "health"]
+HEALTHCHECK --interval=5s --timeout=10s --start-period=30m --retries=3 CMD ["paligemma-server", "health"]
 ENTRYPOINT ["paligemma-server"]
 CMD ["serve"]
 ARG VERSION=dev
