@@ -75,12 +75,12 @@ RUN touch src/lib.rs src/main.rs \
  && install -D target/cuda/$PROFILE/paligemma-server /out/paligemma-server \
  && mkdir /out/cache /out/lib \
  && cd target/cuda-toolkit/nvidia/cu13/lib \
- && cp libcublas.so.13 libcublasLt.so.13 libcudart.so.13 libcurand.so.10 /out/lib/
+ && cp libcublas.so.13 libcublasLt.so.13 libcudart.so.13 libcurand.so.10 libnvrtc.so.13 libnvrtc-builtins.so.13.0 /out/lib/
 
 # ---- CUDA: image
 
 # The driver is not in it: NVIDIA's container toolkit brings that of the machine. Of CUDA it has the
-# four libraries that the binary is linked with.
+# four libraries that the binary is linked with, and the compiler that cuBLAS opens when it needs one.
 FROM gcr.io/distroless/cc-debian12:nonroot AS cuda
 COPY --from=build-cuda /out/lib/ /usr/lib/x86_64-linux-gnu/
 COPY --from=build-cuda /out/paligemma-server /usr/local/bin/paligemma-server
