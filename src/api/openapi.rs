@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::error::ErrorCode;
+use super::examples;
 use super::openai::{OpenAiError, SharedFields, chat, completions};
 use super::options::Options;
 use super::problem::Problem;
@@ -32,6 +33,7 @@ pub fn document() -> String {
     document.paths.paths = paths
         .map(|(path, item)| (path.replace("{*", "{"), item))
         .collect();
+    examples::add(&mut document);
     serde_yaml_ng::to_string(&document).expect("a document of maps, lists and texts serialises")
 }
 

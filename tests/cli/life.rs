@@ -47,7 +47,15 @@ impl Server {
 
     /// The same, ready for requests.
     pub fn ready(flags: &[&str]) -> Self {
-        let server = Self::start(flags);
+        Self::until_ready(Self::start(flags))
+    }
+
+    /// The server that these arguments start, ready for requests.
+    pub fn ready_as(arguments: &[&str]) -> Self {
+        Self::until_ready(Self::started(arguments))
+    }
+
+    fn until_ready(server: Self) -> Self {
         let begun = Instant::now();
         while server.get("/health/ready") != 200 {
             assert!(begun.elapsed() < LONG, "never ready");

@@ -1,6 +1,7 @@
 //! The built binary from outside: its messages, its exit codes, its life as a process.
 
 mod annotate;
+mod contract;
 mod demo;
 mod health;
 mod help;

@@ -83,24 +83,6 @@ impl AnswerReader for Boxes {
     }
 }
 
-/// A stream, for the contract.
-const STREAM: &str = r#"event: delta
-data: {"index":0,"text":"<loc0276>"}
-
-event: delta
-data: {"index":0,"text":"<loc0307><loc0687><loc0716> red circle"}
-
-event: object
-data: {"index":0,"label":"red circle","box":{"x0":96.0,"y0":86.5,"x1":224.0,"y1":214.5},"box_normalized":{"x0":0.3,"y0":0.27,"x1":0.7,"y1":0.67},"score":0.87}
-
-event: result
-data: {"index":0,"objects":[{"label":"red circle","box":{"x0":96.0,"y0":86.5,"x1":224.0,"y1":214.5},"box_normalized":{"x0":0.3,"y0":0.27,"x1":0.7,"y1":0.67},"score":0.87}],"dropped":[],"finish_reason":"stop","usage":{"image_tokens":49,"prompt_tokens":5,"completion_tokens":7}}
-
-event: done
-data: {"id":"detect-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"detect","created":1767225600,"model":"demo","usage":{"image_tokens":49,"prompt_tokens":5,"completion_tokens":7},"timings":{"queue_ms":0.2,"vision_ms":4.1,"prefill_ms":3.5,"decode_ms":12.8,"total_ms":21.7}}
-
-"#;
-
 /// Find objects
 ///
 /// Boxes of the objects asked for, in each image that was sent. Several objects are asked for in
@@ -116,7 +98,7 @@ data: {"id":"detect-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"detect","created
     responses(
         (status = 200, description = "The objects.", content(
             (Answer<Detection> = "application/json"),
-            (ObjectEvents<FoundObject, Detection> = "text/event-stream", example = json!(STREAM)),
+            (ObjectEvents<FoundObject, Detection> = "text/event-stream"),
         )),
         Problems,
     ),

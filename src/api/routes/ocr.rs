@@ -30,18 +30,6 @@ pub struct Recognized {
     pub text: String,
 }
 
-/// A stream, for the contract.
-const STREAM: &str = r#"event: delta
-data: {"index":0,"text":"STOP"}
-
-event: result
-data: {"index":0,"text":"STOP","finish_reason":"stop","usage":{"image_tokens":256,"prompt_tokens":3,"completion_tokens":2}}
-
-event: done
-data: {"id":"ocr-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"ocr","created":1767225600,"model":"paligemma2-3b-mix-448","usage":{"image_tokens":256,"prompt_tokens":3,"completion_tokens":2},"timings":{"queue_ms":0.2,"vision_ms":41.0,"prefill_ms":63.5,"decode_ms":120.8,"total_ms":231.7}}
-
-"#;
-
 /// Read text
 ///
 /// The text in each image, in the order in which they were sent.
@@ -56,7 +44,7 @@ data: {"id":"ocr-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"ocr","created":1767
     responses(
         (status = 200, description = "The texts.", content(
             (Answer<Recognized> = "application/json"),
-            (Events<Recognized> = "text/event-stream", example = json!(STREAM)),
+            (Events<Recognized> = "text/event-stream"),
         )),
         Problems,
     ),

@@ -152,21 +152,6 @@ impl AnswerReader for Masks {
     }
 }
 
-/// A stream, for the contract.
-const STREAM: &str = r#"event: delta
-data: {"index":0,"text":"<loc0276>"}
-
-event: object
-data: {"index":0,"label":"red circle","box":{"x0":96.0,"y0":86.5,"x1":224.0,"y1":214.5},"box_normalized":{"x0":0.3,"y0":0.27,"x1":0.7,"y1":0.67},"score":0.87,"mask":"iVBORw0KGgo…"}
-
-event: result
-data: {"index":0,"objects":[{"label":"red circle","box":{"x0":96.0,"y0":86.5,"x1":224.0,"y1":214.5},"box_normalized":{"x0":0.3,"y0":0.27,"x1":0.7,"y1":0.67},"score":0.87,"mask":"iVBORw0KGgo…"}],"dropped":[],"finish_reason":"stop","usage":{"image_tokens":49,"prompt_tokens":5,"completion_tokens":23}}
-
-event: done
-data: {"id":"segment-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"segment","created":1767225600,"model":"demo","usage":{"image_tokens":49,"prompt_tokens":5,"completion_tokens":23},"timings":{"queue_ms":0.2,"vision_ms":4.1,"prefill_ms":3.5,"decode_ms":40.8,"total_ms":49.7}}
-
-"#;
-
 /// Find objects with their masks
 ///
 /// Boxes and masks of the objects asked for, in each image that was sent. Several objects are asked
@@ -183,7 +168,7 @@ data: {"id":"segment-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21","object":"segment","creat
     responses(
         (status = 200, description = "The objects.", content(
             (Answer<Segmentation> = "application/json"),
-            (ObjectEvents<SegmentedObject, Segmentation> = "text/event-stream", example = json!(STREAM)),
+            (ObjectEvents<SegmentedObject, Segmentation> = "text/event-stream"),
         )),
         Problems,
         NoDecoderProblem,
