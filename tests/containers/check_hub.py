@@ -24,7 +24,7 @@ def token_as_a_secret():
             assert TOKEN not in docker("inspect", container), "the token is in the container's description"
             secret(container)
             docker("rm", "--force", HUB)
-            project.variables |= {"HF_TOKEN_FILE": "/dev/null", "HF_HUB_OFFLINE": "1"}
+            project.variables |= {"HF_TOKEN_FILE": "./deploy/no-token", "HF_HUB_OFFLINE": "1"}
             project("up", "--detach", "--force-recreate")
             served(project)
 

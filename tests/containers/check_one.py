@@ -20,7 +20,7 @@ def up():
         assert said == TRUE_CAPTION, said
         host = inspect(container)["HostConfig"]
         assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"], host
-        users = set(docker("top", container, "-eo", "uid").split()[1:])
+        users = set(docker("top", container, "-eo", "pid,uid").split()[3::2])
         assert users == {"65532"}, users
         return f'"{said}"'
 
@@ -45,7 +45,7 @@ def sigterm_in_mid_stream():
         project("up", "--detach")
         container, = project.containers()
         project.healthy()
-        throttle([container], 0.03)
+        throttle([container], 0.1)
         stream = events(generate(project.server, stream=True))
         next(stream)
         stop = threading.Thread(target=project, args=("stop",))

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine import ROOT
 
 # What the demo says of this picture.
-TRUE_CAPTION = "a red circle and a blue square"
+TRUE_CAPTION = "a red circle and a blue square on a white background"
 PICTURE = ROOT / "examples/images/circle-and-square.jpg"
 # The demo answers this with boxes and masks: some fifty tokens, enough of a stream to time.
 LONG_PROMPT = "segment red circle ; blue square"
