@@ -1,9 +1,13 @@
-"""Runs the checks, and prints one line for each. Arguments: names of the checks to run, else all."""
+"""Runs the checks, and prints one line for each.
+
+Arguments: names of checks, or `cuda` for those of the CUDA image; without any, all but these.
+"""
 
 import sys
 import time
 import traceback
 
+import check_cuda
 import check_hub
 import check_image
 import check_monitoring
@@ -14,7 +18,9 @@ MODULES = [check_image, check_one, check_hub, check_replicas, check_monitoring]
 
 
 def main(wanted):
-    checks = {check.__name__: check for module in MODULES for check in module.CHECKS}
+    modules = [check_cuda] if wanted == ["cuda"] else MODULES
+    wanted = [] if wanted == ["cuda"] else wanted
+    checks = {check.__name__: check for module in modules for check in module.CHECKS}
     if unknown := set(wanted) - set(checks):
         sys.exit(f"no such check: {', '.join(unknown)}; there are {', '.join(checks)}")
     failed = 0
