@@ -11,7 +11,6 @@ mod auth;
 mod availability;
 mod body;
 pub mod error;
-mod examples;
 mod fields;
 mod form_value;
 mod image_source;

@@ -1,10 +1,18 @@
 //! What `detect` and `segment` share: the objects asked for.
 
+use utoipa::ToSchema;
+
 use super::error::{ApiError, ErrorCode};
 use crate::tasks::located;
 
 /// The most objects in one request.
 pub const MAX_OBJECTS: usize = 64;
+
+/// What to look for, on one line; a `;` stands between objects in the prompt, so none may be in it.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[^;]*[^;\s][^;]*$")]
+#[expect(dead_code, reason = "it only describes")]
+pub struct ObjectName(String);
 
 /// The names of the objects asked for, with single blanks.
 ///

@@ -88,7 +88,7 @@ export class Answer {
     if (findsObjects(this.#task)) return this.#objectsResult(result);
     const text = textOf(result);
     byId("text").textContent = text;
-    this.#hint(text.trim() === "" ? "The model had nothing to say." : "");
+    this.#hint(remark(text));
     this.say(text.trim() || "The model had nothing to say.");
   }
 
@@ -96,7 +96,8 @@ export class Answer {
     const names = objects.map((object) => object.label).join(", ");
     const count = `${objects.length} ${objects.length === 1 ? "object" : "objects"}`;
     const left = dropped?.length ? ` ${dropped.length} piece${dropped.length === 1 ? "" : "s"} of the answer made no object.` : "";
-    this.#hint(objects.length === 0 ? `Nothing of that was found.${left}` : left.trim());
+    byId("raw").hidden = byId("raw-text").textContent === "";
+    this.#hint(objects.length === 0 ? `Nothing of that was found.${left}` : (left || this.#overlay.remark).trim());
     this.say(objects.length === 0 ? `Nothing of that was found.${left}` : `${count} found: ${names}.${left}`);
   }
 
@@ -111,6 +112,13 @@ export class Answer {
     byId("hint").textContent = words;
     byId("hint").hidden = words === "";
   }
+}
+
+function remark(text) {
+  if (text.trim() === "") return "The model had nothing to say.";
+  // Only a prompt of one's own shows what the model writes for boxes and masks.
+  if (/<(loc|seg)\d+>/.test(text)) return "These are places in the picture, as the model writes them. Detect and Segment draw them.";
+  return "";
 }
 
 /** The first token is when the clock starts, so one less than all are counted. */

@@ -31,6 +31,11 @@ export class Overlay {
     this.#draw();
   }
 
+  /** Why nothing is drawn, if that is so. */
+  get remark() {
+    return this.#image.naturalWidth ? "" : "This browser can’t show the picture, so nothing is drawn on it.";
+  }
+
   /** Lets one object stand out, or none if `index` is null. */
   highlight(index) {
     for (const group of this.#svg.querySelectorAll("[data-object]")) {

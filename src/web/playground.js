@@ -73,7 +73,7 @@ function fitFrame({ target: image }) {
 function showNoPreview() {
   byId("frame").hidden = true;
   byId("no-image").hidden = false;
-  byId("no-image").textContent = "This browser can’t show this file. The server may still read it.";
+  byId("no-image").textContent = "This browser can’t show this file, but the server may read it: just ask.";
 }
 
 // --- Running ------------------------------------------------------------------------------------
@@ -218,6 +218,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 byId("stop").addEventListener("click", stop);
+window.addEventListener("pagehide", stop); // browsers keep the page they leave, with its request still running
 byId("image").addEventListener("load", fitFrame);
 byId("image").addEventListener("error", showNoPreview);
 byId("key-form").addEventListener("submit", useKey);

@@ -1,7 +1,6 @@
 """The clients that people already have, unchanged, against the running server."""
 
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import litellm
@@ -16,28 +15,6 @@ ANSWER = "a red circle"
 
 def client(server, **options):
     return openai.OpenAI(base_url=server.url, api_key=KEY, **options)
-
-
-def wait_until_ready(server):
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(server.address + "/health/ready")
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("never ready")
-
-
-@pytest.fixture(autouse=True)
-def ready(request):
-    for name in ("server", "narrow"):
-        if name in request.fixturenames:
-            wait_until_ready(request.getfixturevalue(name))
-
-
-def metric(server, name):
-    text = urllib.request.urlopen(server.address + "/metrics").read().decode()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.split("{")[0].split(" ")[0] == name)
 
 
 def test_openai_answers_a_chat(server, messages):
@@ -112,7 +89,7 @@ def test_openai_tries_again_after_429(narrow, messages):
 
 
 def test_a_stream_that_is_closed_frees_its_slot(narrow, messages):
-    before = metric(narrow, "paligemma_generations_cancelled_total")
+    before = narrow.metric("paligemma_generations_cancelled_total")
     for seed in range(20):
         stream = client(narrow).chat.completions.create(
             model="demo", messages=messages, max_tokens=300, temperature=2, seed=seed, stream=True
@@ -120,10 +97,10 @@ def test_a_stream_that_is_closed_frees_its_slot(narrow, messages):
         next(stream)
         stream.close()
         time.sleep(0.2)
-        if metric(narrow, "paligemma_generations_cancelled_total") > before:
+        if narrow.metric("paligemma_generations_cancelled_total") > before:
             break
-    assert metric(narrow, "paligemma_generations_cancelled_total") > before
-    assert metric(narrow, "paligemma_slots_used") == 0
+    assert narrow.metric("paligemma_generations_cancelled_total") > before
+    assert narrow.metric("paligemma_slots_used") == 0
 
 
 def test_langchain_answers_and_streams(server, picture):

@@ -1,7 +1,5 @@
 //! Boxes: from the model's words to pixels of the picture that was sent.
 
-use std::sync::Arc;
-
 use base64::prelude::{BASE64_STANDARD, Engine};
 use futures::StreamExt;
 use reqwest::StatusCode;
@@ -11,7 +9,6 @@ use serde_json::{Value, json};
 use crate::picture;
 use crate::server::{Server, assert_problem, read};
 use crate::sse::events;
-use crate::toy_model::Control;
 
 /// Answers to `detect cat ; dog`: a cat, a box of one edge, a dog.
 const ANSWER: &str = "<loc0000><loc0341><loc1023><loc0682> cat ; <loc0100> dog ; <loc0001><loc0002><loc0003><loc0004> dog";

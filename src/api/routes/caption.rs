@@ -30,7 +30,11 @@ pub struct CaptionFields {
     #[schema(min_items = 1, max_items = 64)]
     regions: Option<Vec<Region>>,
     /// The language of the caption, as far as the checkpoint knows it.
-    #[schema(default = "en", example = "en")]
+    #[schema(
+        default = "en",
+        pattern = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$",
+        example = "en"
+    )]
     language: Option<String>,
     /// How much it says.
     #[serde(default)]

@@ -12,7 +12,7 @@ use super::super::answer::answer;
 use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
 use super::super::error::ApiError;
 use super::super::job::{Job, Prompt, Task};
-use super::super::objects::names;
+use super::super::objects::{ObjectName, names};
 use super::super::openapi::{ImagesForm, ImagesJson, ObjectEvents, Problems};
 use super::super::reader::AnswerReader;
 use super::super::response::{Answer, TokenLogprob};
@@ -23,7 +23,7 @@ use crate::tasks::objects::FoundObject;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct DetectFields {
     /// What to look for. In a form, repeat the field.
-    #[schema(min_items = 1, max_items = 64, example = json!(["red circle", "blue square"]))]
+    #[schema(value_type = Vec<ObjectName>, min_items = 1, max_items = 64, example = json!(["red circle", "blue square"]))]
     objects: Vec<String>,
 }
 

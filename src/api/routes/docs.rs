@@ -20,7 +20,9 @@ pub fn routes() -> Router<AppState> {
         // The badge of a service on the internet that would be sent this server's address.
         .validator_url("none")
         .try_it_out_enabled(true)
-        .display_request_duration(true);
+        .display_request_duration(true)
+        // The list of all schemas, below the routes that show theirs.
+        .default_models_expand_depth(-1);
     let page: Router<AppState> = SwaggerUi::new("/docs").config(config).into();
     page.layer(map_response(guarded))
 }

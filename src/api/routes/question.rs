@@ -21,13 +21,17 @@ use crate::tasks::question::prompt;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct QuestionFields {
     /// What the question should be answered with.
-    #[schema(example = "2")]
+    #[schema(nullable = false, pattern = r"\S", example = "2")]
     answer: Option<String>,
     /// Several answers about the same image. In a form, repeat the field.
-    #[schema(min_items = 1, max_items = 64)]
+    #[schema(nullable = false, min_items = 1, max_items = 64)]
     answers: Option<Vec<String>>,
     /// The language of the question, as far as the checkpoint knows it.
-    #[schema(default = "en", example = "en")]
+    #[schema(
+        default = "en",
+        pattern = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$",
+        example = "en"
+    )]
     language: Option<String>,
 }
 

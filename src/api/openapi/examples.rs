@@ -10,7 +10,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Content, OpenApi, RefOr};
 
 /// A picture of 97 x 61 pixels, small enough to be read past.
-const IMAGE: &[u8] = include_bytes!("../../examples/images/small.gif");
+const IMAGE: &[u8] = include_bytes!("../../../examples/images/small.gif");
 
 const FILES: [&str; 10] = [
     include_str!("examples/caption.yaml"),
