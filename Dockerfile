@@ -62,7 +62,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 ARG PROFILE=dist
 # The oldest GPUs to run on, here Ampere (A100, A10, RTX 30); newer ones compile the kernels for
-# themselves at the first start. 90 is H100 and H200.
+# themselves at the first start, but for those of quantised weights. 90 is H100 and H200.
 ARG CUDA_COMPUTE_CAP=80
 COPY tools/gpu/build.sh tools/gpu/driver.c tools/gpu/
 RUN tools/gpu/build.sh --locked --bin paligemma-server
