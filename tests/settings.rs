@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use paligemma_server::settings::{Context, KEYS, LogFormat, Settings, SettingsError, table};
+use paligemma_server::settings::{KEYS, LogFormat, Settings, SettingsError, table};
 use tempfile::TempDir;
 
 /// The three layers above the defaults, with a config file in a folder of its own.
@@ -66,7 +66,7 @@ fn the_defaults_alone_are_valid() {
     let settings = Layers::default().load().unwrap();
     assert_eq!(settings.host, "127.0.0.1");
     assert_eq!(settings.port, 8080);
-    assert_eq!(settings.context, Context::Auto);
+    assert_eq!((settings.context, settings.threads), (None, None));
     assert_eq!(settings.log_format, LogFormat::Text);
     assert_eq!(settings.request_timeout, Duration::from_secs(120));
     assert_eq!(settings.max_body.as_u64(), 50_000_000);
@@ -119,7 +119,7 @@ fn every_kind_of_value_is_read_from_toml_and_from_text() {
         ("HOME", "/root"),
     ]);
     for settings in [toml.load().unwrap(), text.load().unwrap()] {
-        assert_eq!(settings.context, Context::Tokens(700));
+        assert_eq!(settings.context, Some(700));
         assert_eq!(settings.image_cache.as_u64(), 1 << 30);
         assert_eq!(settings.keep_alive, Duration::from_secs(90));
         let keys: Vec<_> = settings.api_keys.iter().map(|key| key.expose()).collect();

@@ -157,6 +157,9 @@ pub struct TokenLogprob {
     pub id: u32,
     /// The token alone; a part of a character shows as U+FFFD.
     pub token: String,
+    /// What it adds to the answer in UTF-8, for OpenAI's clients.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
     /// Natural logarithm of its probability at temperature 1.
     pub logprob: f32,
     /// The likeliest tokens at this place, likeliest first.
@@ -168,6 +171,8 @@ pub struct TokenLogprob {
 pub struct TopToken {
     pub id: u32,
     pub token: String,
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
     pub logprob: f32,
 }
 
@@ -176,6 +181,7 @@ impl From<TokenInfo> for TokenLogprob {
         Self {
             id: token.id,
             token: token.text,
+            bytes: token.bytes,
             logprob: token.logprob,
             top: token.top.into_iter().map(TopToken::from).collect(),
         }
@@ -187,6 +193,7 @@ impl From<TopLogprob> for TopToken {
         Self {
             id: token.id,
             token: token.text,
+            bytes: token.bytes,
             logprob: token.logprob,
         }
     }

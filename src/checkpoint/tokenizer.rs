@@ -1,7 +1,7 @@
 //! The tokenizer, with the promises that PaliGemma needs: a coordinate typed by a user is one
 //! token, and no text of a user becomes `<image>`, `<bos>` or `<eos>`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -18,7 +18,7 @@ pub struct Tokenizer {
     bos: u32,
     eos: Vec<u32>,
     /// Ids of `<0x00>` to `<0xFF>`, of which several together make a character.
-    bytes: HashSet<u32>,
+    bytes: HashMap<u32, u8>,
     vocab_size: usize,
 }
 
@@ -69,7 +69,7 @@ impl Tokenizer {
         let highest = inner.get_vocab(true).into_values().max().unwrap_or(0);
         let tokenizer = Self {
             bytes: (0..=255u8)
-                .filter_map(|byte| inner.token_to_id(&format!("<0x{byte:02X}>")))
+                .filter_map(|byte| Some((inner.token_to_id(&format!("<0x{byte:02X}>"))?, byte)))
                 .collect(),
             vocab_size: highest as usize + 1,
             bos,
@@ -99,7 +99,15 @@ impl Tokenizer {
 
     /// Whether the token is one byte of a character.
     pub fn is_byte(&self, id: u32) -> bool {
-        self.bytes.contains(&id)
+        self.bytes.contains_key(&id)
+    }
+
+    /// What the token adds to an answer, in UTF-8; of a byte token, a part of a character.
+    pub fn bytes(&self, id: u32) -> Vec<u8> {
+        match self.bytes.get(&id) {
+            Some(byte) => vec![*byte],
+            None => self.decode(&[id]).into_bytes(),
+        }
     }
 
     /// Whether the token ends an answer.

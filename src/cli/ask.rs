@@ -17,6 +17,7 @@ use paligemma_server::telemetry::logging;
 use super::flags::SettingsFlags;
 use super::located::Objects;
 use super::model::{self, Source};
+use super::threads;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -36,6 +37,7 @@ pub struct Args {
 /// that it tells of; its timing goes to stderr.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?;
+    threads::set(&settings);
     logging::init(settings.log_format, &settings.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(answer(&settings, args.image, args.prompt, args.draw));

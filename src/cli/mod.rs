@@ -8,6 +8,7 @@ mod located;
 mod model;
 mod openapi;
 mod serve;
+mod threads;
 
 use std::process::ExitCode;
 

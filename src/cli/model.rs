@@ -14,7 +14,7 @@ use paligemma_server::checkpoint::{
 use paligemma_server::engine::{EngineHandle, EngineOptions};
 use paligemma_server::model::{KvCache, MaskDecoder, PaliGemma};
 use paligemma_server::pixels::{ImageLimits, Preprocessor};
-use paligemma_server::settings::{Context, Settings, SettingsError};
+use paligemma_server::settings::{Settings, SettingsError};
 
 /// Tokens of prompt and answer that a slot has room for beside its image when nobody says.
 const AUTO_TEXT_TOKENS: usize = 512;
@@ -120,8 +120,8 @@ pub fn context(settings: &Settings, checkpoint: &Checkpoint) -> Result<usize, Se
     let least = image + 3;
     let most = checkpoint.config.text.max_position_embeddings;
     let tokens = match settings.context {
-        Context::Auto => (image + AUTO_TEXT_TOKENS).min(most),
-        Context::Tokens(tokens) => tokens,
+        None => (image + AUTO_TEXT_TOKENS).min(most),
+        Some(tokens) => tokens,
     };
     if (least..=most).contains(&tokens) {
         return Ok(tokens);

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use super::flags::SettingsFlags;
 use super::model::{self, Source};
+use super::threads;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -26,6 +27,7 @@ pub struct Args {
 /// Serves until a signal comes; fails when the model can't be loaded or breaks down.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?;
+    threads::set(&settings);
     logging::init(settings.log_format, &settings.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(serve(settings));

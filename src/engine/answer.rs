@@ -265,11 +265,13 @@ fn token_info(tokenizer: &Tokenizer, id: u32, logprobs: Logprobs) -> TokenInfo {
     let top = |(id, logprob): (u32, f32)| TopLogprob {
         id,
         text: tokenizer.decode(&[id]),
+        bytes: tokenizer.bytes(id),
         logprob,
     };
     TokenInfo {
         id,
         text: tokenizer.decode(&[id]),
+        bytes: tokenizer.bytes(id),
         logprob: logprobs.chosen,
         top: logprobs.top.into_iter().map(top).collect(),
     }

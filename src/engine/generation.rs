@@ -86,6 +86,8 @@ pub struct TokenInfo {
     pub id: u32,
     /// The token by itself, as the tokenizer decodes it; may be a broken character's `\u{FFFD}`.
     pub text: String,
+    /// What it adds to the answer, in UTF-8; may be a part of a character.
+    pub bytes: Vec<u8>,
     /// Natural logarithm of the probability that the model gave it, at temperature 1.
     pub logprob: f32,
     /// The likeliest tokens at this place, likeliest first.
@@ -97,6 +99,7 @@ pub struct TokenInfo {
 pub struct TopLogprob {
     pub id: u32,
     pub text: String,
+    pub bytes: Vec<u8>,
     /// Natural logarithm of its probability at temperature 1.
     pub logprob: f32,
 }

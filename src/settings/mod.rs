@@ -22,7 +22,7 @@ use crate::checkpoint::{DeviceChoice, FormatChoice};
 
 pub use error::SettingsError;
 pub use key::{KEYS, Key, table};
-pub use value::{ApiKey, Context, LogFormat};
+pub use value::{ApiKey, LogFormat};
 
 use layer::TextLayer;
 
@@ -41,6 +41,9 @@ pub struct Settings {
     pub dtype: FormatChoice,
     #[serde(deserialize_with = "value::device")]
     pub device: DeviceChoice,
+    /// `None`: as many as there are cores to use.
+    #[serde(deserialize_with = "value::auto_or_whole::<_, 1, 1_024>")]
+    pub threads: Option<usize>,
     /// Empty: derived from `model`.
     #[serde(deserialize_with = "value::names")]
     pub served_model_name: Vec<String>,
@@ -61,8 +64,9 @@ pub struct Settings {
     pub slots: usize,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
     pub queue: usize,
-    #[serde(deserialize_with = "value::context")]
-    pub context: Context,
+    /// In tokens; `None`: the image's and a fixed number more.
+    #[serde(deserialize_with = "value::auto_or_whole::<_, 2, 1_000_000>")]
+    pub context: Option<usize>,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
     pub max_tokens_default: usize,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]

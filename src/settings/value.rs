@@ -32,15 +32,6 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// How many tokens a slot of the key-value cache has room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Context {
-    /// The image's tokens and a fixed number more.
-    Auto,
-    /// Image, prompt and answer together.
-    Tokens(usize),
-}
-
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -258,20 +249,18 @@ pub(super) fn api_keys<'de, D: Deserializer<'de>>(
     )
 }
 
-pub(super) fn context<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Context, D::Error> {
-    scalar(
-        deserializer,
-        &"auto, or a whole number from 2 to 1000000",
-        |text| {
-            if text == "auto" {
-                return Some(Context::Auto);
-            }
-            let tokens = text.parse().ok()?;
-            (2..=1_000_000)
-                .contains(&tokens)
-                .then_some(Context::Tokens(tokens))
-        },
-    )
+/// A number from `LEAST` to `MOST`; `None` is "auto".
+pub(super) fn auto_or_whole<'de, D: Deserializer<'de>, const LEAST: usize, const MOST: usize>(
+    deserializer: D,
+) -> Result<Option<usize>, D::Error> {
+    let allowed = format!("auto, or a whole number from {LEAST} to {MOST}");
+    scalar(deserializer, &allowed, |text| {
+        if text == "auto" {
+            return Some(None);
+        }
+        let number = text.parse().ok()?;
+        (LEAST..=MOST).contains(&number).then_some(Some(number))
+    })
 }
 
 pub(super) fn log_format<'de, D: Deserializer<'de>>(

@@ -283,3 +283,16 @@ fn ask_names_an_image_that_is_missing_or_none() {
     let output = super::run(&["ask", "--model", model, "--image", path, "caption en"]);
     super::assert_tells(&super::failure(&output, 1), &[path, "No such file"]);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_model_computes_on_as_many_threads_as_are_set() {
+    let count = |threads: &str| {
+        let server = Server::ready(&["--threads", threads]);
+        let tasks = format!("/proc/{}/task", server.process.id());
+        std::fs::read_dir(tasks).unwrap().count()
+    };
+    // Of rayon's there are four more; one or two others come and go.
+    let (few, more) = (count("1"), count("5"));
+    assert!(more >= few + 3, "{few} threads of the process, then {more}");
+}

@@ -20,6 +20,7 @@ use paligemma_server::tasks::{DEFAULT_LANGUAGE, caption, located, ocr, vqa};
 use paligemma_server::telemetry::logging;
 
 use super::flags::SettingsFlags;
+use super::threads;
 use labeller::Labeller;
 use progress::Progress;
 use record::Output;
@@ -103,6 +104,7 @@ impl Args {
 /// Labels what is not labelled yet. Ctrl-C ends it in good order; the same command goes on.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.clone().load()?;
+    threads::set(&settings);
     logging::init(settings.log_format, &settings.log_level)?;
     if args.coco.is_some() && !args.task.has_objects() {
         bail!("--coco is for detect and segment");
