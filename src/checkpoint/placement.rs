@@ -45,6 +45,18 @@ pub enum PlacementError {
         "device cuda:{0} can't be used: this binary was built without the cuda feature; use device cpu, or a CUDA build"
     )]
     WithoutCuda(usize),
+    #[error(
+        "device cuda:{0} can't be used: there is no NVIDIA driver here; a container needs --gpus all, and NVIDIA's driver and container toolkit on the machine that runs it; or use device cpu"
+    )]
+    NoDriver(usize),
+    #[error(
+        "device cuda:{gpu} can't be used: the NVIDIA driver here is too old: it speaks CUDA {speaks}, and this binary needs {needs}; install driver 580 or newer, or use device cpu"
+    )]
+    OldDriver {
+        gpu: usize,
+        speaks: String,
+        needs: String,
+    },
     #[error("device cuda:{gpu} can't be used: {reason}; check nvidia-smi, or use device cpu")]
     NoGpu { gpu: usize, reason: String },
     #[error(
@@ -102,7 +114,8 @@ fn open_gpu(gpu: usize) -> Result<Device, PlacementError> {
     if !candle_core::utils::cuda_is_available() {
         return Err(PlacementError::WithoutCuda(gpu));
     }
-    // The driver's bindings panic where there is no driver.
+    check_driver(gpu)?;
+    // The driver's bindings may panic where something is wrong with the driver.
     match catch_unwind(|| Device::new_cuda(gpu)) {
         Ok(Ok(device)) => Ok(device),
         Ok(Err(error)) => Err(PlacementError::NoGpu {
@@ -111,9 +124,40 @@ fn open_gpu(gpu: usize) -> Result<Device, PlacementError> {
         }),
         Err(_) => Err(PlacementError::NoGpu {
             gpu,
-            reason: "the NVIDIA driver is missing or too old".to_owned(),
+            reason: "the NVIDIA driver does not work".to_owned(),
         }),
     }
+}
+
+/// Whether there is a driver, and one for this binary; what else may be wrong, opening the GPU says.
+#[cfg(feature = "cuda")]
+fn check_driver(gpu: usize) -> Result<(), PlacementError> {
+    use candle_core::cuda_backend::cudarc::driver::sys;
+
+    let mut speaks = 0;
+    // SAFETY: it writes one number to where the pointer leads.
+    let told = unsafe { sys::cuDriverGetVersion(&raw mut speaks) };
+    // What tools/gpu/driver.c answers in the driver's place.
+    if told == sys::CUresult::CUDA_ERROR_STUB_LIBRARY {
+        return Err(PlacementError::NoDriver(gpu));
+    }
+    // A thousand times the major version and ten times the minor one; within a major version any
+    // driver serves.
+    let (speaks, needs) = (speaks.unsigned_abs(), sys::CUDA_VERSION / 1000 * 1000);
+    if told == sys::CUresult::CUDA_SUCCESS && speaks < needs {
+        let version = |number: u32| format!("{}.{}", number / 1000, number % 1000 / 10);
+        return Err(PlacementError::OldDriver {
+            gpu,
+            speaks: version(speaks),
+            needs: version(needs),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn check_driver(_gpu: usize) -> Result<(), PlacementError> {
+    Ok(())
 }
 
 impl FromStr for DeviceChoice {

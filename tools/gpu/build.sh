@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Builds the CUDA binary on a machine that has neither a GPU nor the CUDA toolkit: the compiler and
-# the libraries come from PyPI wheels, and the driver, which only a GPU machine has, is linked
-# against a stub.
+# the libraries come from PyPI wheels, and the driver, which only a GPU machine has, is looked for
+# when the binary starts (driver.c). The Dockerfile builds its CUDA image with this, too.
 #
 #   tools/gpu/build.sh [cargo arguments]      e.g. tools/gpu/build.sh --examples
 #
-# Needs cargo, gcc and python3 with pip. The result lies in target/cuda/release; it needs
-# libcuda.so.1 (the driver, 580 series or newer), libcublas.so.13, libcudart.so.13 and
-# libcurand.so.10 where it runs.
+# Needs cargo, g++ and python3 with pip, on x86-64. The result lies in target/cuda/release; where it
+# runs it needs libcublas.so.13, libcublasLt.so.13, libcudart.so.13 and libcurand.so.10, and to use a
+# GPU the driver, 580 series or newer.
+#   PROFILE            cargo's profile, release by default
 #   CUDA_COMPUTE_CAP   the GPU's compute capability, 90 by default (H100, H200)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -27,18 +28,18 @@ if [ ! -e "$toolkit/complete" ]; then
   for library in cublas:13 cublasLt:13 cudart:13 curand:10 nvrtc:13; do
     ln -s "lib${library%:*}.so.${library#*:}" "$CUDA_HOME/lib/lib${library%:*}.so"
   done
-  # A stub of the driver: one empty function for each that the bindings declare.
-  cargo fetch --quiet
-  bindings=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-*/src/driver/sys/mod.rs | tail -n 1)
-  mkdir "$CUDA_HOME/lib/stubs"
-  grep -oE 'fn cu[A-Za-z0-9_]+' "$bindings" | sort -u | sed 's/^fn \(.*\)/int \1(void) { return 100; }/' \
-    > "$toolkit/libcuda.c"
-  gcc -shared -fPIC -w -fno-builtin -Wl,-soname,libcuda.so.1 \
-    -o "$CUDA_HOME/lib/stubs/libcuda.so" "$toolkit/libcuda.c"
-  ln -s libcuda.so "$CUDA_HOME/lib/stubs/libcuda.so.1"
   touch "$toolkit/complete"
 fi
 
-export PATH=$CUDA_HOME/bin:$PATH LIBRARY_PATH=$CUDA_HOME/lib:$CUDA_HOME/lib/stubs
-export RUSTFLAGS="${RUSTFLAGS:-} -L native=$CUDA_HOME/lib -L native=$CUDA_HOME/lib/stubs -C link-arg=-Wl,-rpath-link,$CUDA_HOME/lib:$CUDA_HOME/lib/stubs"
-exec cargo build --release --features cuda --target-dir target/cuda "$@"
+# What stands between the binary and the driver: a jump for each function that the bindings declare.
+cargo fetch --quiet
+bindings=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-*/src/driver/sys/mod.rs | tail -n 1)
+driver=$CUDA_HOME/lib/stubs
+rm -rf "$driver" && mkdir "$driver"
+grep -oE 'fn cu[A-Za-z0-9_]+' "$bindings" | sort -u | sed 's/^fn \(.*\)/FUNCTION(\1)/' > "$driver/functions.inc"
+gcc -O2 -fPIC -c -DFUNCTIONS="\"$driver/functions.inc\"" -o "$driver/driver.o" tools/gpu/driver.c
+ar rcs "$driver/libcuda.a" "$driver/driver.o"
+
+export PATH=$CUDA_HOME/bin:$PATH LIBRARY_PATH=$CUDA_HOME/lib:$driver
+export RUSTFLAGS="${RUSTFLAGS:-} -L native=$CUDA_HOME/lib -L native=$driver -C link-arg=-Wl,-rpath-link,$CUDA_HOME/lib"
+exec cargo build --profile "${PROFILE:-release}" --features cuda --target-dir target/cuda "$@"

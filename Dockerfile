@@ -1,0 +1,108 @@
+# Images of paligemma-server. Either builder of Docker takes this file, BuildKit or the older one.
+#
+#   docker build --target cpu  -t paligemma-server:cpu .
+#   docker build --target cuda -t paligemma-server:cuda .
+#
+# Name the target: without it the older builder builds both, of which CUDA takes long.
+#
+# CPU kernels for AVX2, AVX-512 and AMX are all in the one binary, which picks them when it starts.
+
+# ---- CPU: build
+
+# rust-toolchain.toml is not copied: the toolchain is this image's.
+FROM rust:1.95-slim-bookworm AS manifest
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+# Sources that stand for ours, so that dependencies are built, and cached, without them.
+RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs
+
+FROM manifest AS build-cpu
+ARG PROFILE=dist
+RUN cargo build --locked --profile $PROFILE --bin paligemma-server
+COPY config config
+COPY examples/images examples/images
+COPY models/demo models/demo
+COPY src src
+# Cargo goes by file times, and files of the build context may be older than what stood for them.
+RUN touch src/lib.rs src/main.rs \
+ && cargo build --locked --profile $PROFILE --bin paligemma-server \
+ && install -D target/$PROFILE/paligemma-server /out/paligemma-server \
+ && mkdir /out/cache
+
+# ---- CPU: image
+
+# The C library, certificates and nothing to run: no shell, no package manager. Its user is 65532.
+FROM gcr.io/distroless/cc-debian12:nonroot AS cpu
+COPY --from=build-cpu /out/paligemma-server /usr/local/bin/paligemma-server
+# A new volume takes over the owner of the folder that it covers.
+COPY --from=build-cpu --chown=65532:65532 /out/cache /cache
+ENV PALIGEMMA_HOST=0.0.0.0 HF_HOME=/cache
+USER 65532:65532
+VOLUME /cache
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+# Until a model is downloaded and loaded the state is "starting", for as long as the start period.
+HEALTHCHECK --interval=5s --timeout=10s --start-period=30m --retries=3 CMD ["paligemma-server", "health"]
+ENTRYPOINT ["paligemma-server"]
+CMD ["serve"]
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="paligemma-server" \
+      org.opencontainers.image.description="Serves PaliGemma and PaliGemma 2 over HTTP, on the CPU" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+# ---- CUDA: build
+
+# x86-64 only. CUDA's compiler and libraries come from NVIDIA's wheels, which tools/gpu/build.sh pins.
+FROM manifest AS build-cuda
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends g++ python3-pip \
+ && rm -rf /var/lib/apt/lists/*
+ARG PROFILE=dist
+# The oldest GPUs to run on, here Ampere (A100, A10, RTX 30); newer ones compile the kernels for
+# themselves at the first start, but for those of quantised weights. 90 is H100 and H200.
+ARG CUDA_COMPUTE_CAP=80
+COPY tools/gpu/build.sh tools/gpu/driver.c tools/gpu/
+RUN tools/gpu/build.sh --locked --bin paligemma-server
+COPY config config
+COPY examples/images examples/images
+COPY models/demo models/demo
+COPY src src
+RUN touch src/lib.rs src/main.rs \
+ && tools/gpu/build.sh --locked --bin paligemma-server \
+ && install -D target/cuda/$PROFILE/paligemma-server /out/paligemma-server \
+ && mkdir /out/cache /out/lib \
+ && cd target/cuda-toolkit/nvidia/cu13/lib \
+ && cp libcublas.so.13 libcublasLt.so.13 libcudart.so.13 libcurand.so.10 libnvrtc.so.13 libnvrtc-builtins.so.13.0 /out/lib/
+
+# ---- CUDA: image
+
+# The driver is not in it: NVIDIA's container toolkit brings that of the machine. Of CUDA it has the
+# four libraries that the binary is linked with, and the compiler that cuBLAS opens when it needs one.
+FROM gcr.io/distroless/cc-debian12:nonroot AS cuda
+COPY --from=build-cuda /out/lib/ /usr/lib/x86_64-linux-gnu/
+COPY --from=build-cuda /out/paligemma-server /usr/local/bin/paligemma-server
+COPY --from=build-cuda --chown=65532:65532 /out/cache /cache
+# With the device named, a start without a GPU fails and says why, rather than run on the CPU.
+# Kernels that the driver compiles are kept beside the models.
+ENV PALIGEMMA_HOST=0.0.0.0 HF_HOME=/cache PALIGEMMA_DEVICE=cuda CUDA_CACHE_PATH=/cache/cuda \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 65532:65532
+VOLUME /cache
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=10s --start-period=30m --retries=3 CMD ["paligemma-server", "health"]
+ENTRYPOINT ["paligemma-server"]
+CMD ["serve"]
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="paligemma-server" \
+      org.opencontainers.image.description="Serves PaliGemma and PaliGemma 2 over HTTP, on an NVIDIA GPU" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+# What a build without --target gives.
+FROM cpu
