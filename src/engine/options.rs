@@ -47,7 +47,7 @@ pub enum State {
 /// Why the engine did not take a request on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    #[error("no place is left among the {queue} in which requests wait; try again later")]
+    #[error("there is no room among the {queue} that may wait for a slot; try again later")]
     QueueFull {
         queue: usize,
         /// When there may be room, by the rate at which requests have ended of late.

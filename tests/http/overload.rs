@@ -49,7 +49,7 @@ async fn a_full_queue_answers_429_with_retry_after() {
         &read(refused).await,
         429,
         "queue_full",
-        "no place is left among the 1",
+        "no room among the 1 that may wait",
     );
     control.open();
     let (running, waited) = tokio::join!(running, waiting);

@@ -46,7 +46,7 @@ pub struct Question {
     pub question: String,
 }
 
-/// Ask questions about an image
+/// Find questions that an answer answers
 ///
 /// One question for each answer, in the order in which they were sent.
 #[utoipa::path(
