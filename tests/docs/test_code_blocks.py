@@ -85,7 +85,7 @@ def compare(shown, real, at="answer"):
 
 
 def test_waiting_for_a_full_queue_gets_all_answers(folder):
-    """The examples that send many requests, against a server that refuses most of them at first."""
+    """The example that sends many requests, against a server that refuses most of them at first."""
     [many] = [block for block in RUN if "asyncio.gather" in block.code]
     narrow = Server("--slots", "1", "--queue", "1")
     compare_lines(many.answer, run(many, narrow, folder))
