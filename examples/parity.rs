@@ -21,7 +21,7 @@ use candle_core::{D, Tensor};
 use clap::Parser;
 use golden::Golden;
 use paligemma_server::checkpoint::{Checkpoint, DeviceChoice, FormatChoice, Placement};
-use paligemma_server::model::{DecodeRow, Model, PaliGemma, Prefix, WeightFormat};
+use paligemma_server::models::{Budget, DecodeRow, Model, PaliGemma, Prefix, WeightFormat};
 
 #[derive(Parser)]
 #[command(about = "Compares greedy tokens of a weight format with f32")]
@@ -41,6 +41,8 @@ struct Args {
     at_least: f64,
 }
 
+/// All of a stage in one step.
+const EVERYTHING: Budget = Budget { tokens: 1 << 20 };
 /// Tokens generated for each sequence.
 const STEPS: usize = 24;
 
@@ -190,7 +192,7 @@ fn picture(side: usize, index: usize) -> Vec<u8> {
 fn run(model: &PaliGemma, sequences: &[Sequence], forced: Option<&[Vec<u32>]>) -> Result<Answers> {
     let images: Vec<&[u8]> = sequences.iter().map(|s| s.pixels.as_slice()).collect();
     let mut encode = model.begin_encode(&images)?;
-    model.advance_encode(&mut encode, usize::MAX)?;
+    model.advance_encode(&mut encode, EVERYTHING)?;
     let features = model.finish_encode(encode)?;
     let prefixes: Vec<Prefix> = sequences
         .iter()
@@ -200,13 +202,14 @@ fn run(model: &PaliGemma, sequences: &[Sequence], forced: Option<&[Vec<u32>]>) -
             slot,
             features,
             tokens: &sequence.prompt,
+            generated: &[],
         })
         .collect();
     let length = |sequence: &Sequence| model.image_tokens() + sequence.prompt.len();
     let context = sequences.iter().map(length).max().unwrap_or(0) + STEPS;
     let mut cache = model.new_cache(sequences.len(), context)?;
     let mut prefill = model.begin_prefill(&prefixes)?;
-    let output = model.step(&mut cache, Some((&mut prefill, usize::MAX)), &[])?;
+    let output = model.step(&mut cache, Some((&mut prefill, EVERYTHING)), &[])?;
     let logits = output.logits.context("a whole prefill gives logits")?;
     let first_logits = logits.to_vec2::<f32>()?;
     let mut tokens: Vec<Vec<u32>> = best(&logits)?

@@ -9,7 +9,7 @@
 //! | [`tasks`] | what the model has to be asked, word for word |
 //! | [`checkpoint`] | a hub id or folder becomes a configuration, weights and a tokenizer |
 //! | [`pixels`] | image bytes become decoded, oriented, resized RGB pixels |
-//! | [`model`] | SigLIP, the projector and Gemma on candle: pixels and token ids to logits |
+//! | [`models`] | SigLIP, the projector and Gemma on candle: pixels and token ids to logits |
 //! | [`engine`] | the queue, the scheduler and the one thread that runs the model |
 //!
 //! Beside the way: [`settings`] is what an operator can set, [`server`] one server's life from
@@ -18,9 +18,11 @@
 pub mod api;
 pub mod checkpoint;
 pub mod engine;
-pub mod model;
+pub mod hub;
+pub mod models;
 pub mod pixels;
 pub mod server;
 pub mod settings;
 pub mod tasks;
 pub mod telemetry;
+pub mod tokenizer;

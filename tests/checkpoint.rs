@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use paligemma_server::checkpoint::Checkpoint;
-use paligemma_server::model::WeightFormat;
+use paligemma_server::models::WeightFormat;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use tempfile::TempDir;

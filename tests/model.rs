@@ -7,14 +7,19 @@ mod golden;
 use candle_core::{Device, Tensor};
 use golden::{Case, Golden};
 use paligemma_server::checkpoint::Checkpoint;
-use paligemma_server::model::{
-    DecodeRow, KvCache, Model, PaliGemma, Prefill, Prefix, WeightFormat,
+use paligemma_server::models::{
+    Budget, DecodeRow, KvCache, Model, PaliGemma, Prefill, Prefix, WeightFormat,
 };
 
 /// The reference's own rounding: what a value may differ by, relative to the largest beside it.
 const TOLERANCE: f32 = 1e-3;
 /// Where the reference's best two logits are closer than this, either may win.
 const MARGIN: f32 = 1e-3;
+
+/// A stage in one step, in several, and a layer at a time.
+const ALL: Budget = Budget { tokens: 100_000 };
+const SOME: Budget = Budget { tokens: 100 };
+const ONE_LAYER: Budget = Budget { tokens: 1 };
 
 fn open(golden: &Golden, format: WeightFormat) -> (Checkpoint, PaliGemma) {
     let checkpoint = Checkpoint::open(&golden.folder).unwrap();
@@ -25,7 +30,7 @@ fn open(golden: &Golden, format: WeightFormat) -> (Checkpoint, PaliGemma) {
 fn encode(model: &PaliGemma, images: &[Vec<u8>]) -> Vec<Tensor> {
     let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
     let mut encode = model.begin_encode(&images).unwrap();
-    while !model.advance_encode(&mut encode, 1).unwrap() {}
+    while !model.advance_encode(&mut encode, ALL).unwrap() {}
     model.finish_encode(encode).unwrap()
 }
 
@@ -72,13 +77,14 @@ impl<'a> Company<'a> {
                 slot,
                 features: &features[case.image],
                 tokens: &case.prompt_ids,
+                generated: &[],
             })
             .collect();
         self.model.begin_prefill(&prefixes).unwrap()
     }
 
-    /// One step for everybody who decodes, and `layers` layers of a prefill beside it.
-    fn step(&mut self, prefill: Option<(&mut Prefill, usize)>) -> (bool, Vec<Vec<f32>>) {
+    /// One step for everybody who decodes, and as much of a prefill as `budget` allows beside it.
+    fn step(&mut self, prefill: Option<(&mut Prefill, Budget)>) -> (bool, Vec<Vec<f32>>) {
         let rows: Vec<DecodeRow> = self
             .running
             .iter()
@@ -100,11 +106,11 @@ impl<'a> Company<'a> {
         (output.prefill_done, rest)
     }
 
-    /// Prefills `cases` in the given slots, `layers` layers a step, while the others decode.
-    fn join(&mut self, features: &[Tensor], cases: &[(usize, &Case)], layers: usize) {
+    /// Prefills `cases` in the given slots, as `budget` allows, while the others decode.
+    fn join(&mut self, features: &[Tensor], cases: &[(usize, &Case)], budget: Budget) {
         let mut prefill = self.begin(features, cases);
         loop {
-            let (done, logits) = self.step(Some((&mut prefill, layers)));
+            let (done, logits) = self.step(Some((&mut prefill, budget)));
             if !done {
                 continue;
             }
@@ -192,7 +198,7 @@ fn a_request_alone_gets_the_reference_s_logits_and_tokens() {
         let features = features_of(&golden, &model);
         for case in &golden.cases {
             let mut company = Company::new(&model, 1);
-            company.join(&features, &[(0, case)], usize::MAX);
+            company.join(&features, &[(0, case)], ALL);
             let running = company.finish(case.tokens.len()).remove(0);
             let vocab = checkpoint.tokenizer.vocab_size();
             let theirs = golden.logits(case);
@@ -217,7 +223,7 @@ fn requests_of_different_length_in_one_batch_get_the_tokens_that_each_gets_alone
         let features = features_of(&golden, &model);
         let cases: Vec<(usize, &Case)> = golden.cases.iter().enumerate().collect();
         let mut company = Company::new(&model, cases.len());
-        company.join(&features, &cases, 1);
+        company.join(&features, &cases, ONE_LAYER);
         for (case, running) in golden.cases.iter().zip(company.finish(24)) {
             assert_tokens(case, &running.tokens, &golden.name());
         }
@@ -234,9 +240,9 @@ fn a_request_that_joins_a_decoding_batch_changes_no_one_s_tokens() {
         // Every second slot first, so that there are gaps between those that decode; then the
         // others one by one, in the gaps, a layer at a time.
         let (early, late): (Vec<_>, Vec<_>) = cases.iter().partition(|(slot, _)| slot % 2 == 1);
-        company.join(&features, &early, 2);
+        company.join(&features, &early, SOME);
         for case in late {
-            company.join(&features, &[case], 1);
+            company.join(&features, &[case], ONE_LAYER);
         }
         for (case, running) in golden.cases.iter().zip(company.finish(24)) {
             assert_tokens(case, &running.tokens, &golden.name());
@@ -252,7 +258,7 @@ fn agreement(format: WeightFormat) -> f64 {
         let features = features_of(&golden, &model);
         let cases: Vec<(usize, &Case)> = golden.cases.iter().enumerate().collect();
         let mut company = Company::new(&model, cases.len());
-        company.join(&features, &cases, usize::MAX);
+        company.join(&features, &cases, ALL);
         for step in 0..24 {
             for (running, case) in company.running.iter_mut().zip(&golden.cases) {
                 let chosen = running.tokens.last_mut().unwrap();

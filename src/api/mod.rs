@@ -38,7 +38,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::engine::EngineHandle;
-use crate::model::MaskDecoder;
+use crate::models::MaskDecoder;
 use crate::pixels::Preprocessor;
 use crate::settings::Settings;
 

@@ -28,7 +28,7 @@ static DEMO: [(&str, &[u8]); 5] = demo_files![
 
 /// The files of one checkpoint.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Files<'a> {
+pub enum Files<'a> {
     /// In a folder.
     Folder(&'a Path),
     /// The demo's, in this binary.
@@ -115,7 +115,7 @@ fn demo(name: &str) -> Option<&'static [u8]> {
 
 /// A file of weights.
 #[derive(Debug)]
-pub(super) enum WeightBytes {
+pub enum WeightBytes {
     Mapped(Mmap),
     Embedded(&'static [u8]),
 }

@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
 use super::{CheckpointError, npz};
-use crate::model::{MaskDecoder, reason};
+use crate::models::{MaskDecoder, reason};
 
 /// The name of the published file.
 const FILE: &str = "vae-oid.npz";

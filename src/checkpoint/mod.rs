@@ -3,11 +3,11 @@
 mod config;
 mod error;
 mod files;
-pub mod hub;
+
 mod masks;
 mod npz;
 mod placement;
-mod tokenizer;
+
 mod weights;
 
 use std::path::Path;
@@ -17,12 +17,13 @@ use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
 pub use error::CheckpointError;
+pub use files::Files;
 pub use masks::{demo_mask_decoder, mask_decoder_in, open_mask_decoder};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
-pub use tokenizer::Tokenizer;
 
-use crate::model::{ModelConfig, PaliGemma, WeightFormat, reason};
-use files::Files;
+use crate::models::{ModelConfig, PaliGemma, WeightFormat, reason};
+
+use crate::tokenizer::Tokenizer;
 use weights::WeightFiles;
 
 /// A checkpoint in the Hugging Face layout whose files have been found and understood; the weights

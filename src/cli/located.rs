@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use image::{Rgb, RgbImage};
-use paligemma_server::model::{MASK_SIDE, MaskDecoder};
+use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::mask::Mask;
 use paligemma_server::tasks::located::{Located, Parser, Piece};
 use paligemma_server::tasks::objects::{FoundObject, edges};

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
-use paligemma_server::checkpoint::hub::{self, HubSettings};
 use paligemma_server::checkpoint::{
     Checkpoint, Placement, demo_mask_decoder, mask_decoder_in, open_mask_decoder,
 };
 use paligemma_server::engine::{EngineHandle, EngineOptions};
-use paligemma_server::model::{KvCache, MaskDecoder, PaliGemma};
+use paligemma_server::hub::{self, HubSettings};
+use paligemma_server::models::{KvCache, MaskDecoder, PaliGemma};
 use paligemma_server::pixels::{ImageLimits, Preprocessor};
 use paligemma_server::settings::{Settings, SettingsError};
 

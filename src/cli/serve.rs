@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use paligemma_server::api::{self, Admission, AppState, ImageFetcher, ModelInfo};
 use paligemma_server::checkpoint::{Checkpoint, Placement};
 use paligemma_server::engine::EngineOptions;
-use paligemma_server::model::MaskDecoder;
+use paligemma_server::models::MaskDecoder;
 use paligemma_server::server::{self, Signals};
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::{logging, metrics};

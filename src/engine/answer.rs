@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::detokenizer::Detokenizer;
 use super::sampler::{Choice, Logprobs, Row, Sampler};
 use super::stop::StopStrings;
 use super::{
     Event, Failure, FinishReason, Generation, Request, Summary, Timings, TokenInfo, TopLogprob,
     Usage,
 };
-use crate::checkpoint::Tokenizer;
-use crate::model::DecodeRow;
+use crate::models::DecodeRow;
 use crate::pixels::Pixels;
 use crate::telemetry::metrics;
+use crate::tokenizer::Detokenizer;
+use crate::tokenizer::Tokenizer;
 
 /// A request that fits the context.
 pub(super) struct Tokenized {

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use super::answer::{Answer, Tokenized};
 use super::shared::Shared;
 use super::{EngineOptions, Generation, MaxTokens, Request, State, SubmitError, worker};
-use crate::checkpoint::Tokenizer;
-use crate::model::Model;
+use crate::models::Model;
 use crate::telemetry::metrics;
+use crate::tokenizer::Tokenizer;
 
 /// Takes requests for the engine. Cheap to clone; when the last clone is dropped, the engine ends
 /// as soon as it has answered what it had taken on.

@@ -5,7 +5,7 @@
 //! with all others. `answer` is the request on that way.
 
 mod answer;
-mod detokenizer;
+
 mod generation;
 mod handle;
 mod image_cache;

@@ -18,9 +18,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// How many of a stage's `layers` one step may run on `tokens` tokens; at least 1.
-    pub(super) fn layers_a_step(&self, layers: usize, tokens: usize) -> usize {
-        (self.prefill_tokens_per_step * layers / tokens.max(1)).max(1)
+    pub(super) fn budget(&self) -> crate::models::Budget {
+        crate::models::Budget {
+            tokens: self.prefill_tokens_per_step,
+        }
     }
 
     /// Prefix tokens that a wave may hold, unless its only request has more.

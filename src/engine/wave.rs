@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 use super::answer::Answer;
 use super::image_cache::ImageCache;
 use super::scheduler::Limits;
-use crate::model::{Model, Prefix};
+use crate::models::{Model, Prefix};
 use crate::telemetry::metrics;
 
 /// Where a wave stands.
@@ -32,8 +32,6 @@ pub(super) struct Prefilling<M: Model> {
     pub work: M::Prefill,
     /// Slots of the prefixes, in the order of their logits.
     pub slots: Vec<usize>,
-    /// All prefixes' tokens, image tokens included.
-    pub tokens: usize,
 }
 
 impl<M: Model> Wave<M> {
@@ -84,14 +82,12 @@ impl<M: Model> Wave<M> {
                 slot,
                 features: &features[&answer.image.hash],
                 tokens: &answer.prompt,
+                generated: &[],
             })
             .collect();
         Ok(Self::Prefilling(Prefilling {
             work: model.begin_prefill(&prefixes)?,
             slots: prefixes.iter().map(|prefix| prefix.slot).collect(),
-            tokens: present(answers, &slots)
-                .map(|(_, answer)| answer.prefix_tokens())
-                .sum(),
         }))
     }
 }
@@ -105,9 +101,7 @@ impl<M: Model> Encoding<M> {
         cache: &mut ImageCache,
         answers: &mut [Option<Answer>],
     ) -> Result<Wave<M>> {
-        let tokens = self.images.len() * model.image_tokens();
-        let layers = limits.layers_a_step(model.vision_layers(), tokens);
-        if !model.advance_encode(&mut self.work, layers)? {
+        if !model.advance_encode(&mut self.work, limits.budget())? {
             return Ok(Wave::Encoding(self));
         }
         let encoded = model.finish_encode(self.work)?;

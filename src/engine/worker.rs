@@ -14,7 +14,7 @@ use super::scheduler::{Limits, Plan};
 use super::shared::{Desk, Shared};
 use super::wave::{Prefilling, Wave};
 use super::{EngineOptions, Failure};
-use crate::model::{DecodeRow, Model, reason};
+use crate::models::{DecodeRow, Model, reason};
 use crate::telemetry::metrics;
 
 /// Loads the model and answers requests until the handle closes the engine or the model fails.
@@ -216,13 +216,8 @@ impl<'a, M: Model> Worker<'a, M> {
         decode: &[DecodeRow],
         mut prefill: Option<Prefilling<M>>,
     ) -> candle_core::Result<()> {
-        let work = prefill.as_mut().map(|prefill| {
-            let layers = self.model.text_layers();
-            (
-                &mut prefill.work,
-                self.limits.layers_a_step(layers, prefill.tokens),
-            )
-        });
+        let budget = self.limits.budget();
+        let work = prefill.as_mut().map(|prefill| (&mut prefill.work, budget));
         let output = self.model.step(&mut self.cache, work, decode)?;
         let mut slots: Vec<usize> = decode.iter().map(|row| row.slot).collect();
         match prefill {

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use paligemma_server::checkpoint::{Checkpoint, Tokenizer};
+use paligemma_server::checkpoint::Checkpoint;
 use paligemma_server::engine::{
     EngineHandle, EngineOptions, Event, Failure, Generation, MaxTokens, Request, Sampling, State,
     Summary, TokenInfo,
 };
 use paligemma_server::pixels::Pixels;
+use paligemma_server::tokenizer::Tokenizer;
 
 use crate::toy_model::{Control, IMAGE_TOKENS, PATIENCE, Toy};
 

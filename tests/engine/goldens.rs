@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use paligemma_server::checkpoint::Checkpoint;
 use paligemma_server::engine::{EngineHandle, EngineOptions, Generation, Request, State};
-use paligemma_server::model::WeightFormat;
+use paligemma_server::models::WeightFormat;
 use paligemma_server::pixels::Pixels;
 
 use crate::bench::{Answered, answer, next, request, state_after};

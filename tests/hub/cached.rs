@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use axum::http::StatusCode;
-use paligemma_server::checkpoint::hub::{HubError, HubSettings, fetch};
+use paligemma_server::hub::{HubError, HubSettings, fetch};
 
 use super::fake_hub::{COMMIT, Faults, ID, etag};
 use super::{WEIGHTS, assert_says, failure, files, hub, repo, settings, weights};

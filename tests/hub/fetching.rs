@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use axum::http::Method;
-use paligemma_server::checkpoint::hub::{HubSettings, fetch};
+use paligemma_server::hub::{HubSettings, fetch};
 
 use super::fake_hub::{COMMIT, FakeHub, Faults, Host, ID, etag};
 use super::{TOKEN, WEIGHTS, assert_says, files, hub, repo, settings, weights};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use paligemma_server::checkpoint::hub::{HubError, fetch};
+use paligemma_server::hub::{HubError, fetch};
 
 use super::fake_hub::{Faults, ID, etag};
 use super::{WEIGHTS, assert_says, failure, hub, repo, settings, weights};

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fake_hub::{FakeHub, Faults, ID};
-use paligemma_server::checkpoint::hub::{HubError, HubSettings, fetch};
+use paligemma_server::hub::{HubError, HubSettings, fetch};
 use tempfile::TempDir;
 
 const TOKEN: &str = "hf_a_very_secret_token";

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::{fs, io};
 
 use axum::http::StatusCode;
-use paligemma_server::checkpoint::hub::{HubError, HubSettings, fetch};
+use paligemma_server::hub::{HubError, HubSettings, fetch};
 
 use super::fake_hub::{FakeHub, Faults, ID};
 use super::{TOKEN, WEIGHTS, assert_says, failure, files, hub, settings, weights};

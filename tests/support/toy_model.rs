@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use candle_core::{Device, Result, Tensor, bail};
-use paligemma_server::model::{DecodeRow, Model, Prefix, StepOutput};
+use paligemma_server::models::{Budget, DecodeRow, Model, Prefix, StepOutput};
 
 /// Longer than any piece of work takes: a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -200,14 +200,6 @@ impl Model for Toy {
         IMAGE_TOKENS
     }
 
-    fn vision_layers(&self) -> usize {
-        VISION_LAYERS
-    }
-
-    fn text_layers(&self) -> usize {
-        TEXT_LAYERS
-    }
-
     fn new_cache(&self, slots: usize, _context: usize) -> Result<Self::Cache> {
         Ok(vec![None; slots])
     }
@@ -227,10 +219,15 @@ impl Model for Toy {
         })
     }
 
-    fn advance_encode(&self, encode: &mut Encode, layers: usize) -> Result<bool> {
+    fn advance_encode(&self, encode: &mut Encode, budget: Budget) -> Result<bool> {
         let images = encode.images.len();
         self.control.ask(Work::Encode { images });
-        encode.layers_left = encode.layers_left.saturating_sub(layers);
+        encode.layers_left = {
+            let rows = encode.images.len() * IMAGE_TOKENS;
+            encode
+                .layers_left
+                .saturating_sub(budget.layers_per_step(VISION_LAYERS, rows))
+        };
         Ok(encode.layers_left == 0)
     }
 
@@ -256,7 +253,7 @@ impl Model for Toy {
     fn step(
         &self,
         cache: &mut Self::Cache,
-        prefill: Option<(&mut Prefill, usize)>,
+        prefill: Option<(&mut Prefill, Budget)>,
         decode: &[DecodeRow],
     ) -> Result<StepOutput> {
         let mut slots: Vec<usize> = decode.iter().map(|row| row.slot).collect();
@@ -278,8 +275,14 @@ impl Model for Toy {
             rows.push(self.logits(sequence, row.position));
         }
         let mut prefill_done = false;
-        if let Some((prefill, layers)) = prefill {
-            prefill.layers_left = prefill.layers_left.saturating_sub(layers);
+        if let Some((prefill, budget)) = prefill {
+            let prefixes = prefill.sequences.iter();
+            let tokens = prefixes
+                .map(|(_, sequence)| IMAGE_TOKENS + sequence.prompt.len())
+                .sum();
+            prefill.layers_left = prefill
+                .layers_left
+                .saturating_sub(budget.layers_per_step(TEXT_LAYERS, tokens));
             prefill_done = prefill.layers_left == 0;
             for (slot, sequence) in &prefill.sequences {
                 cache[*slot] = Some(sequence.clone());

@@ -17,7 +17,7 @@ use super::super::objects::{ObjectName, names};
 use super::super::openapi::{ImagesForm, ImagesJson, NoDecoderProblem, ObjectEvents, Problems};
 use super::super::reader::AnswerReader;
 use super::super::response::{Answer, TokenLogprob};
-use crate::model::{MASK_SIDE, MaskDecoder};
+use crate::models::{MASK_SIDE, MaskDecoder};
 use crate::pixels::Preprocessor;
 use crate::pixels::mask::{Mask, Rle};
 use crate::tasks::located::{Dropped, Located, Parser, Piece, prompt};

@@ -9,8 +9,8 @@ mod text;
 
 use super::CheckpointError;
 use super::files::Files;
-use crate::model::ModelConfig;
-use crate::model::config::VisionConfig;
+use crate::models::ModelConfig;
+use crate::models::config::VisionConfig;
 use check::Check;
 use raw::{OneOrMany, RawConfig, RawGeneration, RawVision};
 use text::text_config;

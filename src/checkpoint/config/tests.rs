@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::config::{Family, TextConfig};
+use crate::models::config::{Family, TextConfig};
 
 fn parse(config: Value) -> Result<Parsed, CheckpointError> {
     parse_with(config, None)

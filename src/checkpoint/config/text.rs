@@ -3,7 +3,7 @@
 use super::check::Check;
 use super::raw::RawText;
 use crate::checkpoint::CheckpointError;
-use crate::model::config::{Family, TextConfig};
+use crate::models::config::{Family, TextConfig};
 
 /// What a file says of the decoder, with the reference's defaults for the rest.
 pub fn text_config(raw: RawText, check: &Check) -> Result<TextConfig, CheckpointError> {

@@ -10,7 +10,7 @@ use paligemma_server::checkpoint::Placement;
 use paligemma_server::engine::{
     EngineHandle, EngineOptions, Event, FinishReason, MaxTokens, Request, Sampling, State,
 };
-use paligemma_server::model::{MASK_SIDE, MaskDecoder};
+use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::{Pixels, Preprocessor, mask::Mask};
 use paligemma_server::settings::Settings;
 use paligemma_server::tasks::located::{Located, Parser, Piece};

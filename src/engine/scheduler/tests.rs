@@ -58,19 +58,6 @@ fn a_wave_holds_four_steps_worth_of_tokens_but_always_one_request() {
 }
 
 #[test]
-fn a_step_carries_no_more_prefix_tokens_than_its_budget_but_always_a_layer() {
-    let limits = Limits {
-        slots: 1,
-        queue: 1,
-        prefill_tokens_per_step: 100,
-    };
-    assert_eq!(limits.layers_a_step(18, 100), 18);
-    assert_eq!(limits.layers_a_step(18, 264), 6);
-    assert_eq!(limits.layers_a_step(18, 1_000_000), 1);
-    assert!(limits.layers_a_step(18, 0) >= 18);
-}
-
-#[test]
 fn the_queue_takes_what_free_slots_can_take_and_its_own_length() {
     let mut scheduler = scheduler(2, 1, 10);
     submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();

@@ -1,6 +1,8 @@
 //! The tokenizer, with the promises that PaliGemma needs: a coordinate typed by a user is one
 //! token, and no text of a user becomes `<image>`, `<bos>` or `<eos>`.
 
+mod detokenizer;
+
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -8,8 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer as Inner;
 
-use super::CheckpointError;
-use super::files::Files;
+use crate::checkpoint::{CheckpointError, Files};
+pub(crate) use detokenizer::Detokenizer;
 
 /// Turns prompts into token ids and token ids into text.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl TokenName {
 impl Tokenizer {
     /// Reads `tokenizer.json` and `tokenizer_config.json`; `eos` are the ids that end an answer, or
     /// none to take the tokenizer's own.
-    pub(super) fn open(files: Files, eos: Vec<u32>) -> Result<Self, CheckpointError> {
+    pub(crate) fn open(files: Files, eos: Vec<u32>) -> Result<Self, CheckpointError> {
         let config: RawTokenizerConfig = files.json("tokenizer_config.json")?.unwrap_or_default();
         let mut file: Value = files.required_json("tokenizer.json")?;
         make_coordinates_plain(&mut file);

@@ -33,6 +33,28 @@ pub struct Prefix<'a> {
     pub features: &'a Tensor,
     /// Token ids from `<bos>` to the final newline.
     pub tokens: &'a [u32],
+    /// Tokens that were generated before and follow the prefix causally; none for a new request.
+    pub generated: &'a [u32],
+}
+
+/// How much of a prefill or of the vision tower one step may run, in tokens × layers: as much as
+/// `tokens` tokens through all layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// At least 1.
+    pub tokens: usize,
+}
+
+impl Budget {
+    /// Layers that a step should run of a stage of `layers` layers over `rows` rows; at least 1.
+    ///
+    /// The number of steps is rounded and the layers are spread over them evenly, so that the last
+    /// layers never cost a step of their own; a step may exceed the budget by half.
+    pub fn layers_per_step(self, layers: usize, rows: usize) -> usize {
+        let tokens = self.tokens.max(1);
+        let steps = (rows + tokens / 2) / tokens;
+        layers.div_ceil(steps.clamp(1, layers.max(1)))
+    }
 }
 
 /// One sequence that decodes: its newest token is put in, the logits of the next come out.
@@ -69,12 +91,6 @@ pub trait Model {
     /// Tokens that stand for one image.
     fn image_tokens(&self) -> usize;
 
-    /// Layers of the vision tower.
-    fn vision_layers(&self) -> usize;
-
-    /// Layers of the decoder.
-    fn text_layers(&self) -> usize;
-
     /// A cache for `slots` sequences of up to `context` tokens, image tokens included.
     fn new_cache(&self, slots: usize, context: usize) -> Result<Self::Cache>;
 
@@ -85,8 +101,9 @@ pub trait Model {
     /// Starts the vision tower on images given as RGB bytes, `image_size × image_size × 3` each.
     fn begin_encode(&self, images: &[&[u8]]) -> Result<Self::Encode>;
 
-    /// Runs up to `layers` further layers of the vision tower; `true` when all have run.
-    fn advance_encode(&self, encode: &mut Self::Encode, layers: usize) -> Result<bool>;
+    /// Runs as many further layers of the vision tower as `budget` allows, at least one; `true` when
+    /// all have run.
+    fn advance_encode(&self, encode: &mut Self::Encode, budget: Budget) -> Result<bool>;
 
     /// The projected features, one tensor `[image_tokens, hidden]` an image.
     fn finish_encode(&self, encode: Self::Encode) -> Result<Vec<Tensor>>;
@@ -94,12 +111,12 @@ pub trait Model {
     /// Starts the prefill of several prefixes together.
     fn begin_prefill(&self, prefixes: &[Prefix<'_>]) -> Result<Self::Prefill>;
 
-    /// One step: every decode row through all layers and, packed beside them, up to `layers`
-    /// further layers of the prefill.
+    /// One step: every decode row through all layers and, packed beside them, as many further layers
+    /// of the prefill as its budget allows, at least one.
     fn step(
         &self,
         cache: &mut Self::Cache,
-        prefill: Option<(&mut Self::Prefill, usize)>,
+        prefill: Option<(&mut Self::Prefill, Budget)>,
         decode: &[DecodeRow],
     ) -> Result<StepOutput>;
 }
@@ -109,5 +126,36 @@ pub fn reason(error: &Error) -> String {
     match error {
         Error::WithBacktrace { inner, .. } => reason(inner),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(tokens: usize, layers: usize, rows: usize) -> Vec<usize> {
+        let mut left = layers;
+        let mut steps = Vec::new();
+        while left > 0 {
+            let step = left.min(Budget { tokens }.layers_per_step(layers, rows));
+            steps.push(step);
+            left -= step;
+        }
+        steps
+    }
+
+    #[test]
+    fn layers_are_spread_evenly_over_the_steps() {
+        assert_eq!(steps(100, 18, 100), [18]);
+        assert_eq!(steps(256, 18, 264), [18]);
+        assert_eq!(steps(100, 18, 264), [6, 6, 6]);
+        assert_eq!(steps(256, 27, 1024), [7, 7, 7, 6]);
+    }
+
+    #[test]
+    fn a_step_runs_a_layer_at_least() {
+        assert_eq!(steps(1, 3, 1_000_000), [1, 1, 1]);
+        assert_eq!(steps(100, 18, 0), [18]);
+        assert_eq!(steps(0, 1, 1), [1]);
     }
 }

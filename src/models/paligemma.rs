@@ -8,7 +8,7 @@ use super::kv_cache::{DecodeLayout, KvCache};
 use super::linear::{Linear, WeightFormat};
 use super::rope::{Rope, RopeTable};
 use super::siglip::VisionTower;
-use super::{DecodeRow, Model, ModelConfig, Prefix, StepOutput};
+use super::{Budget, DecodeRow, Model, ModelConfig, Prefix, StepOutput};
 
 /// A resident PaliGemma 1 or 2.
 #[derive(Debug)]
@@ -109,14 +109,6 @@ impl Model for PaliGemma {
         self.config.image_tokens()
     }
 
-    fn vision_layers(&self) -> usize {
-        self.config.vision.layers
-    }
-
-    fn text_layers(&self) -> usize {
-        self.config.text.layers()
-    }
-
     fn new_cache(&self, slots: usize, context: usize) -> Result<KvCache> {
         KvCache::new(&self.config.text, slots, context, self.dtype, &self.device)
     }
@@ -133,13 +125,15 @@ impl Model for PaliGemma {
         })
     }
 
-    fn advance_encode(&self, encode: &mut Encode, layers: usize) -> Result<bool> {
-        let end = self.vision_layers().min(encode.layers_done + layers);
+    fn advance_encode(&self, encode: &mut Encode, budget: Budget) -> Result<bool> {
+        let layers = self.config.vision.layers;
+        let count = budget.layers_per_step(layers, encode.x.dim(0)?);
+        let end = layers.min(encode.layers_done + count);
         for layer in encode.layers_done..end {
             encode.x = self.vision.forward_layer(&encode.x, layer)?;
         }
         encode.layers_done = end;
-        Ok(end == self.vision_layers())
+        Ok(end == layers)
     }
 
     fn finish_encode(&self, encode: Encode) -> Result<Vec<Tensor>> {
@@ -157,6 +151,9 @@ impl Model for PaliGemma {
         let mut rows = Vec::with_capacity(prefixes.len());
         let mut positions = Vec::new();
         for prefix in prefixes {
+            if !prefix.generated.is_empty() {
+                candle_core::bail!("generated tokens can't be prefilled yet");
+            }
             let len = prefix.features.dim(0)? + prefix.tokens.len();
             rows.push(PrefixRows {
                 slot: prefix.slot,
@@ -181,10 +178,10 @@ impl Model for PaliGemma {
     fn step(
         &self,
         cache: &mut KvCache,
-        prefill: Option<(&mut Prefill, usize)>,
+        prefill: Option<(&mut Prefill, Budget)>,
         decode: &[DecodeRow],
     ) -> Result<StepOutput> {
-        let layers = self.text_layers();
+        let layers = self.config.text.layers();
         let decoding = match decode {
             [] => None,
             rows => Some(Decoding::new(self, cache, rows)?),
@@ -196,8 +193,9 @@ impl Model for PaliGemma {
                 final_rows.push(self.run(&decoding.x, 0..layers, &decoding.packing(), cache)?);
                 false
             }
-            (Some((prefill, count)), decoding) => {
+            (Some((prefill, budget)), decoding) => {
                 let first = prefill.layers_done;
+                let count = budget.layers_per_step(layers, prefill.x.dim(0)?);
                 let end = layers.min(first + count);
                 match decoding {
                     None => {

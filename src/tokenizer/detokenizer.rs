@@ -1,6 +1,6 @@
 //! Tokens to text, piece by piece.
 
-use crate::checkpoint::Tokenizer;
+use crate::tokenizer::Tokenizer;
 
 /// Turns tokens into text as they come; the pieces add up to exactly what the tokenizer makes of
 /// all tokens together.
@@ -10,13 +10,13 @@ use crate::checkpoint::Tokenizer;
 /// run is held back until another token ends it. Special tokens have no text and are taken out
 /// before runs are joined, so they don't end one.
 #[derive(Debug, Default)]
-pub(super) struct Detokenizer {
+pub(crate) struct Detokenizer {
     run: Vec<u32>,
 }
 
 impl Detokenizer {
     /// Adds one token; returns the text that is now certain, which may be empty.
-    pub(super) fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
+    pub(crate) fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
         if tokenizer.is_byte(id) {
             self.run.push(id);
             return String::new();
@@ -29,7 +29,7 @@ impl Detokenizer {
     }
 
     /// The text of what was held back, once no more tokens can follow.
-    pub(super) fn finish(&mut self, tokenizer: &Tokenizer) -> String {
+    pub(crate) fn finish(&mut self, tokenizer: &Tokenizer) -> String {
         if self.run.is_empty() {
             return String::new();
         }
