@@ -21,6 +21,7 @@ pub mod engine;
 pub mod hub;
 pub mod models;
 pub mod pixels;
+pub mod runtime;
 pub mod server;
 pub mod settings;
 pub mod tasks;

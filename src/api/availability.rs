@@ -14,6 +14,7 @@ pub fn availability(state: &State) -> Result<(), ApiError> {
     match state {
         State::Ready => Ok(()),
         State::Loading => Err(loading()),
+        State::Restarting => Err(restarting()),
         State::Draining => Err(shutting_down()),
         State::Failed(reason) => Err(unavailable(reason)),
     }
@@ -21,6 +22,11 @@ pub fn availability(state: &State) -> Result<(), ApiError> {
 
 pub fn loading() -> ApiError {
     let detail = "the model is still being loaded; try again in a few seconds";
+    ApiError::new(ErrorCode::Loading, detail).retry_after(RETRY_AFTER)
+}
+
+fn restarting() -> ApiError {
+    let detail = "the model failed and is being loaded again; try again in a few seconds";
     ApiError::new(ErrorCode::Loading, detail).retry_after(RETRY_AFTER)
 }
 

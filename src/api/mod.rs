@@ -33,14 +33,17 @@ mod router;
 mod routes;
 mod stream;
 
+use std::fmt::Display;
 use std::sync::Arc;
 
-use metrics_exporter_prometheus::PrometheusHandle;
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 
 use crate::engine::EngineHandle;
-use crate::models::MaskDecoder;
+use crate::models::{MaskDecoder, Model};
 use crate::pixels::Preprocessor;
+use crate::runtime::{ModelInfo, Runtime};
 use crate::settings::Settings;
+use crate::telemetry::metrics;
 
 pub use admission::Admission;
 pub use image_url::ImageFetcher;
@@ -60,33 +63,28 @@ pub struct AppState {
     pub metrics: PrometheusHandle,
 }
 
-impl ModelInfo {
-    /// Every name of the model, the first being the one that answers bear.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        let names = std::iter::once(&self.name).chain(&self.aliases);
-        names.map(String::as_str)
+impl AppState {
+    /// Starts the engine of `runtime`, and sets up the metrics before it.
+    ///
+    /// # Errors
+    /// When something else in this process set up metrics before.
+    pub fn start<F, M, E>(runtime: Runtime<F>) -> Result<Self, BuildError>
+    where
+        M: Model,
+        E: Display,
+        F: Fn() -> Result<M, E> + Send + 'static,
+    {
+        let settings = runtime.settings.clone();
+        let options = runtime.engine_options();
+        Ok(Self {
+            metrics: metrics::install()?,
+            preprocessor: runtime.preprocessor.clone(),
+            fetcher: ImageFetcher::new(&settings),
+            mask_decoder: runtime.mask_decoder.clone(),
+            admission: Admission::new(&settings),
+            model: Arc::new(runtime.info.clone()),
+            engine: runtime.start_engine(options),
+            settings,
+        })
     }
-}
-
-/// What clients may know about the model.
-#[derive(Debug, Clone)]
-pub struct ModelInfo {
-    /// The name under which it is served, and which answers bear.
-    pub name: String,
-    /// Further names under which it may be asked for.
-    pub aliases: Vec<String>,
-    /// What to know before using it, if there is something.
-    pub description: Option<&'static str>,
-    /// Width and height, in pixels, to which every image is resized.
-    pub image_size: u32,
-    /// Tokens that stand for one image.
-    pub image_tokens: usize,
-    /// Tokens that image, prompt and answer may have together.
-    pub context: usize,
-    /// What the weights are held in, such as `bf16`.
-    pub dtype: String,
-    /// Where the model runs, such as `cpu` or `cuda:0`.
-    pub device: String,
-    /// When the server started: seconds since 1970-01-01 00:00 UTC.
-    pub created: u64,
 }

@@ -8,16 +8,15 @@ use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use futures::StreamExt;
 use image::ImageFormat;
-use paligemma_server::checkpoint::Placement;
 use paligemma_server::engine::{
     EngineHandle, EngineOptions, Event, Generation, MaxTokens, Request, Sampling, State, Summary,
 };
+use paligemma_server::runtime::Runtime;
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
 
 use super::flags::SettingsFlags;
 use super::located::Objects;
-use super::model::{self, Source};
 use super::threads;
 
 #[derive(clap::Args)]
@@ -57,15 +56,14 @@ async fn answer(
     if draw.is_some() && objects.is_none() {
         bail!("--draw needs a prompt that asks where something is, such as \"detect cat\"");
     }
-    let placement = Placement::resolve(settings.device, settings.dtype)?;
     // Before the model is fetched, so that a wrong path is known at once.
     let bytes = std::fs::read(&image).with_context(|| format!("--image {}", image.display()))?;
     if let Some(path) = &draw {
         check_drawing(path, &image).with_context(|| format!("--draw {}", path.display()))?;
     }
-    let source = Source::find(settings).await?;
-    let checkpoint = source.open()?;
-    let preprocessor = model::preprocessor(settings, &checkpoint);
+    let runtime = Runtime::load(settings).await?;
+    let preprocessor = runtime.preprocessor.clone();
+    let mask_decoder = runtime.mask_decoder.clone();
     let bytes = Bytes::from(bytes);
     let named = || format!("--image {}", image.display());
     let pixels = preprocessor.prepare(bytes.clone()).await;
@@ -75,11 +73,10 @@ async fn answer(
     let options = EngineOptions {
         slots: 1,
         queue: 1,
-        context: model::context(settings, &checkpoint)?,
-        prefill_tokens_per_step: settings.prefill_tokens_per_step,
         image_cache_bytes: 0,
+        ..runtime.engine_options()
     };
-    let engine = model::start_engine(checkpoint, placement, options);
+    let engine = runtime.start_engine(options);
     loaded(&engine).await?;
     let events = engine.submit(Request {
         image: Arc::new(pixels),
@@ -97,7 +94,7 @@ async fn answer(
     write!(std::io::stdout(), "{}", objects.table(size))?;
     if let Some(path) = draw {
         let picture = preprocessor.picture(&bytes).with_context(named)?;
-        objects.draw(picture, source.mask_decoder(settings)?.as_ref(), &path)?;
+        objects.draw(picture, mask_decoder.as_deref(), &path)?;
     }
     Ok(summary)
 }

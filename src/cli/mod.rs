@@ -1,11 +1,10 @@
-//! The command line: one file a subcommand.
+//! The command line: one file per subcommand.
 
 mod annotate;
 mod ask;
 mod flags;
 mod health;
 mod located;
-mod model;
 mod openapi;
 mod serve;
 mod threads;
@@ -13,7 +12,8 @@ mod threads;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use paligemma_server::checkpoint::PlacementError;
+use paligemma_server::runtime::RuntimeError;
+use paligemma_server::server::ServerError;
 use paligemma_server::settings::SettingsError;
 
 /// Serves PaliGemma and PaliGemma 2 over HTTP: captions and answers about images.
@@ -39,8 +39,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the subcommand. A failure is one line on stderr; the exit code is 2 when the settings
-    /// are wrong, as it is for flags that clap refuses, and otherwise 1.
+    /// Runs the subcommand. A failure is one line on stderr; [`exit_code`] says with which code.
     pub fn run(self) -> ExitCode {
         let outcome = match self.command {
             Command::Serve(args) => serve::run(args),
@@ -53,9 +52,22 @@ impl Cli {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error:#}");
-                let settings = error.is::<SettingsError>() || error.is::<PlacementError>();
-                ExitCode::from(if settings { 2 } else { 1 })
+                ExitCode::from(exit_code(&error))
             }
         }
+    }
+}
+
+/// 2 when the settings are wrong, as for flags that clap refuses; 3 when a model that served has
+/// failed, so that whoever supervises the process knows to start it again; otherwise 1.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let runtime = error.downcast_ref::<RuntimeError>();
+    let server = error.downcast_ref::<ServerError>();
+    if error.is::<SettingsError>() || runtime.is_some_and(RuntimeError::is_of_settings) {
+        2
+    } else if matches!(server, Some(ServerError::Engine(_))) {
+        3
+    } else {
+        1
     }
 }

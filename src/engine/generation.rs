@@ -162,12 +162,16 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Generation {
     events: mpsc::UnboundedReceiver<Event>,
+    ended: bool,
 }
 
 impl Generation {
     /// The receiving end of `events`; the engine sees that this was dropped as `is_closed()`.
     pub(crate) fn new(events: mpsc::UnboundedReceiver<Event>) -> Self {
-        Self { events }
+        Self {
+            events,
+            ended: false,
+        }
     }
 }
 
@@ -175,6 +179,14 @@ impl Stream for Generation {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.events.poll_recv(context)
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let event = self.events.poll_recv(context);
+        self.ended = matches!(
+            &event,
+            Poll::Ready(Some(Event::Finished(_) | Event::Failed(_)))
+        );
+        event
     }
 }

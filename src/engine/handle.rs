@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::answer::{Answer, Tokenized};
+use super::sequence::{Sequence, Tokenized};
 use super::shared::Shared;
-use super::{EngineOptions, Generation, MaxTokens, Request, State, SubmitError, worker};
+use super::{EngineOptions, Generation, MaxTokens, Request, State, SubmitError};
+use super::{supervisor, watchdog};
 use crate::models::Model;
 use crate::telemetry::metrics;
 use crate::tokenizer::Tokenizer;
@@ -24,47 +25,39 @@ struct Inner {
     shared: Arc<Shared>,
     options: EngineOptions,
     tokenizer: Arc<Tokenizer>,
-    image_tokens: usize,
     /// Its sender lives on the worker's thread, and is dropped at its end.
     ended: watch::Receiver<()>,
 }
 
 impl EngineHandle {
-    /// Starts the engine: a thread of its own calls `load` and then runs the model.
+    /// Starts the engine: a thread of its own builds the model through `factory` and runs it.
+    /// `factory` is called again when the model fails.
     ///
-    /// Returns at once, in [`State::Loading`]. `image_tokens` is the number of tokens that stand
-    /// for one image.
+    /// Returns at once, in [`State::Loading`].
     ///
     /// # Panics
     /// When the operating system gives no thread.
-    pub fn start<M, E, F>(
-        options: EngineOptions,
-        tokenizer: Arc<Tokenizer>,
-        image_tokens: usize,
-        load: F,
-    ) -> Self
+    pub fn start<M, E, F>(options: EngineOptions, tokenizer: Arc<Tokenizer>, factory: F) -> Self
     where
         M: Model,
         E: Display,
-        F: FnOnce() -> Result<M, E> + Send + 'static,
+        F: Fn() -> Result<M, E> + Send + 'static,
     {
         metrics::capacities(options.slots, options.queue, options.image_cache_bytes);
         let shared = Arc::new(Shared::new(options.limits()));
         let (alive, ended) = watch::channel(());
         let (its_shared, its_options) = (shared.clone(), options.clone());
         let vocab_size = tokenizer.vocab_size();
-        std::thread::Builder::new()
-            .name("model".to_owned())
-            .spawn(move || {
-                worker::run(&its_shared, &its_options, vocab_size, load);
-                drop(alive);
-            })
-            .expect("the operating system gives a thread at start");
+        spawn("model", move || {
+            supervisor::run(&its_shared, &its_options, vocab_size, factory);
+            drop(alive);
+        });
+        let (its_shared, step_timeout) = (shared.clone(), options.step_timeout);
+        spawn("watchdog", move || watchdog::run(&its_shared, step_timeout));
         let inner = Inner {
             shared,
             options,
             tokenizer,
-            image_tokens,
             ended,
         };
         Self {
@@ -110,7 +103,7 @@ impl EngineHandle {
     /// Tokenizes a request's prompt and checks that the context can hold all of the request.
     fn tokenize(&self, request: Request) -> Result<Tokenized, SubmitError> {
         let context = self.inner.options.context;
-        let image_tokens = self.inner.image_tokens;
+        let image_tokens = self.inner.shared.image_tokens();
         let prompt = self.inner.tokenizer.encode_prompt(&request.prompt);
         let prompt = prompt.map_err(|error| SubmitError::Tokenizer(error.to_string()))?;
         let allowed = context.saturating_sub(image_tokens + prompt.len());
@@ -139,34 +132,40 @@ impl EngineHandle {
     }
 
     fn enqueue(&self, requests: Vec<Tokenized>) -> Result<Vec<Generation>, SubmitError> {
-        let mut desk = self.inner.shared.lock();
-        refuse_unless_ready(self.state())?;
-        let now = Instant::now();
-        desk.withdraw_ended(now);
+        let Inner {
+            shared, options, ..
+        } = &*self.inner;
         let count = requests.len();
+        if shared.lock().scheduler.room() < count {
+            // Those who left may still stand in the queue.
+            shared.retire(Instant::now());
+        }
         let mut generations = Vec::with_capacity(count);
-        let answers = requests.into_iter().map(|request| {
+        let sequences = requests.into_iter().map(|request| {
             let tokenizer = self.inner.tokenizer.clone();
-            let (answer, generation) = Answer::new(request, self.inner.image_tokens, tokenizer);
+            let (sequence, generation) = Sequence::new(request, shared.image_tokens(), tokenizer);
             generations.push(generation);
-            let tokens = answer.prefix_tokens();
-            (answer, tokens)
+            let tokens = sequence.prefill_tokens();
+            (sequence, tokens)
         });
-        if desk.scheduler.submit(answers).is_err() {
+        let mut inner = shared.lock();
+        refuse_unless_ready(self.state())?;
+        if inner.scheduler.submit(sequences).is_err() {
             return Err(SubmitError::QueueFull {
-                queue: self.inner.options.queue,
-                retry_after: desk.pace.time_for(count, now),
+                queue: options.queue,
+                retry_after: inner.completion_rate.time_for(count, Instant::now()),
             });
         }
-        desk.report_load();
-        self.inner.shared.ring();
+        inner.report_load();
+        shared.wake();
         Ok(generations)
     }
 
-    /// When there may be room for one more request, by the rate at which requests have ended of
-    /// late.
+    /// How long to wait until there may be room for one more request, by the rate at which requests
+    /// have completed of late.
     pub fn retry_after(&self) -> Duration {
-        self.inner.shared.lock().pace.time_for(1, Instant::now())
+        let inner = self.inner.shared.lock();
+        inner.completion_rate.time_for(1, Instant::now())
     }
 
     /// What the engine is doing.
@@ -181,13 +180,18 @@ impl EngineHandle {
 
     /// Stops admitting requests. What waits or runs goes on until `grace` has passed and then ends
     /// with [`Failure::ShuttingDown`](super::Failure::ShuttingDown). Resolves when the worker has
-    /// ended; at once if it is still loading, because a load can't be interrupted and nobody waits
-    /// for an answer.
+    /// ended, or when the grace has passed although a step is still under way; at once if the model
+    /// is still loading, because a load can't be interrupted and nobody waits for an answer.
     pub async fn shutdown(&self, grace: Duration) {
         let was = self.inner.shared.close(Some(Instant::now() + grace));
-        // A step of the model may outlast the grace by itself, so the worker is told, not timed.
+        if was == State::Loading {
+            return;
+        }
         let mut ended = self.inner.ended.clone();
-        while was != State::Loading && ended.changed().await.is_ok() {}
+        let worker_ends = async { while ended.changed().await.is_ok() {} };
+        if tokio::time::timeout(grace, worker_ends).await.is_err() {
+            self.inner.shared.abort_remaining();
+        }
     }
 }
 
@@ -200,8 +204,15 @@ impl Drop for Inner {
 fn refuse_unless_ready(state: State) -> Result<(), SubmitError> {
     match state {
         State::Ready => Ok(()),
-        State::Loading => Err(SubmitError::Loading),
+        State::Loading | State::Restarting => Err(SubmitError::Loading),
         State::Draining => Err(SubmitError::Draining),
         State::Failed(reason) => Err(SubmitError::Failed(reason)),
     }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .expect("the operating system gives a thread at start");
 }

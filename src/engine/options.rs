@@ -19,6 +19,10 @@ pub struct EngineOptions {
     pub prefill_tokens_per_step: usize,
     /// Bytes of image features that may be kept; 0 keeps none.
     pub image_cache_bytes: usize,
+    /// How often, within ten minutes, a model that failed is built again before the engine gives up.
+    pub model_restarts: usize,
+    /// After how long a step of the model counts as hanging, and the engine gives up.
+    pub step_timeout: Duration,
 }
 
 impl EngineOptions {
@@ -38,6 +42,8 @@ pub enum State {
     Loading,
     /// Requests are taken on.
     Ready,
+    /// The model failed and is being loaded again. Requests that were taken on will go on.
+    Restarting,
     /// No more requests are taken on; those that were are finished.
     Draining,
     /// The model could not be loaded or has failed, for this reason. It does not come back.
@@ -47,10 +53,10 @@ pub enum State {
 /// Why the engine did not take a request on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    #[error("there is no room among the {queue} that may wait for a slot; try again later")]
+    #[error("the queue is full ({queue} waiting); retry after the given delay")]
     QueueFull {
         queue: usize,
-        /// When there may be room, by the rate at which requests have ended of late.
+        /// How long to wait before retrying, by the rate at which requests have ended of late.
         retry_after: Duration,
     },
     #[error("{requests} generations at once are too many: at most {allowed} fit")]
@@ -68,7 +74,7 @@ pub enum SubmitError {
     MaxTokens { max_tokens: usize, allowed: usize },
     #[error("the prompt could not be tokenized: {0}")]
     Tokenizer(String),
-    #[error("the model is still being loaded")]
+    #[error("the model is being loaded")]
     Loading,
     #[error("the server is shutting down")]
     Draining,

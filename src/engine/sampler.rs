@@ -21,9 +21,9 @@ pub(super) struct Sampler {
     logprobs: Option<usize>,
 }
 
-/// A chosen token.
+/// A sampled token.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Choice {
+pub(super) struct SampledToken {
     pub id: u32,
     pub logprobs: Option<Logprobs>,
 }
@@ -60,9 +60,9 @@ impl Sampler {
     ///
     /// # Errors
     /// When the probabilities can't be sampled from.
-    pub(super) fn choose(&mut self, row: &Row) -> Result<Choice> {
+    pub(super) fn choose(&mut self, row: &Row) -> Result<SampledToken> {
         let Some(logits) = &row.logits else {
-            return Ok(Choice {
+            return Ok(SampledToken {
                 id: row.likeliest,
                 logprobs: None,
             });
@@ -80,7 +80,7 @@ impl Sampler {
             Some(top) => Some(logprobs(&logits.to_vec1::<f32>()?, id, top)),
             None => None,
         };
-        Ok(Choice { id, logprobs })
+        Ok(SampledToken { id, logprobs })
     }
 }
 

@@ -1,45 +1,77 @@
-//! What the handle and the worker share.
+//! State shared by the handle, the worker and the watchdog: the scheduler, a condition variable
+//! that wakes whoever waits for work, and the engine's public state.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::State;
-use super::answer::Answer;
-use super::pace::Pace;
+use super::completion_rate::CompletionRate;
 use super::scheduler::{Limits, Scheduler};
+use super::sequence::Sequence;
+use super::{Failure, State};
 use crate::telemetry::metrics;
 
-/// The desk at which requests are handed over, the bell on it, and the sign above it.
 pub(super) struct Shared {
-    desk: Mutex<Desk>,
-    bell: Condvar,
-    /// Changes only while the desk is locked, so that no request slips in after a last look.
+    inner: Mutex<Inner>,
+    wake: Condvar,
+    /// Changes only while `inner` is locked, so that no request slips in after a last look.
     state: watch::Sender<State>,
+    /// Known once the model is loaded.
+    image_tokens: OnceLock<usize>,
 }
 
-/// Locked for moments only, never while the model works.
-pub(super) struct Desk {
-    pub scheduler: Scheduler<Answer>,
-    pub pace: Pace,
+/// Locked for moments only, never while the model works or text is made.
+pub(super) struct Inner {
+    pub scheduler: Scheduler<Sequence>,
+    pub completion_rate: CompletionRate,
     /// No more requests come: the worker ends when all are answered.
     pub closing: bool,
     /// When the requests that are left end with an error.
-    pub close_at: Option<Instant>,
+    close_at: Option<Instant>,
+    /// When the step that is under way began.
+    pub step_began: Option<Instant>,
+    /// The worker is gone, or has been given up.
+    pub ended: bool,
 }
 
-impl Desk {
-    /// Ends every answer in the queue that is no longer wanted, or too late.
-    pub(super) fn withdraw_ended(&mut self, now: Instant) {
-        for answer in self.scheduler.withdraw(|answer| answer.is_over(now)) {
-            answer.give_up();
+impl Inner {
+    /// Takes out every sequence that nobody waits for or that is late, running or waiting.
+    fn retire(&mut self, now: Instant) -> Vec<Sequence> {
+        let mut retired = self
+            .scheduler
+            .retire_running(|sequence| sequence.is_over(now));
+        for _ in &retired {
+            self.completion_rate.completed(now);
         }
+        retired.extend(
+            self.scheduler
+                .retire_waiting(|sequence| sequence.is_over(now)),
+        );
+        if !retired.is_empty() {
+            self.report_load();
+        }
+        retired
+    }
+
+    /// Frees the slot of a sequence that has ended.
+    pub(super) fn release(&mut self, slot: usize, now: Instant) -> Option<Sequence> {
+        let sequence = self.scheduler.release(slot)?;
+        self.completion_rate.completed(now);
+        Some(sequence)
     }
 
     /// Whether what is left must end now.
     pub(super) fn is_past_closing(&self, now: Instant) -> bool {
         self.close_at.is_some_and(|close_at| close_at <= now)
+    }
+
+    /// Everything, waiting or in a slot.
+    pub(super) fn drain(&mut self) -> Vec<Sequence> {
+        let mut all = self.scheduler.retire_running(|_| true);
+        all.extend(self.scheduler.retire_waiting(|_| true));
+        self.report_load();
+        all
     }
 
     /// Brings the gauges of the load up to date.
@@ -51,30 +83,54 @@ impl Desk {
 impl Shared {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
-            desk: Mutex::new(Desk {
+            inner: Mutex::new(Inner {
                 scheduler: Scheduler::new(limits),
-                pace: Pace::default(),
+                completion_rate: CompletionRate::default(),
                 closing: false,
                 close_at: None,
+                step_began: None,
+                ended: false,
             }),
-            bell: Condvar::new(),
+            wake: Condvar::new(),
             state: watch::Sender::new(State::Loading),
+            image_tokens: OnceLock::new(),
         }
     }
 
-    /// A panic while the desk was locked leaves nothing half done in it, so its poison is ignored.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic while this was locked leaves nothing half done in it, so its poison is ignored.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the worker.
-    pub(super) fn ring(&self) {
-        self.bell.notify_one();
+    /// Wakes the worker and the watchdog.
+    pub(super) fn wake(&self) {
+        self.wake.notify_all();
     }
 
-    /// Waits for [`Self::ring`].
-    pub(super) fn wait<'a>(&self, desk: MutexGuard<'a, Desk>) -> MutexGuard<'a, Desk> {
-        self.bell.wait(desk).unwrap_or_else(PoisonError::into_inner)
+    /// Waits for [`Self::wake`], for `limit` at most if there is one.
+    pub(super) fn wait<'a>(
+        &self,
+        inner: MutexGuard<'a, Inner>,
+        limit: Option<Duration>,
+    ) -> MutexGuard<'a, Inner> {
+        match limit {
+            None => self
+                .wake
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(limit) => {
+                let waited = self.wake.wait_timeout(inner, limit);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    /// Aborts every sequence that nobody waits for or that is late.
+    pub(super) fn retire(&self, now: Instant) {
+        let retired = self.lock().retire(now);
+        for sequence in retired {
+            sequence.output.lock().abort();
+        }
     }
 
     pub(super) fn state(&self) -> State {
@@ -85,39 +141,88 @@ impl Shared {
         self.state.subscribe()
     }
 
+    /// Tokens that stand for one image; 0 before the model is loaded.
+    pub(super) fn image_tokens(&self) -> usize {
+        self.image_tokens.get().copied().unwrap_or(0)
+    }
+
     /// The model is loaded: requests are taken on, unless the engine is closing already.
-    pub(super) fn open(&self) {
-        let desk = self.lock();
-        if !desk.closing {
-            self.set_state(&desk, State::Ready);
+    pub(super) fn open(&self, image_tokens: usize) {
+        let inner = self.lock();
+        self.image_tokens.get_or_init(|| image_tokens);
+        if !inner.closing && !inner.ended {
+            self.set_state(&inner, State::Ready);
         }
     }
 
     /// Takes on no more requests, and lets what is left end at `close_at`. Returns the state before.
     pub(super) fn close(&self, close_at: Option<Instant>) -> State {
-        let mut desk = self.lock();
-        desk.closing = true;
-        desk.close_at = [desk.close_at, close_at].into_iter().flatten().min();
+        let mut inner = self.lock();
+        inner.closing = true;
+        inner.close_at = [inner.close_at, close_at].into_iter().flatten().min();
         let was = self.state();
-        if matches!(was, State::Loading | State::Ready) {
-            self.set_state(&desk, State::Draining);
+        if matches!(was, State::Loading | State::Ready | State::Restarting) {
+            self.set_state(&inner, State::Draining);
         }
-        self.bell.notify_one();
+        self.wake();
         was
     }
 
-    /// The model has failed: no more requests are taken on. Returns those that waited.
-    pub(super) fn fail(&self, reason: &str) -> Vec<Answer> {
-        let mut desk = self.lock();
-        self.set_state(&desk, State::Failed(reason.to_owned()));
-        let waiting = desk.scheduler.withdraw(|_| true);
-        desk.report_load();
-        waiting
+    /// The model failed and is built again. Sequences in the model go back to the queue; the one
+    /// that is to blame, if that is sure, ends with `reason`.
+    pub(super) fn restart(&self, reason: &str) {
+        let mut inner = self.lock();
+        inner.step_began = None;
+        if self.state() == State::Ready {
+            self.set_state(&inner, State::Restarting);
+        }
+        let to_blame = inner.scheduler.recover(Sequence::prefill_tokens);
+        inner.report_load();
+        drop(inner);
+        if let Some(sequence) = to_blame {
+            tracing::error!(
+                reason,
+                "a request made the model fail twice, and ends alone"
+            );
+            sequence
+                .output
+                .lock()
+                .fail(Failure::Model(reason.to_owned()));
+        }
     }
 
-    /// Changes the state. The desk is asked for because it must be locked.
-    fn set_state(&self, _locked: &Desk, state: State) {
+    /// The model has failed for good: all requests end with `reason`, and no more are taken on.
+    pub(super) fn fail(&self, reason: &str) {
+        let mut inner = self.lock();
+        self.set_state(&inner, State::Failed(reason.to_owned()));
+        inner.ended = true;
+        let left = inner.drain();
+        drop(inner);
+        self.wake();
+        end_all(left, &Failure::Model(reason.to_owned()));
+    }
+
+    /// Ends what is left of the requests, because the engine closes.
+    pub(super) fn abort_remaining(&self) {
+        let left = self.lock().drain();
+        end_all(left, &Failure::ShuttingDown);
+    }
+
+    /// The worker is done.
+    pub(super) fn end(&self) {
+        self.lock().ended = true;
+        self.wake();
+    }
+
+    /// Changes the state. `inner` is asked for because it must be locked.
+    fn set_state(&self, _locked: &Inner, state: State) {
         metrics::ready(state == State::Ready);
         self.state.send_replace(state);
+    }
+}
+
+fn end_all(sequences: Vec<Sequence>, failure: &Failure) {
+    for sequence in sequences {
+        sequence.output.lock().fail(failure.clone());
     }
 }

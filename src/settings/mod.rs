@@ -74,6 +74,10 @@ pub struct Settings {
     /// 0: off.
     #[serde(deserialize_with = "value::size::<_, 0>")]
     pub image_cache: ByteSize,
+    #[serde(deserialize_with = "value::whole::<_, _, 0, 1_000>")]
+    pub model_restarts: usize,
+    #[serde(deserialize_with = "value::duration::<_, 100>")]
+    pub step_timeout: Duration,
     #[serde(deserialize_with = "value::size::<_, 1_000>")]
     pub max_body: ByteSize,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 10_000>")]

@@ -80,7 +80,7 @@ const BATCH_SIZE: Metric = (
     "paligemma_decode_batch_size",
     "Sequences that got a token together, by step.",
 );
-const WAVE_SIZE: Metric = (
+const PREFILL_BATCH_SIZE: Metric = (
     "paligemma_prefill_batch_size",
     "Sequences whose prefixes were computed together.",
 );
@@ -129,8 +129,14 @@ const REJECTED: Metric = (
     "Generations that were not taken on, by reason.",
 );
 
+const MODEL_RESTARTS: Metric = (
+    "paligemma_model_restarts_total",
+    "Times that the model failed and was loaded again.",
+);
+
 /// Counters without labels.
-const COUNTERS: [Metric; 5] = [
+const COUNTERS: [Metric; 6] = [
+    MODEL_RESTARTS,
     IMAGE_TOKENS,
     PROMPT_TOKENS,
     COMPLETION_TOKENS,
@@ -170,7 +176,7 @@ const HISTOGRAMS: [(Metric, &[f64]); 9] = [
     (INTER_TOKEN_SECONDS, &SECONDS),
     (STEP_SECONDS, &SECONDS),
     (BATCH_SIZE, &SEQUENCES),
-    (WAVE_SIZE, &SEQUENCES),
+    (PREFILL_BATCH_SIZE, &SEQUENCES),
 ];
 
 /// Installs the process's recorder, with every series at 0, and returns what renders `/metrics`.
@@ -270,6 +276,11 @@ pub(crate) fn ready(ready: bool) {
     gauge!(READY.0).set(f64::from(u8::from(ready)));
 }
 
+/// The model failed and is loaded again.
+pub(crate) fn model_restart() {
+    counter!(MODEL_RESTARTS.0).increment(1);
+}
+
 /// How many generations wait, and how many are in the model.
 pub(crate) fn load(queued: usize, slots_used: usize) {
     gauge!(QUEUE_LENGTH.0).set(queued as f64);
@@ -285,8 +296,8 @@ pub(crate) fn step(batch: usize, duration: Duration) {
 }
 
 /// `sequences` began to be computed together; `encoded` of their images were new.
-pub(crate) fn wave(sequences: usize, encoded: usize) {
-    histogram!(WAVE_SIZE.0).record(sequences as f64);
+pub(crate) fn prefill_batch(sequences: usize, encoded: usize) {
+    histogram!(PREFILL_BATCH_SIZE.0).record(sequences as f64);
     counter!(CACHE_MISSES.0).increment(encoded as u64);
     counter!(CACHE_HITS.0).increment((sequences - encoded) as u64);
 }

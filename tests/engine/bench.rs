@@ -1,8 +1,8 @@
 //! An engine on a toy model, and what tests do with it.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use paligemma_server::checkpoint::Checkpoint;
@@ -13,9 +13,21 @@ use paligemma_server::engine::{
 use paligemma_server::pixels::Pixels;
 use paligemma_server::tokenizer::Tokenizer;
 
-use crate::toy_model::{Control, IMAGE_TOKENS, PATIENCE, Toy};
+use crate::toy_model::{Control, PATIENCE};
 
 pub const CONTEXT: usize = 200;
+
+/// What a test's engine is like, unless the test says otherwise. Each stage of a request takes
+/// several steps, and a model that fails is not built again.
+pub const OPTIONS: EngineOptions = EngineOptions {
+    slots: 1,
+    queue: 1,
+    context: CONTEXT,
+    prefill_tokens_per_step: 8,
+    image_cache_bytes: 0,
+    model_restarts: 0,
+    step_timeout: Duration::from_secs(600),
+};
 
 /// An engine whose model does what the test tells it.
 pub struct Bench {
@@ -25,15 +37,12 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A ready engine with so many slots and places in its queue. Each stage of a request takes
-    /// several steps.
+    /// A ready engine with so many slots and places in its queue.
     pub async fn start(slots: usize, queue: usize) -> Self {
         Self::start_with(EngineOptions {
             slots,
             queue,
-            context: CONTEXT,
-            prefill_tokens_per_step: 8,
-            image_cache_bytes: 0,
+            ..OPTIONS
         })
         .await
     }
@@ -41,12 +50,10 @@ impl Bench {
     pub async fn start_with(options: EngineOptions) -> Self {
         let tokenizer = tokenizer();
         let control = Arc::new(Control::new());
-        let toy = Toy {
-            control: control.clone(),
-            vocab_size: tokenizer.vocab_size(),
-        };
-        let load = move || Ok::<_, Infallible>(toy);
-        let engine = EngineHandle::start(options, tokenizer.clone(), IMAGE_TOKENS, load);
+        let (its_control, vocab_size) = (control.clone(), tokenizer.vocab_size());
+        let engine = EngineHandle::start(options, tokenizer.clone(), move || {
+            its_control.build(vocab_size)
+        });
         assert_eq!(state_after(&engine, State::Loading).await, State::Ready);
         Self {
             engine,

@@ -1,11 +1,11 @@
-//! When the model breaks, everybody hears of it.
+//! A model that can't be loaded or fails for good ends every request with the reason.
 
 use std::sync::Arc;
 
-use paligemma_server::engine::{EngineHandle, EngineOptions, Failure, State, SubmitError};
+use paligemma_server::engine::{EngineHandle, Failure, State, SubmitError};
 
-use crate::bench::{Bench, answer, request, state_after, tokenizer};
-use crate::toy_model::{Control, Fault, IMAGE_TOKENS, Toy, Work};
+use crate::bench::{Bench, OPTIONS, answer, request, state_after, tokenizer};
+use crate::toy_model::{Control, Fault, Toy, Work};
 
 async fn everyone_hears_of(fault: Fault, text: &str) {
     let bench = Bench::start(2, 2).await;
@@ -86,15 +86,8 @@ async fn logits_that_are_not_finite_fail_their_own_request_alone() {
     assert_eq!(bench.engine.state(), State::Ready);
 }
 
-fn start(load: impl FnOnce() -> Result<Toy, String> + Send + 'static) -> EngineHandle {
-    let options = EngineOptions {
-        slots: 1,
-        queue: 1,
-        context: 100,
-        prefill_tokens_per_step: 10,
-        image_cache_bytes: 0,
-    };
-    EngineHandle::start(options, tokenizer(), IMAGE_TOKENS, load)
+fn start(factory: impl Fn() -> Result<Toy, String> + Send + 'static) -> EngineHandle {
+    EngineHandle::start(OPTIONS, tokenizer(), factory)
 }
 
 #[tokio::test]
@@ -113,11 +106,7 @@ async fn while_the_model_is_loaded_requests_are_refused() {
     let vocab_size = tokenizer().vocab_size();
     let engine = start(move || {
         wait.recv().map_err(|error| error.to_string())?;
-        let control = Arc::new(Control::new());
-        Ok(Toy {
-            control,
-            vocab_size,
-        })
+        Arc::new(Control::new()).build(vocab_size)
     });
     let refused = engine.submit(request("early", 5)).unwrap_err();
     assert_eq!(refused, SubmitError::Loading);
@@ -127,13 +116,7 @@ async fn while_the_model_is_loaded_requests_are_refused() {
 
 #[tokio::test]
 async fn a_model_whose_vocabulary_is_not_the_tokenizers_fails_the_engine() {
-    let engine = start(|| {
-        let control = Arc::new(Control::new());
-        Ok(Toy {
-            control,
-            vocab_size: 5000,
-        })
-    });
+    let engine = start(|| Arc::new(Control::new()).build(5000));
     state_after(&engine, State::Loading).await;
     let end = answer(engine.submit(request("prompt", 5)).unwrap())
         .await

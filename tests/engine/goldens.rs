@@ -8,7 +8,7 @@ use paligemma_server::engine::{EngineHandle, EngineOptions, Generation, Request,
 use paligemma_server::models::WeightFormat;
 use paligemma_server::pixels::Pixels;
 
-use crate::bench::{Answered, answer, next, request, state_after};
+use crate::bench::{Answered, OPTIONS, answer, next, request, state_after};
 use crate::golden::{Case, Golden};
 
 /// Where the reference's best two logits are closer than this, either may win.
@@ -22,14 +22,11 @@ async fn start(golden: &Golden, image_cache_bytes: usize) -> (EngineHandle, Chec
         context: 400,
         prefill_tokens_per_step: 16,
         image_cache_bytes,
+        ..OPTIONS
     };
     let folder = golden.folder.clone();
     let load = move || Checkpoint::open(&folder)?.load_model(&Device::Cpu, WeightFormat::F32);
-    let (tokenizer, image_tokens) = (
-        checkpoint.tokenizer.clone(),
-        checkpoint.config.image_tokens(),
-    );
-    let engine = EngineHandle::start(options, tokenizer, image_tokens, load);
+    let engine = EngineHandle::start(options, checkpoint.tokenizer.clone(), load);
     assert_eq!(state_after(&engine, State::Loading).await, State::Ready);
     (engine, checkpoint)
 }

@@ -11,6 +11,7 @@ mod bench;
 mod cancellation;
 mod failures;
 mod goldens;
+mod recovery;
 mod sharing;
 mod submission;
 mod text;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use paligemma_server::engine::{EngineOptions, Request};
 
-use crate::bench::{Bench, CONTEXT, answer, image, next, request};
+use crate::bench::{Bench, OPTIONS, answer, image, next, request};
 use crate::toy_model::{PATIENCE, Work};
 
 #[tokio::test]
@@ -80,9 +80,9 @@ async fn bench_with_cache(image_cache_bytes: usize) -> Bench {
     Bench::start_with(EngineOptions {
         slots: 4,
         queue: 0,
-        context: CONTEXT,
         prefill_tokens_per_step: 1000,
         image_cache_bytes,
+        ..OPTIONS
     })
     .await
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::picture;
 use crate::server::{Server, assert_problem, read};
-use crate::toy_model::{Control, Fault, Toy, Work};
+use crate::toy_model::{Control, Fault, Work};
 
 fn body(shade: u8) -> Value {
     json!({"image": picture::base64(shade), "prompt": "", "max_tokens": 2})
@@ -188,13 +188,9 @@ async fn a_model_that_fails_answers_500_and_then_503() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_is_loading_answers_503_with_retry_after() {
     let (loaded, wait) = channel();
-    let server = Server::toy_loaded_by(&[], move |vocab_size| {
+    let server = Server::toy_built_by(&[], move |vocab_size| {
         wait.recv().map_err(|error| error.to_string())?;
-        let control = Arc::new(Control::new());
-        Ok(Toy {
-            control,
-            vocab_size,
-        })
+        Arc::new(Control::new()).build(vocab_size)
     });
     let server = server.await;
     for path in ["/health/ready", "/health", "/readyz"] {

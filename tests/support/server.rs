@@ -2,19 +2,18 @@
 //! the toy model that a test holds in its hands.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use candle_core::Device;
-use metrics_exporter_prometheus::PrometheusHandle;
-use paligemma_server::api::{Admission, AppState, ImageFetcher, ModelInfo, openapi, router};
-use paligemma_server::checkpoint::{Checkpoint, demo_mask_decoder};
-use paligemma_server::engine::{EngineHandle, EngineOptions, State};
-use paligemma_server::models::{MaskDecoder, WeightFormat};
-use paligemma_server::pixels::{ImageLimits, Preprocessor};
+use paligemma_server::api::{AppState, openapi};
+use paligemma_server::checkpoint::Checkpoint;
+use paligemma_server::engine::{EngineHandle, State};
+use paligemma_server::models::Model;
+use paligemma_server::runtime::Runtime;
+use paligemma_server::server::{self, Shutdown, Trigger};
 use paligemma_server::settings::Settings;
-use paligemma_server::telemetry::metrics;
 use paligemma_server::tokenizer::Tokenizer;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -28,63 +27,29 @@ pub const CHECKPOINT: &str = "pg1-hub-bf16-sharded";
 /// Another name for the model of every server.
 pub const ALIAS: &str = "paligemma";
 
-/// One recorder for the process, as all tests are threads of one.
-static METRICS: LazyLock<PrometheusHandle> = LazyLock::new(|| metrics::install().unwrap());
-
 pub struct Server {
     pub address: SocketAddr,
     pub engine: EngineHandle,
     client: reqwest::Client,
-}
-
-/// What a server is started with, beside its model.
-struct Setup {
-    engine: EngineHandle,
-    image_size: u32,
-    image_tokens: usize,
-    context: usize,
-    mask_decoder: Option<MaskDecoder>,
-    settings: Settings,
+    /// The server runs for as long as this is there.
+    _trigger: Trigger,
 }
 
 impl Server {
     /// Serves a small checkpoint that transformers made; `settings` by key.
     pub async fn golden(settings: &[(&str, &str)]) -> Self {
-        let checkpoint = Checkpoint::open(&folder()).unwrap();
-        Self::loaded(checkpoint, WeightFormat::F32, None, settings).await
+        let runtime = Runtime::load(&golden_settings(settings)).await.unwrap();
+        let server = Self::start(runtime).await;
+        server.wait_until_ready().await;
+        server
     }
 
     /// Serves the demo, in the format that it has on a CPU; `settings` by key.
     pub async fn demo(settings: &[(&str, &str)]) -> Self {
-        let checkpoint = Checkpoint::demo().unwrap();
-        let masks = demo_mask_decoder().unwrap();
-        Self::loaded(checkpoint, WeightFormat::Q8_0, Some(masks), settings).await
-    }
-
-    async fn loaded(
-        checkpoint: Checkpoint,
-        format: WeightFormat,
-        mask_decoder: Option<MaskDecoder>,
-        settings: &[(&str, &str)],
-    ) -> Self {
-        let settings = load_settings(settings);
-        let image_tokens = checkpoint.config.image_tokens();
-        let context = image_tokens + 200;
-        let image_size = checkpoint.config.vision.image_size as u32;
-        let tokenizer = checkpoint.tokenizer.clone();
-        let options = engine_options(&settings, context);
-        let engine = EngineHandle::start(options, tokenizer, image_tokens, move || {
-            checkpoint.load_model(&Device::Cpu, format)
-        });
-        let server = Self::start(Setup {
-            engine,
-            image_size,
-            image_tokens,
-            context,
-            mask_decoder,
-            settings,
-        });
-        let server = server.await;
+        let names = format!("{CHECKPOINT},{ALIAS}");
+        let own = [("served_model_name", names.as_str())];
+        let settings = load_settings(&[&own, settings].concat());
+        let server = Self::start(Runtime::load(&settings).await.unwrap()).await;
         server.wait_until_ready().await;
         server
     }
@@ -92,13 +57,8 @@ impl Server {
     /// Serves a model that `control` holds; `settings` by key.
     pub async fn toy(control: &Arc<Control>, settings: &[(&str, &str)]) -> Self {
         let control = control.clone();
-        let server = Self::toy_loaded_by(settings, move |vocab_size| {
-            Ok(Toy {
-                control,
-                vocab_size,
-            })
-        });
-        let server = server.await;
+        let build = move |vocab_size| control.build(vocab_size);
+        let server = Self::toy_built_by(settings, build).await;
         server.wait_until_ready().await;
         server
     }
@@ -117,28 +77,17 @@ impl Server {
         server
     }
 
-    /// Serves a toy as soon as `load` gives one for a vocabulary of that size.
-    pub async fn toy_loaded_by<F>(settings: &[(&str, &str)], load: F) -> Self
+    /// Serves a toy as soon as `build` gives one for a vocabulary of that size.
+    pub async fn toy_built_by<F>(settings: &[(&str, &str)], build: F) -> Self
     where
-        F: FnOnce(usize) -> Result<Toy, String> + Send + 'static,
+        F: Fn(usize) -> Result<Toy, String> + Send + 'static,
     {
-        let settings = load_settings(settings);
-        let tokenizer = Self::tokenizer();
-        let vocab_size = tokenizer.vocab_size();
-        let context = 4096;
-        let options = engine_options(&settings, context);
-        let engine = EngineHandle::start(options, tokenizer, toy_model::IMAGE_TOKENS, move || {
-            load(vocab_size)
-        });
-        Self::start(Setup {
-            engine,
-            image_size: 28,
-            image_tokens: toy_model::IMAGE_TOKENS,
-            context,
-            mask_decoder: None,
-            settings,
-        })
-        .await
+        let own = [("context", "4096"), ("model_restarts", "0")];
+        let settings = golden_settings(&[&own, settings].concat());
+        let runtime = Runtime::load(&settings).await.unwrap();
+        let vocab_size = runtime.tokenizer.vocab_size();
+        let runtime = runtime.with_factory(toy_model::IMAGE_TOKENS, move || build(vocab_size));
+        Self::start(runtime).await
     }
 
     /// The tokenizer of the golden checkpoint, which the toy has as well.
@@ -146,40 +95,25 @@ impl Server {
         Checkpoint::open(&folder()).unwrap().tokenizer
     }
 
-    async fn start(setup: Setup) -> Self {
-        let settings = setup.settings;
-        let limits = ImageLimits {
-            max_side: settings.max_image_side,
-            max_pixels: settings.max_image_pixels,
-        };
-        let info = ModelInfo {
-            name: CHECKPOINT.to_owned(),
-            aliases: vec![ALIAS.to_owned()],
-            description: None,
-            image_size: setup.image_size,
-            image_tokens: setup.image_tokens,
-            context: setup.context,
-            dtype: "f32".to_owned(),
-            device: "cpu".to_owned(),
-            created: 1_767_225_600,
-        };
-        let state = AppState {
-            engine: setup.engine.clone(),
-            preprocessor: Preprocessor::new(setup.image_size, limits, settings.decode_threads),
-            fetcher: ImageFetcher::new(&settings),
-            mask_decoder: setup.mask_decoder.map(Arc::new),
-            admission: Admission::new(&settings),
-            model: Arc::new(info),
-            settings: Arc::new(settings),
-            metrics: METRICS.clone(),
-        };
+    async fn start<F, M, E>(runtime: Runtime<F>) -> Self
+    where
+        M: Model,
+        E: Display,
+        F: Fn() -> Result<M, E> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router(state)).await.unwrap() });
+        let state = AppState::start(runtime).unwrap();
+        let engine = state.engine.clone();
+        let (trigger, mut shutdown) = Shutdown::on_trigger();
+        tokio::spawn(async move {
+            let _ = server::serve(listener, state, &mut shutdown).await;
+        });
         Self {
             address,
-            engine: setup.engine,
+            engine,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            _trigger: trigger,
         }
     }
 
@@ -269,19 +203,22 @@ fn folder() -> PathBuf {
     root.join("tests/goldens/model").join(CHECKPOINT)
 }
 
+/// Settings of a server of the golden checkpoint.
+fn golden_settings(settings: &[(&str, &str)]) -> Settings {
+    let names = format!("{CHECKPOINT},{ALIAS}");
+    let folder = folder();
+    let own = [
+        ("model", folder.to_str().unwrap()),
+        ("served_model_name", names.as_str()),
+        ("dtype", "f32"),
+        ("device", "cpu"),
+    ];
+    load_settings(&[&own, settings].concat())
+}
+
 fn load_settings(settings: &[(&str, &str)]) -> Settings {
     let flags = settings
         .iter()
         .map(|(key, value)| (key.to_string(), value.to_string()));
     Settings::load(None, [], flags.collect::<BTreeMap<_, _>>()).unwrap()
-}
-
-fn engine_options(settings: &Settings, context: usize) -> EngineOptions {
-    EngineOptions {
-        slots: settings.slots,
-        queue: settings.queue,
-        context,
-        prefill_tokens_per_step: settings.prefill_tokens_per_step,
-        image_cache_bytes: settings.image_cache.as_u64() as usize,
-    }
 }

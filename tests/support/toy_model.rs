@@ -2,8 +2,9 @@
 //! piece of work for as long as the test wants, and it fails on demand.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use candle_core::{Device, Result, Tensor, bail};
@@ -28,11 +29,13 @@ pub enum Work {
     },
 }
 
-/// What goes wrong in the next steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What goes wrong in steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     Panic,
     Error,
+    /// Steps fail in which a sequence with this prompt takes part.
+    ErrorOn(Vec<u32>),
     /// This slot's logits hold a NaN, until the slot is cleared.
     NanInSlot(usize),
 }
@@ -44,13 +47,17 @@ pub struct Control {
     ask: Sender<Work>,
     asked: Mutex<Receiver<Work>>,
     scripts: Mutex<HashMap<Vec<u32>, Vec<u32>>>,
-    fault: Mutex<Option<Fault>>,
+    /// The fault, and in how many steps it still happens.
+    fault: Mutex<Option<(Fault, usize)>>,
+    builds: AtomicUsize,
+    build_error: Mutex<Option<String>>,
     prompts: Mutex<Vec<Vec<u32>>>,
 }
 
 struct Gate {
     open: bool,
     allowed: usize,
+    builds_open: bool,
 }
 
 impl Control {
@@ -60,12 +67,15 @@ impl Control {
             gate: Mutex::new(Gate {
                 open: true,
                 allowed: 0,
+                builds_open: true,
             }),
             changed: Condvar::new(),
             ask,
             asked: Mutex::new(asked),
             scripts: Mutex::default(),
             fault: Mutex::default(),
+            builds: AtomicUsize::new(0),
+            build_error: Mutex::default(),
             prompts: Mutex::default(),
         }
     }
@@ -117,8 +127,52 @@ impl Control {
         self.scripts.lock().unwrap().insert(prompt, tokens);
     }
 
+    /// From now on this goes wrong in every step.
     pub fn fail(&self, fault: Fault) {
-        *self.fault.lock().unwrap() = Some(fault);
+        self.fail_times(fault, usize::MAX);
+    }
+
+    /// This goes wrong in the next `times` steps to which it applies.
+    pub fn fail_times(&self, fault: Fault, times: usize) {
+        *self.fault.lock().unwrap() = Some((fault, times));
+    }
+
+    /// From now on building a model waits for [`Self::open_builds`].
+    pub fn hold_builds(&self) {
+        self.gate.lock().unwrap().builds_open = false;
+    }
+
+    pub fn open_builds(&self) {
+        self.gate.lock().unwrap().builds_open = true;
+        self.changed.notify_all();
+    }
+
+    /// From now on the model can't be built, for this reason.
+    pub fn fail_to_build(&self, reason: &str) {
+        *self.build_error.lock().unwrap() = Some(reason.to_owned());
+    }
+
+    /// A model, for an engine's factory.
+    pub fn build(self: &Arc<Self>, vocab_size: usize) -> std::result::Result<Toy, String> {
+        self.builds.fetch_add(1, Ordering::SeqCst);
+        let gate = self.gate.lock().unwrap();
+        drop(
+            self.changed
+                .wait_while(gate, |gate| !gate.builds_open)
+                .unwrap(),
+        );
+        match &*self.build_error.lock().unwrap() {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(Toy {
+                control: self.clone(),
+                vocab_size,
+            }),
+        }
+    }
+
+    /// How often a model was built.
+    pub fn builds(&self) -> usize {
+        self.builds.load(Ordering::SeqCst)
     }
 
     /// The prompts (ids, `<bos>` to newline) whose prefill was begun, in order.
@@ -138,7 +192,7 @@ impl Control {
 
 /// Says a script or, without one, tokens that depend on the image, the prompt and the place alone.
 pub struct Toy {
-    pub control: std::sync::Arc<Control>,
+    pub control: Arc<Control>,
     pub vocab_size: usize,
 }
 
@@ -147,6 +201,8 @@ pub struct Toy {
 pub struct Sequence {
     image: f32,
     prompt: Vec<u32>,
+    /// Tokens that were generated before its prefill.
+    generated: usize,
 }
 
 pub struct Encode {
@@ -179,8 +235,15 @@ impl Toy {
         logits
     }
 
-    fn fault(&self) -> Option<Fault> {
-        *self.control.fault.lock().unwrap()
+    /// The fault that happens in a step of sequences with these prompts.
+    fn fault(&self, prompts: &[&Vec<u32>]) -> Option<Fault> {
+        let mut planned = self.control.fault.lock().unwrap();
+        let (fault, times) = planned.as_mut()?;
+        if *times == 0 || matches!(fault, Fault::ErrorOn(prompt) if !prompts.contains(&&*prompt)) {
+            return None;
+        }
+        *times = times.saturating_sub(1);
+        Some(fault.clone())
     }
 }
 
@@ -206,9 +269,8 @@ impl Model for Toy {
 
     fn clear_slot(&self, cache: &mut Self::Cache, slot: usize) -> Result<()> {
         cache[slot] = None;
-        if self.fault() == Some(Fault::NanInSlot(slot)) {
-            *self.control.fault.lock().unwrap() = None;
-        }
+        let mut fault = self.control.fault.lock().unwrap();
+        fault.take_if(|(fault, _)| *fault == Fault::NanInSlot(slot));
         Ok(())
     }
 
@@ -242,7 +304,15 @@ impl Model for Toy {
             let image = prefix.features.flatten_all()?.to_vec1()?[0];
             let prompt = prefix.tokens.to_vec();
             self.control.prompts.lock().unwrap().push(prompt.clone());
-            Ok((prefix.slot, Sequence { image, prompt }))
+            let generated = prefix.generated.len();
+            Ok((
+                prefix.slot,
+                Sequence {
+                    image,
+                    prompt,
+                    generated,
+                },
+            ))
         };
         Ok(Prefill {
             sequences: prefixes.iter().map(sequence).collect::<Result<_>>()?,
@@ -264,9 +334,20 @@ impl Model for Toy {
                 None => Vec::new(),
             },
         });
-        match self.fault() {
+        let prompts = decode.iter().filter_map(|row| cache[row.slot].as_ref());
+        let mut prompts: Vec<&Vec<u32>> = prompts.map(|sequence| &sequence.prompt).collect();
+        if let Some((prefill, _)) = &prefill {
+            prompts.extend(
+                prefill
+                    .sequences
+                    .iter()
+                    .map(|(_, sequence)| &sequence.prompt),
+            );
+        }
+        let fault = self.fault(&prompts);
+        match fault {
             Some(Fault::Panic) => panic!("the toy panics as it was told"),
-            Some(Fault::Error) => bail!("the toy fails as it was told"),
+            Some(Fault::Error | Fault::ErrorOn(_)) => bail!("the toy fails as it was told"),
             _ => {}
         }
         let mut rows = Vec::new();
@@ -288,13 +369,13 @@ impl Model for Toy {
                 cache[*slot] = Some(sequence.clone());
                 if prefill_done {
                     slots.push(*slot);
-                    let last = IMAGE_TOKENS + sequence.prompt.len() - 1;
+                    let last = IMAGE_TOKENS + sequence.prompt.len() + sequence.generated - 1;
                     rows.push(self.logits(sequence, last));
                 }
             }
         }
         for (slot, row) in slots.iter().zip(&mut rows) {
-            if self.fault() == Some(Fault::NanInSlot(*slot)) {
+            if fault == Some(Fault::NanInSlot(*slot)) {
                 row[7] = f32::NAN;
             }
         }

@@ -6,17 +6,16 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use futures::StreamExt;
-use paligemma_server::checkpoint::Placement;
 use paligemma_server::engine::{
     EngineHandle, EngineOptions, Event, FinishReason, MaxTokens, Request, Sampling, State,
 };
 use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::{Pixels, Preprocessor, mask::Mask};
+use paligemma_server::runtime::Runtime;
 use paligemma_server::settings::Settings;
 use paligemma_server::tasks::located::{Located, Parser, Piece};
 use paligemma_server::tasks::objects::{FoundObject, edges};
 
-use super::super::model::{self, Source};
 use super::TaskName;
 use super::record::{Object, Record};
 
@@ -43,28 +42,20 @@ impl Labeller {
         model: &str,
         prompt: &str,
     ) -> anyhow::Result<Self> {
-        let placement = Placement::resolve(settings.device, settings.dtype)?;
-        let source = Source::find(settings).await?;
-        let opening = source.clone();
-        let checkpoint = tokio::task::spawn_blocking(move || opening.open()).await??;
-        let decoder = match task {
-            TaskName::Segment => source.mask_decoder(settings)?.map(Arc::new),
-            _ => None,
-        };
+        let runtime = Runtime::load(settings).await?;
+        let decoder = runtime.mask_decoder.clone();
         if task == TaskName::Segment && decoder.is_none() {
             bail!(
                 "--task segment needs a mask decoder: name PaliGemma's vae-oid.npz with --mask-decoder FILE"
             );
         }
         let options = EngineOptions {
-            slots: settings.slots,
             queue: settings.slots * 2,
-            context: model::context(settings, &checkpoint)?,
-            prefill_tokens_per_step: settings.prefill_tokens_per_step,
             image_cache_bytes: 0,
+            ..runtime.engine_options()
         };
-        let preprocessor = model::preprocessor(settings, &checkpoint);
-        let engine = model::start_engine(checkpoint, placement, options);
+        let preprocessor = runtime.preprocessor.clone();
+        let engine = runtime.start_engine(options);
         let mut states = engine.watch_state();
         if let State::Failed(reason) = &*states.wait_for(|state| *state != State::Loading).await? {
             bail!("{reason}");

@@ -12,11 +12,12 @@ mod record;
 
 use anyhow::{Context as _, bail, ensure};
 use futures::{StreamExt, stream};
-use paligemma_server::server::Signals;
+use paligemma_server::runtime::served_names;
+use paligemma_server::server::Shutdown;
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
 
-use super::{model, threads};
+use super::threads;
 pub use args::{Args, TaskName};
 use labeller::Labeller;
 use progress::Progress;
@@ -35,8 +36,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::Result<()> {
-    let mut signals = Signals::listen()?;
-    let (model, _) = model::served_names(settings);
+    let mut shutdown = Shutdown::on_signals()?;
+    let (model, _) = served_names(settings);
     let mut output = Output::open(&args.output, &model, &prompt)?;
     if let Some(path) = &args.coco {
         coco::check(path, &args.output).with_context(|| format!("--coco {}", path.display()))?;
@@ -52,7 +53,7 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
     if !left.is_empty() {
         let labeller = tokio::select! {
             labeller = Labeller::start(settings, args.task, &model, &prompt) => labeller?,
-            name = signals.next() => bail!("{name}: ended before the model was there"),
+            name = shutdown.next() => bail!("{name}: ended before the model was there"),
         };
         // Twice as many as there are slots: while some are in the model, others are decoded.
         let ahead = settings.slots * 2;
@@ -71,7 +72,7 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
                     },
                     None => break,
                 },
-                name = signals.next() => {
+                name = shutdown.next() => {
                     progress.finish();
                     bail!("{name}: {} of {} pictures are labelled; the same command goes on from there", progress.done(), all.len());
                 }

@@ -16,10 +16,18 @@ fn submit(scheduler: &mut Scheduler<u32>, requests: &[(u32, usize)]) -> Result<(
     scheduler.submit(requests.iter().copied())
 }
 
-/// The plan of a step: who starts where, whether a wave advances, and who decodes.
+/// The plan of a step: who starts where, whether a prefill is under way, and who decodes.
 fn plan(scheduler: &mut Scheduler<u32>) -> (Vec<(usize, u32)>, bool, Vec<usize>) {
     let plan = scheduler.plan().expect("there is something to do");
-    (plan.start, plan.wave, plan.decode)
+    let start = started(scheduler, &plan);
+    (start, !plan.prefill.is_empty(), plan.decode)
+}
+
+fn started(scheduler: &mut Scheduler<u32>, plan: &Plan) -> Vec<(usize, u32)> {
+    let start = plan.start.iter();
+    start
+        .map(|&slot| (slot, *scheduler.get_mut(slot).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -33,27 +41,27 @@ fn requests_join_those_that_decode_in_the_lowest_free_slots() {
     submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
     let all = vec![(0, 1), (1, 2), (2, 3)];
     assert_eq!(plan(&mut scheduler), (all, true, vec![]));
-    scheduler.finish_wave();
+    scheduler.finish_prefill();
     assert_eq!(plan(&mut scheduler), (vec![], false, vec![0, 1, 2]));
     scheduler.release(1);
     submit(&mut scheduler, &[(4, 10), (5, 10), (6, 10)]).unwrap();
     let two = vec![(1, 4), (3, 5)];
     assert_eq!(plan(&mut scheduler), (two, true, vec![0, 2]));
     assert_eq!(plan(&mut scheduler), (vec![], true, vec![0, 2]));
-    scheduler.finish_wave();
+    scheduler.finish_prefill();
     assert_eq!(plan(&mut scheduler), (vec![], false, vec![0, 1, 2, 3]));
 }
 
 #[test]
-fn a_wave_holds_four_steps_worth_of_tokens_but_always_one_request() {
+fn a_batch_holds_four_steps_worth_of_tokens_but_always_one_request() {
     let mut scheduler = scheduler(8, 8, 10);
     submit(&mut scheduler, &[(1, 15), (2, 25), (3, 1), (4, 90), (5, 1)]).unwrap();
     assert_eq!(plan(&mut scheduler).0, [(0, 1), (1, 2)]);
-    scheduler.finish_wave();
+    scheduler.finish_prefill();
     assert_eq!(plan(&mut scheduler).0, [(2, 3)]);
-    scheduler.finish_wave();
+    scheduler.finish_prefill();
     assert_eq!(plan(&mut scheduler).0, [(3, 4)]);
-    scheduler.finish_wave();
+    scheduler.finish_prefill();
     assert_eq!(plan(&mut scheduler).0, [(4, 5)]);
 }
 
@@ -64,7 +72,7 @@ fn the_queue_takes_what_free_slots_can_take_and_its_own_length() {
     assert_eq!(submit(&mut scheduler, &[(4, 10)]), Err(QueueFull));
     plan(&mut scheduler);
     assert_eq!(submit(&mut scheduler, &[(4, 10)]), Err(QueueFull));
-    scheduler.finish_wave();
+    scheduler.finish_prefill();
     scheduler.release(0);
     submit(&mut scheduler, &[(4, 10)]).unwrap();
 }
@@ -82,7 +90,7 @@ fn several_requests_are_queued_all_or_none() {
 fn a_request_cancelled_in_the_queue_makes_room_at_once() {
     let mut scheduler = scheduler(1, 1, 10);
     submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
-    assert_eq!(scheduler.withdraw(|&request| request == 1), [1]);
+    assert_eq!(scheduler.retire_waiting(|&request| request == 1), [1]);
     submit(&mut scheduler, &[(3, 10)]).unwrap();
     assert_eq!(plan(&mut scheduler).0, [(0, 2)]);
 }
@@ -92,31 +100,110 @@ fn a_request_cancelled_while_it_decodes_frees_its_slot_for_the_next_step() {
     let mut scheduler = scheduler(1, 1, 10);
     submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
     plan(&mut scheduler);
-    scheduler.finish_wave();
+    scheduler.finish_prefill();
     scheduler.release(0);
     assert_eq!(plan(&mut scheduler), (vec![(0, 2)], true, vec![]));
 }
 
 #[test]
-fn a_slot_freed_within_a_wave_is_given_out_only_after_the_wave() {
+fn a_slot_freed_within_a_prefill_is_given_out_only_after_it() {
     let mut scheduler = scheduler(2, 2, 10);
     submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
     plan(&mut scheduler);
     scheduler.release(0);
     assert_eq!(scheduler.slots_used(), 1);
     assert_eq!(plan(&mut scheduler), (vec![], true, vec![]));
-    scheduler.finish_wave();
+    scheduler.finish_prefill();
     assert_eq!(plan(&mut scheduler), (vec![(0, 3)], true, vec![1]));
 }
 
 #[test]
-fn a_wave_that_nobody_waits_for_is_given_up_for_the_next() {
+fn a_batch_that_nobody_waits_for_is_dropped_for_the_next() {
     let mut scheduler = scheduler(2, 2, 10);
     submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
     plan(&mut scheduler);
     scheduler.release(0);
     scheduler.release(1);
     assert_eq!(plan(&mut scheduler), (vec![(0, 3)], true, vec![]));
+}
+
+/// Runs steps, of which each fails whose prefill has the sequence `bad`, until that is blamed.
+/// Returns how many failed.
+fn failures_until_blamed(scheduler: &mut Scheduler<u32>, bad: u32) -> usize {
+    for failures in 1.. {
+        // Steps until one fails: the bad sequence fails each prefill of which it is a part.
+        loop {
+            let plan = scheduler.plan().unwrap();
+            let started = started(scheduler, &plan);
+            if started.iter().any(|&(_, sequence)| sequence == bad) {
+                break;
+            }
+            scheduler.finish_prefill();
+        }
+        if let Some(blamed) = scheduler.recover(|_| 10) {
+            assert_eq!(blamed, bad);
+            return failures;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_sequence_that_makes_steps_fail_is_found_by_halving() {
+    for bad in 0..8 {
+        let mut scheduler = scheduler(8, 8, 100);
+        let all: Vec<(u32, usize)> = (0..8).map(|sequence| (sequence, 10)).collect();
+        submit(&mut scheduler, &all).unwrap();
+        let failures = failures_until_blamed(&mut scheduler, bad);
+        assert!((4..=5).contains(&failures), "{bad}: {failures}");
+        assert_eq!(scheduler.queued() + scheduler.slots_used(), 7);
+    }
+}
+
+#[test]
+fn a_sequence_alone_gets_a_second_try() {
+    let mut scheduler = scheduler(2, 2, 100);
+    submit(&mut scheduler, &[(1, 10)]).unwrap();
+    assert_eq!(failures_until_blamed(&mut scheduler, 1), 2);
+    assert!(scheduler.is_empty());
+}
+
+#[test]
+fn after_a_failure_those_in_prefill_are_tried_before_those_that_decoded() {
+    let mut scheduler = scheduler(4, 4, 100);
+    submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
+    plan(&mut scheduler);
+    scheduler.finish_prefill();
+    submit(&mut scheduler, &[(3, 10), (4, 10)]).unwrap();
+    plan(&mut scheduler);
+    assert_eq!(scheduler.recover(|_| 10), None);
+    assert_eq!(plan(&mut scheduler), (vec![(0, 3)], true, vec![]));
+    scheduler.finish_prefill();
+    assert_eq!(plan(&mut scheduler), (vec![(1, 4)], true, vec![0]));
+    scheduler.finish_prefill();
+    let rest = vec![(2, 1), (3, 2)];
+    assert_eq!(plan(&mut scheduler), (rest, true, vec![0, 1]));
+}
+
+#[test]
+fn after_a_failure_the_new_prefill_counts_what_was_generated() {
+    let mut scheduler = scheduler(2, 2, 10);
+    submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
+    plan(&mut scheduler);
+    scheduler.finish_prefill();
+    assert_eq!(scheduler.recover(|_| 30), None);
+    // 60 tokens would fit one batch of 40 no longer; they are two trials anyway.
+    assert_eq!(plan(&mut scheduler), (vec![(0, 1)], true, vec![]));
+}
+
+#[test]
+fn who_waited_before_a_failure_waits_behind_those_who_were_in_the_model() {
+    let mut scheduler = scheduler(1, 3, 100);
+    submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
+    plan(&mut scheduler);
+    assert_eq!(scheduler.recover(|_| 10), None);
+    assert_eq!(plan(&mut scheduler), (vec![(0, 1)], true, vec![]));
+    assert_eq!(scheduler.queued(), 1);
 }
 
 /// What may happen between two steps.
@@ -126,7 +213,7 @@ enum Act {
     Submit(Vec<usize>),
     /// Cancels the request that was submitted as the n-th, wherever it is.
     Cancel(usize),
-    /// Runs a step. A wave that is under way is done if the first says so; of those that decode,
+    /// Runs a step. A prefill that is under way is done if the first says so; of those that decode,
     /// each ends whose bit in the second is set.
     Step(bool, u32),
 }
@@ -148,8 +235,8 @@ struct Follower {
     waiting: Vec<u32>,
     /// Who has which slot.
     running: HashMap<usize, u32>,
-    /// Slots that the wave under way may write to, cancelled ones included.
-    wave: HashSet<usize>,
+    /// Slots that the prefill under way may write to, cancelled ones included.
+    batch: HashSet<usize>,
     ended: Vec<u32>,
 }
 
@@ -161,7 +248,7 @@ impl Follower {
             tokens: Vec::new(),
             waiting: Vec::new(),
             running: HashMap::new(),
-            wave: HashSet::new(),
+            batch: HashSet::new(),
             ended: Vec::new(),
         }
     }
@@ -181,7 +268,7 @@ impl Follower {
     }
 
     fn cancel(&mut self, request: u32) {
-        let withdrawn = self.scheduler.withdraw(|&waiting| waiting == request);
+        let withdrawn = self.scheduler.retire_waiting(|&waiting| waiting == request);
         let was_waiting = self.waiting.contains(&request);
         assert_eq!(!withdrawn.is_empty(), was_waiting);
         self.waiting.retain(|&waiting| waiting != request);
@@ -202,31 +289,38 @@ impl Follower {
         self.ended.push(self.running.remove(&slot).unwrap());
     }
 
-    fn step(&mut self, wave_done: bool, ends: u32) {
+    fn step(&mut self, prefill_done: bool, ends: u32) {
         let Some(plan) = self.scheduler.plan() else {
             assert!(self.waiting.is_empty() && self.running.is_empty());
             return;
         };
-        let wave_is_wanted = self.wave.iter().any(|slot| self.running.contains_key(slot));
-        if wave_is_wanted {
-            assert!(plan.wave && plan.start.is_empty(), "one wave at a time");
+        let start = started(&mut self.scheduler, &plan);
+        let batch_is_wanted = self
+            .batch
+            .iter()
+            .any(|slot| self.running.contains_key(slot));
+        if batch_is_wanted {
+            assert_eq!(start, [], "one batch at a time");
         } else {
-            self.wave.clear();
-            self.check_start(&plan.start);
+            self.batch.clear();
+            self.check_start(&start);
         }
-        assert_eq!(plan.wave, !self.wave.is_empty());
+        let mut prefill: Vec<usize> = self.batch.iter().copied().collect();
+        prefill.retain(|slot| self.running.contains_key(slot));
+        prefill.sort_unstable();
+        assert_eq!(plan.prefill, prefill);
         let mut decode: Vec<usize> = self.running.keys().copied().collect();
-        decode.retain(|slot| !self.wave.contains(slot));
+        decode.retain(|slot| !self.batch.contains(slot));
         decode.sort_unstable();
-        assert_eq!(plan.decode, decode, "whoever is not in the wave decodes");
+        assert_eq!(plan.decode, decode, "whoever is not in the batch decodes");
         for slot in plan.decode {
             if ends & (1 << slot) != 0 {
                 self.end(slot);
             }
         }
-        if wave_done {
-            self.scheduler.finish_wave();
-            self.wave.clear();
+        if prefill_done {
+            self.scheduler.finish_prefill();
+            self.batch.clear();
         }
     }
 
@@ -239,13 +333,13 @@ impl Follower {
                 None,
                 "a slot given twice"
             );
-            self.wave.insert(slot);
+            self.batch.insert(slot);
             tokens += self.tokens[request as usize];
         }
         let budget = self.limits.prefill_tokens_per_step * 4;
         assert!(
             start.len() <= 1 || tokens <= budget,
-            "wave of {tokens} tokens"
+            "a batch of {tokens} tokens"
         );
         let slots_left = self.running.len() < self.limits.slots;
         if let (true, Some(&next)) = (slots_left, self.waiting.first()) {
@@ -272,12 +366,12 @@ proptest! {
             match act {
                 Act::Submit(tokens) => follower.submit(&tokens),
                 Act::Cancel(request) => follower.cancel(request as u32),
-                Act::Step(wave_done, ends) => follower.step(wave_done, ends),
+                Act::Step(prefill_done, ends) => follower.step(prefill_done, ends),
             }
             prop_assert_eq!(follower.scheduler.queued(), follower.waiting.len());
             prop_assert_eq!(follower.scheduler.slots_used(), follower.running.len());
         }
-        // No request starves: left alone, each step ends a wave or an answer, until none is left.
+        // No request starves: left alone, each step ends a prefill or an answer, until none is left.
         let mut steps = 0;
         while !follower.waiting.is_empty() || !follower.running.is_empty() {
             follower.step(true, u32::MAX);

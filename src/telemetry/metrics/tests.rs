@@ -28,7 +28,7 @@ fn every_event() {
     ready(true);
     load(2, 3);
     step(2, Duration::from_millis(20));
-    wave(3, 2);
+    prefill_batch(3, 2);
     image_cache(500);
     started(Duration::from_secs(1), 256, 5);
     vision(Duration::from_secs(1));
@@ -91,7 +91,7 @@ fn names_say_whose_they_are_and_in_which_unit() {
 
 #[test]
 fn hits_and_misses_add_up_to_the_generations() {
-    let (samples, _) = samples_after(|| wave(5, 2));
+    let (samples, _) = samples_after(|| prefill_batch(5, 2));
     assert_eq!(samples[CACHE_HITS.0], 3.0);
     assert_eq!(samples[CACHE_MISSES.0], 2.0);
 }

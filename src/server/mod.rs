@@ -1,16 +1,22 @@
 //! One server's life: it serves until a signal or the engine's end, then leaves in good order.
 
+mod shutdown;
+
+use std::fmt::Display;
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::{self, AppState};
 use crate::engine::{EngineHandle, State};
+use crate::models::Model;
+use crate::runtime::Runtime;
+
+pub use shutdown::{Shutdown, Trigger};
 
 /// How long answers that are complete may take to reach their clients before connections are cut.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -21,51 +27,46 @@ pub enum ServerError {
     /// The engine couldn't load the model, or failed while it ran.
     #[error("{0}")]
     Engine(String),
+    /// The metrics can't be set up.
+    #[error("the metrics can't be set up: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// A second signal came before everything had ended.
     #[error("{0} came again: ended at once, with requests cut off")]
     Hurried(&'static str),
 }
 
-/// SIGINT and SIGTERM, heard from the moment this is made.
-pub struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// # Errors
-    /// When the operating system refuses a handler.
-    pub fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// The next signal's name. Dropping the future loses no signal.
-    pub async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
-}
-
-/// Serves `router` on `listener` until a signal comes or the engine fails.
+/// Serves `runtime`'s model on `listener` until `shutdown` asks for the end or the engine fails.
 ///
-/// On the first signal the engine stops admitting, which also turns readiness off, and what runs
-/// goes on for up to `grace`. Connections are still accepted meanwhile, so that health checks and
-/// new requests get their 503.
+/// At the first request to shut down the engine stops admitting, which also turns readiness off,
+/// and what runs goes on for up to `shutdown_grace`. Connections are still accepted meanwhile, so
+/// that health checks and new requests get their 503.
 ///
 /// # Errors
-/// When the engine failed (every request has been told by then), or a second signal came.
+/// When the engine failed (every request has been told by then), or `shutdown` asked twice.
+pub async fn run<F, M, E>(
+    listener: TcpListener,
+    runtime: Runtime<F>,
+    shutdown: &mut Shutdown,
+) -> Result<(), ServerError>
+where
+    M: Model,
+    E: Display,
+    F: Fn() -> Result<M, E> + Send + 'static,
+{
+    serve(listener, AppState::start(runtime)?, shutdown).await
+}
+
+/// The same with an engine that has been started.
+///
+/// # Errors
+/// As [`run`].
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
-    engine: EngineHandle,
-    signals: &mut Signals,
-    grace: Duration,
+    state: AppState,
+    shutdown: &mut Shutdown,
 ) -> Result<(), ServerError> {
+    let (engine, grace) = (state.engine.clone(), state.settings.shutdown_grace);
+    let router = api::router(state);
     let close = CancellationToken::new();
     let closed = close.clone().cancelled_owned();
     // Each event of a stream is a packet of its own: waiting to fill one would hold tokens back.
@@ -82,7 +83,7 @@ pub async fn serve(
     );
 
     let outcome = tokio::select! {
-        name = signals.next() => {
+        name = shutdown.next() => {
             tracing::info!(signal = name, ?grace, "shutting down; a second signal ends at once");
             Ok(())
         }
@@ -99,7 +100,7 @@ pub async fn serve(
     };
     tokio::select! {
         () = leave => outcome,
-        name = signals.next() => Err(ServerError::Hurried(name)),
+        name = shutdown.next() => Err(ServerError::Hurried(name)),
     }
 }
 

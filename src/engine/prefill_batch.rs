@@ -1,0 +1,147 @@
+//! Sequences whose images and prefixes are computed together, some layers at a time.
+//!
+//! By layers, because a prefix is bidirectional: every token of it attends to all of it, so it
+//! can't be computed a few tokens at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{Result, Tensor};
+
+use super::image_cache::ImageCache;
+use super::sequence::SharedOutput;
+use crate::models::{Budget, Model, Prefix};
+use crate::pixels::Pixels;
+use crate::telemetry::metrics;
+
+/// What a prefill needs of one sequence.
+pub(super) struct NewSequence {
+    pub slot: usize,
+    pub image: Arc<Pixels>,
+    pub prompt: Arc<[u32]>,
+    /// What was generated before the model failed and was built again; usually nothing.
+    pub generated: Vec<u32>,
+    pub output: SharedOutput,
+}
+
+/// Where a batch stands.
+pub(super) enum PrefillBatch<M: Model> {
+    /// New images are in the vision tower.
+    Encoding(Encoding<M>),
+    /// All images' features are there, and the prefixes are in the decoder.
+    Prefilling(Prefilling<M>),
+}
+
+pub(super) struct Encoding<M: Model> {
+    work: M::Encode,
+    /// The images that are encoded, each once.
+    images: Vec<[u8; 32]>,
+    /// The features that are there already.
+    features: HashMap<[u8; 32], Tensor>,
+    sequences: Vec<NewSequence>,
+}
+
+pub(super) struct Prefilling<M: Model> {
+    pub work: M::Prefill,
+    /// Slots and outputs of the prefixes, in the order of their logits.
+    pub sequences: Vec<(usize, SharedOutput)>,
+}
+
+impl<M: Model> PrefillBatch<M> {
+    /// Begins to work on `sequences`. An image is encoded once, and not at all when its features
+    /// are cached.
+    pub(super) fn begin(
+        model: &M,
+        cache: &mut ImageCache,
+        sequences: Vec<NewSequence>,
+    ) -> Result<Self> {
+        let mut features = HashMap::new();
+        let mut images: Vec<[u8; 32]> = Vec::new();
+        let mut pixels: Vec<&[u8]> = Vec::new();
+        let now = Instant::now();
+        for NewSequence {
+            slot,
+            image,
+            output,
+            ..
+        } in &sequences
+        {
+            output.lock().trace.started(*slot, now);
+            if features.contains_key(&image.hash) || images.contains(&image.hash) {
+                continue;
+            }
+            if let Some(cached) = cache.get(&image.hash) {
+                features.insert(image.hash, cached);
+            } else {
+                images.push(image.hash);
+                pixels.push(&image.data);
+            }
+        }
+        metrics::prefill_batch(sequences.len(), images.len());
+        if images.is_empty() {
+            return Self::prefill(model, &sequences, &features);
+        }
+        Ok(Self::Encoding(Encoding {
+            work: model.begin_encode(&pixels)?,
+            images,
+            features,
+            sequences,
+        }))
+    }
+
+    /// Begins the prefill of `sequences`.
+    fn prefill(
+        model: &M,
+        sequences: &[NewSequence],
+        features: &HashMap<[u8; 32], Tensor>,
+    ) -> Result<Self> {
+        let prefixes: Vec<Prefix<'_>> = sequences
+            .iter()
+            .map(|sequence| Prefix {
+                slot: sequence.slot,
+                features: &features[&sequence.image.hash],
+                tokens: &sequence.prompt,
+                generated: &sequence.generated,
+            })
+            .collect();
+        Ok(Self::Prefilling(Prefilling {
+            work: model.begin_prefill(&prefixes)?,
+            sequences: sequences
+                .iter()
+                .map(|sequence| (sequence.slot, sequence.output.clone()))
+                .collect(),
+        }))
+    }
+}
+
+impl<M: Model> Encoding<M> {
+    /// Runs as much of the vision tower as one step may; after its last layer goes on to the prefill
+    /// of those sequences whose slots are still `wanted`.
+    pub(super) fn advance(
+        mut self,
+        model: &M,
+        budget: Budget,
+        cache: &mut ImageCache,
+        wanted: &[usize],
+    ) -> Result<PrefillBatch<M>> {
+        if !model.advance_encode(&mut self.work, budget)? {
+            return Ok(PrefillBatch::Encoding(self));
+        }
+        let encoded = model.finish_encode(self.work)?;
+        for (hash, features) in self.images.iter().zip(encoded) {
+            cache.insert(*hash, &features);
+            self.features.insert(*hash, features);
+        }
+        metrics::image_cache(cache.bytes());
+        let now = Instant::now();
+        let mut sequences = self.sequences;
+        sequences.retain(|sequence| wanted.contains(&sequence.slot));
+        for sequence in &sequences {
+            if self.images.contains(&sequence.image.hash) {
+                sequence.output.lock().trace.encoded(now);
+            }
+        }
+        PrefillBatch::prefill(model, &sequences, &self.features)
+    }
+}

@@ -1,0 +1,87 @@
+//! What clients may know about the model.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::source::DEMO;
+use crate::checkpoint::Placement;
+use crate::models::ModelConfig;
+use crate::settings::Settings;
+
+/// What clients may know about the model.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// The name under which it is served, and which answers bear.
+    pub name: String,
+    /// Further names under which it may be asked for.
+    pub aliases: Vec<String>,
+    /// What to know before using it, if there is something.
+    pub description: Option<&'static str>,
+    /// Width and height, in pixels, to which every image is resized.
+    pub image_size: u32,
+    /// Tokens that stand for one image.
+    pub image_tokens: usize,
+    /// Tokens that image, prompt and answer may have together.
+    pub context: usize,
+    /// The format of the weights, such as `bf16`.
+    pub dtype: String,
+    /// Where the model runs, such as `cpu` or `cuda:0`.
+    pub device: String,
+    /// When the server started: seconds since 1970-01-01 00:00 UTC.
+    pub created: u64,
+}
+
+impl ModelInfo {
+    pub(super) fn new(
+        settings: &Settings,
+        config: &ModelConfig,
+        placement: Placement,
+        context: usize,
+    ) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let (name, aliases) = served_names(settings);
+        Self {
+            name,
+            aliases,
+            description: (settings.model == DEMO).then_some(
+                "the built-in demo: a tiny PaliGemma that was trained on drawn, coloured shapes and knows nothing of photos",
+            ),
+            image_size: config.vision.image_size as u32,
+            image_tokens: config.image_tokens(),
+            context,
+            dtype: placement.format.to_string(),
+            device: match placement.gpu {
+                Some(gpu) => format!("cuda:{gpu}"),
+                None => "cpu".to_owned(),
+            },
+            created: now.map_or(0, |since| since.as_secs()),
+        }
+    }
+
+    /// Every name of the model, the first being the one that answers bear.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = std::iter::once(&self.name).chain(&self.aliases);
+        names.map(String::as_str)
+    }
+}
+
+/// The model's name in answers, and further names for it.
+pub fn served_names(settings: &Settings) -> (String, Vec<String>) {
+    match settings.served_model_name.split_first() {
+        Some((name, aliases)) => (name.clone(), aliases.to_vec()),
+        None => (own_name(&settings.model), Vec::new()),
+    }
+}
+
+/// `demo`, a folder's name, or a hub id.
+fn own_name(model: &str) -> String {
+    if model == DEMO {
+        return DEMO.to_owned();
+    }
+    let folder = Path::new(model).canonicalize().ok();
+    let name = folder.as_deref().and_then(Path::file_name);
+    name.map_or_else(
+        || model.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}

@@ -1,0 +1,200 @@
+//! From the settings to everything that runs a model: the tokenizer, the preprocessor, the mask
+//! decoder, and a factory of the model itself. Every subcommand starts from a [`Runtime`].
+
+mod info;
+mod source;
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytesize::ByteSize;
+use thiserror::Error;
+
+use crate::checkpoint::{Checkpoint, CheckpointError, Placement, PlacementError};
+use crate::engine::{EngineHandle, EngineOptions};
+use crate::hub::HubError;
+use crate::models::{KvCache, MaskDecoder, Model, PaliGemma};
+use crate::pixels::{ImageLimits, Preprocessor};
+use crate::settings::{Settings, SettingsError};
+use crate::tokenizer::Tokenizer;
+
+pub use info::{ModelInfo, served_names};
+use source::Source;
+
+/// Tokens of prompt and answer that a slot has room for beside its image when nobody says.
+const AUTO_TEXT_TOKENS: usize = 512;
+
+/// An opened checkpoint and all that goes with it. Its weights are read by `factory`, which can be
+/// called again after a failure, and only on the thread that will run the model: a GPU's stream
+/// belongs to a thread.
+pub struct Runtime<F> {
+    pub settings: Arc<Settings>,
+    pub info: ModelInfo,
+    pub tokenizer: Arc<Tokenizer>,
+    pub preprocessor: Preprocessor,
+    /// None: this model can't draw masks.
+    pub mask_decoder: Option<Arc<MaskDecoder>>,
+    factory: F,
+}
+
+/// Why there is no runtime.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("--model {0} is a file; name the folder that holds config.json and the weights")]
+    ModelIsFile(String),
+    #[error("--model {0:?} is neither demo, a folder that exists nor a hub id (owner/name)")]
+    NoModel(String),
+    #[error("no folder {name} here, and the hub's model can't be fetched: {source}")]
+    Hub { name: String, source: HubError },
+    #[error("reading the checkpoint was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+impl RuntimeError {
+    /// Whether the operator's settings are wrong, rather than what they lead to.
+    pub fn is_of_settings(&self) -> bool {
+        matches!(self, Self::Settings(_) | Self::Placement(_))
+    }
+}
+
+impl Runtime<()> {
+    /// Finds the model, downloading it if need be, and opens all of it but the weights.
+    ///
+    /// # Errors
+    /// When the settings don't fit the machine or the model, or the checkpoint is missing or damaged.
+    pub async fn load(
+        settings: &Settings,
+    ) -> Result<
+        Runtime<impl Fn() -> Result<PaliGemma, CheckpointError> + Send + 'static>,
+        RuntimeError,
+    > {
+        let placement = Placement::resolve(settings.device, settings.dtype)?;
+        let source = Source::find(settings).await?;
+        let settings = Arc::new(settings.clone());
+        let for_masks = settings.clone();
+        // Reads large files: not on a thread that has signals to hear.
+        let open = move || {
+            let masks = source.mask_decoder(&for_masks)?;
+            Ok::<_, RuntimeError>((source.open()?, masks))
+        };
+        let (checkpoint, mask_decoder) = tokio::task::spawn_blocking(open).await??;
+        let context = context(&settings, &checkpoint)?;
+        let info = ModelInfo::new(&settings, &checkpoint.config, placement, context);
+        Ok(Runtime {
+            tokenizer: Arc::clone(&checkpoint.tokenizer),
+            preprocessor: preprocessor(&settings, info.image_size),
+            mask_decoder: mask_decoder.map(Arc::new),
+            info,
+            factory: factory(checkpoint, placement, settings.slots, context),
+            settings,
+        })
+    }
+}
+
+impl<F> Runtime<F> {
+    /// The same with another model, which has `image_tokens` tokens an image.
+    pub fn with_factory<G>(self, image_tokens: usize, factory: G) -> Runtime<G> {
+        Runtime {
+            settings: self.settings,
+            info: ModelInfo {
+                image_tokens,
+                ..self.info
+            },
+            tokenizer: self.tokenizer,
+            preprocessor: self.preprocessor,
+            mask_decoder: self.mask_decoder,
+            factory,
+        }
+    }
+
+    /// An engine as the settings want it.
+    pub fn engine_options(&self) -> EngineOptions {
+        let settings = &self.settings;
+        EngineOptions {
+            slots: settings.slots,
+            queue: settings.queue,
+            context: self.info.context,
+            prefill_tokens_per_step: settings.prefill_tokens_per_step,
+            image_cache_bytes: usize::try_from(settings.image_cache.as_u64()).unwrap_or(usize::MAX),
+            model_restarts: settings.model_restarts,
+            step_timeout: settings.step_timeout,
+        }
+    }
+
+    /// Starts an engine, whose thread loads the model and then takes requests.
+    pub fn start_engine<M, E>(self, options: EngineOptions) -> EngineHandle
+    where
+        M: Model,
+        E: Display,
+        F: Fn() -> Result<M, E> + Send + 'static,
+    {
+        EngineHandle::start(options, self.tokenizer, self.factory)
+    }
+}
+
+/// Loads the model; called on the engine's thread.
+fn factory(
+    checkpoint: Checkpoint,
+    placement: Placement,
+    slots: usize,
+    context: usize,
+) -> impl Fn() -> Result<PaliGemma, CheckpointError> + Send + 'static {
+    move || {
+        let began = Instant::now();
+        let device = placement
+            .open_device()
+            .map_err(|error| CheckpointError::Weights(error.to_string()))?;
+        let model = checkpoint.load_model(&device, placement.format)?;
+        let dtype = placement.format.activation_dtype();
+        let kv_cache = KvCache::bytes(&checkpoint.config.text, slots, context, dtype);
+        tracing::info!(
+            seconds = began.elapsed().as_secs_f32(),
+            kv_cache = %ByteSize(kv_cache as u64),
+            slots,
+            context,
+            "model loaded"
+        );
+        Ok(model)
+    }
+}
+
+/// Tokens that one slot holds.
+///
+/// # Errors
+/// When the settings' number leaves no room beside this model's image, or is beyond its positions.
+fn context(settings: &Settings, checkpoint: &Checkpoint) -> Result<usize, SettingsError> {
+    let image = checkpoint.config.image_tokens();
+    // The shortest prompt is <bos> and a newline, the shortest answer one token.
+    let least = image + 3;
+    let most = checkpoint.config.text.max_position_embeddings;
+    let tokens = match settings.context {
+        None => (image + AUTO_TEXT_TOKENS).min(most),
+        Some(tokens) => tokens,
+    };
+    if (least..=most).contains(&tokens) {
+        return Ok(tokens);
+    }
+    Err(SettingsError::ForModel {
+        key: "context",
+        value: tokens.to_string(),
+        allowed: format!(
+            "auto, or {least} (an image alone takes {image} tokens) to {most} (the model's positions)"
+        ),
+    })
+}
+
+/// Makes pictures ready for this model, within the settings' limits.
+fn preprocessor(settings: &Settings, image_size: u32) -> Preprocessor {
+    let limits = ImageLimits {
+        max_side: settings.max_image_side,
+        max_pixels: settings.max_image_pixels,
+    };
+    Preprocessor::new(image_size, limits, settings.decode_threads)
+}
