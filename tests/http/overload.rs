@@ -5,6 +5,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use futures::future::select;
+use paligemma_server::engine::State;
+use paligemma_server::server::ServerError;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,7 +51,7 @@ async fn a_full_queue_answers_429_with_retry_after() {
         &read(refused).await,
         429,
         "queue_full",
-        "no room among the 1 that may wait",
+        "the queue is full (1 waiting)",
     );
     control.open();
     let (running, waited) = tokio::join!(running, waiting);
@@ -161,7 +163,7 @@ async fn a_request_over_its_deadline_answers_504() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_fails_answers_500_and_then_503() {
+async fn a_model_that_fails_for_good_answers_500_and_ends_the_server() {
     for fault in [Fault::Error, Fault::Panic] {
         let control = Arc::new(Control::new());
         let server = Server::toy(&control, &[]).await;
@@ -172,17 +174,35 @@ async fn a_model_that_fails_answers_500_and_then_503() {
             "model_failed",
             "the model failed",
         );
-        assert_problem(
-            &server.json("/v1/generate", &body(1)).await,
-            503,
-            "unavailable",
-            "has failed",
-        );
+        let end = server.end().await;
+        assert!(matches!(end, Err(ServerError::Model(_))), "{end:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_model_is_loaded_again_new_requests_get_503_and_old_ones_their_answer() {
+    let control = Arc::new(Control::new());
+    let server = Server::toy(&control, &[("model_restarts", "1")]).await;
+    let expected = server.json("/v1/generate", &body(1)).await;
+    control.hold_builds();
+    control.fail_times(Fault::Error, 1);
+    let mut states = server.engine.watch_state();
+    let request = body(1);
+    let answer = server.json("/v1/generate", &request);
+    let meanwhile = async {
+        let restarting = states.wait_for(|state| *state == State::Restarting);
+        drop(restarting.await.unwrap());
         let ready = read(server.send(server.get("/health/ready")).await).await;
-        assert_problem(&ready, 503, "unavailable", "has failed");
+        assert_problem(&ready, 503, "loading", "is being loaded again");
+        let refused = server.json("/v1/generate", &body(1)).await;
+        assert_problem(&refused, 503, "loading", "is being loaded again");
         let live = server.send(server.get("/health/live")).await;
         assert_eq!(live.status(), StatusCode::OK);
-    }
+        control.open_builds();
+    };
+    let (answer, ()) = tokio::join!(answer, meanwhile);
+    assert_eq!(answer.0, StatusCode::OK);
+    assert_eq!(answer.1["results"], expected.1["results"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -96,9 +97,15 @@ async fn the_model_is_listed_under_each_of_its_names() {
     let server = server(&[]).await;
     let (status, list) = read(server.send(server.get("/v1/models")).await).await;
     assert_eq!(status, StatusCode::OK);
+    let created = list["data"][0]["created"].as_u64().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(
+        (created..created + 60).contains(&now.as_secs()),
+        "{created}"
+    );
     let named = |name: &str| {
         json!({
-            "id": name, "object": "model", "created": 1_767_225_600,
+            "id": name, "object": "model", "created": created,
             "owned_by": "paligemma-server", "image_size": 28, "image_tokens": 4, "context": 4096,
             "dtype": "f32", "device": "cpu"})
     };
