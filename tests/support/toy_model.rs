@@ -53,6 +53,12 @@ struct Gate {
     allowed: usize,
 }
 
+impl Default for Control {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Control {
     pub fn new() -> Self {
         let (ask, asked) = channel();

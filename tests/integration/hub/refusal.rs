@@ -1,0 +1,263 @@
+//! What the reader is told when a fetch can not be.
+
+use std::sync::{Arc, Mutex};
+use std::{fs, io};
+
+use axum::http::StatusCode;
+use paligemma_server::hub::{HubError, HubSettings, fetch};
+
+use super::{TOKEN, WEIGHTS, assert_says, failure, files, hub, settings, weights};
+use paligemma_test_support::fake_hub::{FakeHub, Faults, ID};
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_gated_repository_without_a_token_says_to_accept_the_licence_and_set_one() {
+    let refuse = Some((StatusCode::UNAUTHORIZED, "GatedRepo"));
+    let (hub, cache) = hub(Faults {
+        refuse,
+        ..Faults::default()
+    })
+    .await;
+    let settings = HubSettings {
+        token: None,
+        ..settings(&hub, &cache)
+    };
+    let error = fetch(ID, None, &settings).await.unwrap_err();
+    assert!(
+        matches!(error, HubError::TokenNeeded { status: 401, .. }),
+        "{error:?}"
+    );
+    assert_says(
+        &error,
+        &[
+            "no token was given",
+            "accept the licence at https://huggingface.co/google/paligemma-test and set HF_TOKEN to a token of that account",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_refused_token_says_so_and_how_to_get_access() {
+    for status in [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN] {
+        let refuse = Some((status, "GatedRepo"));
+        let (hub, cache) = hub(Faults {
+            refuse,
+            ..Faults::default()
+        })
+        .await;
+        let error = failure(&hub, &cache).await;
+        assert!(matches!(error, HubError::TokenRefused { .. }), "{error:?}");
+        assert_says(
+            &error,
+            &[
+                status.as_str(),
+                "refused the given token",
+                "accept the licence at https://huggingface.co/google/paligemma-test and set HF_TOKEN to a token of that account",
+            ],
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_everyone_sees_but_not_its_files_is_refused_alike() {
+    let refuse_files = Some((StatusCode::FORBIDDEN, "GatedRepo"));
+    let (hub, cache) = hub(Faults {
+        refuse_files,
+        ..Faults::default()
+    })
+    .await;
+    let error = failure(&hub, &cache).await;
+    assert!(
+        matches!(error, HubError::TokenRefused { status: 403, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_token_is_in_no_error_and_no_log_line() {
+    let log = Captured::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    // For the whole process: a subscriber of this thread alone would miss events whose call site
+    // another thread met first. The other tests' lines have to be free of the token, too.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+
+    let refusals = [
+        (StatusCode::UNAUTHORIZED, "GatedRepo"),
+        (StatusCode::NOT_FOUND, "RepoNotFound"),
+        (StatusCode::INTERNAL_SERVER_ERROR, ""),
+        (StatusCode::BAD_REQUEST, ""),
+    ];
+    let (hub, cache) = hub(Faults::default()).await;
+    for refusal in refusals {
+        hub.set_faults(Faults {
+            refuse: Some(refusal),
+            ..Faults::default()
+        });
+        let by_api = failure(&hub, &cache).await;
+        hub.set_faults(Faults {
+            refuse_files: Some(refusal),
+            ..Faults::default()
+        });
+        let by_file = failure(&hub, &cache).await;
+        for error in [by_api, by_file] {
+            assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
+        }
+    }
+    let settings = settings(&hub, &cache);
+    hub.set_faults(Faults::default());
+    fetch(ID, None, &settings).await.unwrap();
+    tracing::info!(?settings, "settings");
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("the checkpoint is in the cache"));
+    let leak = log.lines().find(|line| line.contains(TOKEN));
+    assert_eq!(leak, None);
+}
+
+#[tokio::test]
+async fn an_unknown_repository_or_revision_names_both() {
+    let (hub, cache) = hub(Faults::default()).await;
+    let settings = settings(&hub, &cache);
+    for (id, revision) in [("google/nothing", None), (ID, Some("v9"))] {
+        let error = fetch(id, revision, &settings).await.unwrap_err();
+        assert!(matches!(error, HubError::NotFound { .. }), "{error:?}");
+        assert_says(
+            &error,
+            &[
+                id,
+                revision.unwrap_or("main"),
+                "private repository also answers 404",
+            ],
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_who_is_told_401_for_what_does_not_exist_reads_not_found() {
+    let refuse = Some((StatusCode::UNAUTHORIZED, "RepoNotFound"));
+    let (hub, cache) = hub(Faults {
+        refuse,
+        ..Faults::default()
+    })
+    .await;
+    let error = failure(&hub, &cache).await;
+    assert!(matches!(error, HubError::NotFound { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_repository_without_a_needed_file_names_that_file() {
+    let cases = [
+        ("tokenizer.json", "has no tokenizer.json"),
+        (
+            WEIGHTS,
+            "has no model.safetensors and no model.safetensors.index.json",
+        ),
+    ];
+    for (absent, message) in cases {
+        let mut files = files(&[(WEIGHTS, weights())]);
+        files.remove(absent);
+        let hub = FakeHub::start(files, Faults::default()).await;
+        let cache = tempfile::tempdir().unwrap();
+        assert_says(&failure(&hub, &cache).await, &[ID, message]);
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_leads_out_of_its_folder_is_refused() {
+    let index = r#"{"weight_map": {"a": "../../evil.safetensors"}}"#;
+    let files = files(&[("model.safetensors.index.json", index.into())]);
+    let hub = FakeHub::start(files, Faults::default()).await;
+    let cache = tempfile::tempdir().unwrap();
+    let error = failure(&hub, &cache).await;
+    assert!(matches!(error, HubError::BadShardIndex { .. }), "{error:?}");
+    assert_says(&error, &["../../evil.safetensors"]);
+}
+
+#[tokio::test]
+async fn ids_and_revisions_that_are_none_are_refused_with_the_form_that_is_expected() {
+    let (hub, cache) = hub(Faults::default()).await;
+    let settings = settings(&hub, &cache);
+    for id in [
+        "paligemma",
+        "a/b/c",
+        "a/",
+        "/b",
+        "../b",
+        "a/..",
+        "a b/c",
+        "a/b?c",
+        "",
+    ] {
+        let error = fetch(id, None, &settings).await.unwrap_err();
+        assert!(
+            matches!(error, HubError::InvalidId { .. }),
+            "{id}: {error:?}"
+        );
+        assert_says(&error, &[&format!("`{id}`"), "owner/name"]);
+    }
+    for revision in ["", "../x", "a//b", "/etc", "a\\b", "a b"] {
+        let error = fetch(ID, Some(revision), &settings).await.unwrap_err();
+        assert!(
+            matches!(error, HubError::InvalidRevision { .. }),
+            "{revision}: {error:?}"
+        );
+    }
+    assert!(hub.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_address_is_named() {
+    let (hub, cache) = hub(Faults::default()).await;
+    for endpoint in ["huggingface.co", "ftp://huggingface.co"] {
+        let endpoint = endpoint.to_owned();
+        let settings = HubSettings {
+            endpoint: endpoint.clone(),
+            ..settings(&hub, &cache)
+        };
+        let error = fetch(ID, None, &settings).await.unwrap_err();
+        assert_says(&error, &[&endpoint, "HF_ENDPOINT"]);
+    }
+}
+
+#[tokio::test]
+async fn a_cache_that_can_not_be_written_names_the_path() {
+    let (hub, cache) = hub(Faults::default()).await;
+    let in_the_way = cache.path().join("file");
+    fs::write(&in_the_way, "").unwrap();
+    let settings = HubSettings {
+        cache_dir: in_the_way.clone(),
+        ..settings(&hub, &cache)
+    };
+    let error = fetch(ID, None, &settings).await.unwrap_err();
+    assert!(matches!(error, HubError::Disk { .. }), "{error:?}");
+    assert_says(&error, &[in_the_way.to_str().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_token_that_can_not_be_one_is_refused_without_being_repeated() {
+    let (hub, cache) = hub(Faults::default()).await;
+    let settings = HubSettings {
+        token: Some(format!("{TOKEN}\nsecond line")),
+        ..settings(&hub, &cache)
+    };
+    let error = fetch(ID, None, &settings).await.unwrap_err();
+    assert!(matches!(error, HubError::InvalidToken), "{error:?}");
+    assert!(!error.to_string().contains(TOKEN));
+    assert!(hub.seen().is_empty());
+}
