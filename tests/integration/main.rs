@@ -4,7 +4,6 @@
 mod checkpoint;
 mod engine;
 mod http;
-mod hub;
 mod masks;
 mod model;
 mod pixels;
