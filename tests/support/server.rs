@@ -206,7 +206,7 @@ fn assert_documented(method: &str, path: &str, status: StatusCode) {
 }
 
 fn folder() -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = crate::root().to_owned();
     root.join("tests/goldens/model").join(CHECKPOINT)
 }
 
