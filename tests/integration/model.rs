@@ -67,14 +67,15 @@ impl<'a> Company<'a> {
         }
     }
 
-    fn begin(&self, features: &[Tensor], cases: &[(usize, &Case)]) -> Prefill {
+    /// Begins the prefill of `cases`, with the first `generated` of their tokens.
+    fn begin(&self, features: &[Tensor], cases: &[(usize, &Case)], generated: usize) -> Prefill {
         let prefixes: Vec<Prefix> = cases
             .iter()
             .map(|&(slot, case)| Prefix {
                 slot,
                 features: &features[case.image],
                 tokens: &case.prompt_ids,
-                generated: &[],
+                generated: &case.tokens[..generated],
             })
             .collect();
         self.model.begin_prefill(&prefixes).unwrap()
@@ -105,7 +106,18 @@ impl<'a> Company<'a> {
 
     /// Prefills `cases` in the given slots, as `budget` allows, while the others decode.
     fn join(&mut self, features: &[Tensor], cases: &[(usize, &Case)], budget: Budget) {
-        let mut prefill = self.begin(features, cases);
+        self.rejoin(features, cases, 0, budget);
+    }
+
+    /// The same for sequences that have `generated` tokens already.
+    fn rejoin(
+        &mut self,
+        features: &[Tensor],
+        cases: &[(usize, &Case)],
+        generated: usize,
+        budget: Budget,
+    ) {
+        let mut prefill = self.begin(features, cases, generated);
         loop {
             let (done, logits) = self.step(Some((&mut prefill, budget)));
             if !done {
@@ -114,8 +126,8 @@ impl<'a> Company<'a> {
             for (&(slot, case), logits) in cases.iter().zip(logits) {
                 self.running.push(Running {
                     slot,
-                    length: self.model.image_tokens() + case.prompt_ids.len(),
-                    tokens: vec![argmax(&logits)],
+                    length: self.model.image_tokens() + case.prompt_ids.len() + generated,
+                    tokens: [&case.tokens[..generated], &[argmax(&logits)]].concat(),
                     first_logits: logits,
                 });
             }
@@ -282,4 +294,29 @@ fn weights_in_8_bits_choose_most_of_the_reference_s_tokens() {
 fn weights_in_4_bits_choose_far_more_of_the_reference_s_tokens_than_chance() {
     let share = agreement(WeightFormat::Q4K);
     assert!(share > 0.2, "{share}");
+}
+
+/// As after a failure of the model: prompt and generated tokens are prefilled together.
+#[test]
+fn a_sequence_that_is_prefilled_again_goes_on_with_the_reference_s_tokens() {
+    for golden in Golden::all() {
+        let (_, model) = open(&golden, WeightFormat::F32);
+        let features = features_of(&golden, &model);
+        let cases: Vec<(usize, &Case)> = golden.cases.iter().enumerate().collect();
+        let shortest = cases
+            .iter()
+            .map(|(_, case)| case.tokens.len())
+            .min()
+            .unwrap();
+        for generated in [1, 3, shortest / 2, shortest - 1] {
+            let mut company = Company::new(&model, cases.len());
+            // The first decodes already while the others come back, a layer at a time.
+            company.join(&features, &cases[..1], ALL);
+            company.rejoin(&features, &cases[1..], generated, ONE_LAYER);
+            for (running, (_, case)) in company.finish(shortest).iter().zip(&cases) {
+                let what = format!("{}, {generated} tokens generated before", golden.name());
+                assert_tokens(case, &running.tokens[..shortest], &what);
+            }
+        }
+    }
 }

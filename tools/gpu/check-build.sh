@@ -3,11 +3,12 @@
 #
 #   tools/gpu/check-build.sh [cargo arguments]
 #
-# Has a target folder of its own, target/cuda-check: the kernels in it are empty, see nvcc-check.sh.
+# Shares the target folder, and so the metadata of all dependencies that are the same without the
+# feature. Build a binary with build.sh, in its own folder: the kernels here are empty, see nvcc-check.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 CUDA_HOME=$(tools/gpu/toolkit.sh)
 export CUDA_HOME CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} NVCC=$PWD/tools/gpu/nvcc-check.sh
 export PATH=$CUDA_HOME/bin:$PATH LIBRARY_PATH=$CUDA_HOME/lib
-exec cargo check --features cuda --target-dir target/cuda-check "$@"
+exec cargo check --features cuda "$@"
