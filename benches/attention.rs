@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use divan::Bencher;
-use paligemma_server::models::attention::{Scoring, attend_all, attend_cached};
+use paligemma_server::layers::attention::{Scoring, attend_all, attend_cached};
 
 const HEADS: usize = 8;
 const HEAD_DIM: usize = 256;
@@ -23,7 +23,7 @@ fn prefix(bencher: Bencher, tokens: usize) {
         random(&[tokens, 1, HEAD_DIM]),
         random(&[tokens, 1, HEAD_DIM]),
     );
-    bencher.bench(|| attend_all(&q, &k, &v, SCORING).unwrap());
+    bencher.bench(|| attend_all(&q, &k, &v, None, SCORING).unwrap());
 }
 
 /// One token for each of so many slots, each with 320 cached keys.

@@ -5,12 +5,12 @@ use std::sync::{Arc, LazyLock};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use paligemma_server::checkpoint::Checkpoint;
+use paligemma_server::models::Pretrained;
 use paligemma_server::tokenizer::Tokenizer;
 
 static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/model/pg1-hub");
-    Checkpoint::open(&folder).unwrap().tokenizer
+    Pretrained::open(&folder).unwrap().tokenizer
 });
 
 /// A prompt as the tasks make it, of so many objects to look for.

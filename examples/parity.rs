@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use candle_core::{D, Tensor};
 use clap::Parser;
-use paligemma_server::checkpoint::{Checkpoint, DeviceChoice, FormatChoice, Placement};
+use paligemma_server::kernels::{DeviceChoice, FormatChoice, Placement};
+use paligemma_server::models::Pretrained;
 use paligemma_server::models::{Budget, DecodeRow, Model, PaliGemma, Prefix, WeightFormat};
 use paligemma_test_support::golden::Golden;
 
@@ -113,8 +114,8 @@ fn report(name: &str, placement: Placement, agreement: &Agreement) {
 }
 
 fn against_golden(golden: &Golden, placement: Placement) -> Result<Agreement> {
-    let checkpoint = Checkpoint::open(&golden.folder)?;
-    let model = checkpoint.load_model(&placement.open_device()?, placement.format)?;
+    let checkpoint = Pretrained::open(&golden.folder)?;
+    let model = checkpoint.load(&placement.open_device()?, placement.format)?;
     let sequences: Vec<Sequence> = golden
         .cases
         .iter()
@@ -138,7 +139,7 @@ fn against_golden(golden: &Golden, placement: Placement) -> Result<Agreement> {
 }
 
 fn against_f32(folder: &Path, placement: Placement) -> Result<Agreement> {
-    let checkpoint = Checkpoint::open(folder)?;
+    let checkpoint = Pretrained::open(folder)?;
     let side = checkpoint.config.vision.image_size;
     let prompts = [
         "caption en",
@@ -162,10 +163,10 @@ fn against_f32(folder: &Path, placement: Placement) -> Result<Agreement> {
     let device = placement.open_device()?;
     // One after the other: both at once may not fit into memory.
     let reference = {
-        let model = checkpoint.load_model(&device, WeightFormat::F32)?;
+        let model = checkpoint.load(&device, WeightFormat::F32)?;
         run(&model, &sequences, None)?
     };
-    let model = checkpoint.load_model(&device, placement.format)?;
+    let model = checkpoint.load(&device, placement.format)?;
     let answers = run(&model, &sequences, Some(&reference.tokens))?;
     let mut agreement = compare(&reference.tokens, &answers.tokens);
     for (ours, theirs) in answers.first_logits.iter().zip(&reference.first_logits) {

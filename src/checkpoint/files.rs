@@ -10,6 +10,8 @@ use memmap2::{Mmap, UncheckedAdvice};
 use serde::de::DeserializeOwned;
 
 use super::CheckpointError;
+use super::raw::{RawConfig, RawGeneration};
+use super::weights::WeightFiles;
 
 macro_rules! demo_files {
     ($($name:literal),* $(,)?) => {
@@ -26,18 +28,54 @@ static DEMO: [(&str, &[u8]); 5] = demo_files![
     "tokenizer_config.json",
 ];
 
-/// The files of one checkpoint.
-#[derive(Debug, Clone, Copy)]
-pub enum Files<'a> {
+/// A checkpoint in the Hugging Face layout: where its files are. They are read as they are asked
+/// for.
+#[derive(Debug, Clone)]
+pub enum Checkpoint {
     /// In a folder.
-    Folder(&'a Path),
+    Folder(PathBuf),
     /// The demo's, in this binary.
     Demo,
 }
 
-impl Files<'_> {
+impl Checkpoint {
+    /// The checkpoint in a folder.
+    ///
+    /// # Errors
+    /// When there is no such folder.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        match folder.is_dir() {
+            true => Ok(Self::Folder(folder.to_owned())),
+            false => Err(CheckpointError::NoFolder(folder.to_owned())),
+        }
+    }
+
+    /// What `config.json` says.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn config(&self) -> Result<RawConfig, CheckpointError> {
+        self.required_json("config.json")
+    }
+
+    /// What `generation_config.json` says, if there is one.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn generation_config(&self) -> Result<Option<RawGeneration>, CheckpointError> {
+        self.json("generation_config.json")
+    }
+
+    /// Every tensor, found by its header; the weights are not read yet.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn weights(&self) -> Result<WeightFiles, CheckpointError> {
+        WeightFiles::open(self)
+    }
+
     /// What messages call the file.
-    pub fn path(self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         match self {
             Self::Folder(folder) => folder.join(name),
             Self::Demo => Path::new("demo").join(name),
@@ -48,7 +86,7 @@ impl Files<'_> {
     ///
     /// # Errors
     /// When the file can't be read or is not the JSON that is wanted.
-    pub fn json<T: DeserializeOwned>(self, name: &str) -> Result<Option<T>, CheckpointError> {
+    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, CheckpointError> {
         let bytes = match self {
             Self::Demo => demo(name).map(Cow::Borrowed),
             Self::Folder(folder) => match std::fs::read(folder.join(name)) {
@@ -70,7 +108,7 @@ impl Files<'_> {
     ///
     /// # Errors
     /// Also when it is not.
-    pub fn required_json<T: DeserializeOwned>(self, name: &str) -> Result<T, CheckpointError> {
+    pub fn required_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, CheckpointError> {
         self.json(name)?.ok_or_else(|| self.missing(name))
     }
 
@@ -78,7 +116,7 @@ impl Files<'_> {
     ///
     /// # Errors
     /// When there is no such file, or it can't be mapped.
-    pub fn weights(self, name: &str) -> Result<WeightBytes, CheckpointError> {
+    pub(super) fn weight_bytes(&self, name: &str) -> Result<WeightBytes, CheckpointError> {
         let Self::Folder(folder) = self else {
             let bytes = demo(name).ok_or_else(|| self.missing(name))?;
             return Ok(WeightBytes::Embedded(bytes));
@@ -94,13 +132,13 @@ impl Files<'_> {
         Ok(WeightBytes::Mapped(map))
     }
 
-    fn missing(self, name: &str) -> CheckpointError {
+    fn missing(&self, name: &str) -> CheckpointError {
         CheckpointError::MissingFile {
             path: self.path(name),
         }
     }
 
-    fn unreadable(self, name: &str, source: std::io::Error) -> CheckpointError {
+    fn unreadable(&self, name: &str, source: std::io::Error) -> CheckpointError {
         CheckpointError::Unreadable {
             path: self.path(name),
             source,

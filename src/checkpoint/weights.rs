@@ -16,8 +16,8 @@ use candle_nn::var_builder::SimpleBackend;
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::Deserialize;
 
-use super::CheckpointError;
-use super::files::{Files, WeightBytes};
+use super::files::WeightBytes;
+use super::{Checkpoint, CheckpointError};
 
 /// Every tensor of a checkpoint by its uniform name.
 #[derive(Debug, Clone)]
@@ -43,10 +43,10 @@ struct Index {
 
 impl WeightFiles {
     /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
-    pub(super) fn open(files: Files) -> Result<Self, CheckpointError> {
+    pub(super) fn open(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         let mut tensors = HashMap::new();
-        for name in weight_files(files)? {
-            add_tensors(files, &name, &mut tensors)?;
+        for name in weight_files(checkpoint)? {
+            add_tensors(checkpoint, &name, &mut tensors)?;
         }
         Ok(Self {
             tensors: Arc::new(tensors),
@@ -117,8 +117,8 @@ impl SimpleBackend for WeightFiles {
     }
 }
 
-fn weight_files(files: Files) -> Result<BTreeSet<String>, CheckpointError> {
-    let index: Option<Index> = files.json("model.safetensors.index.json")?;
+fn weight_files(checkpoint: &Checkpoint) -> Result<BTreeSet<String>, CheckpointError> {
+    let index: Option<Index> = checkpoint.json("model.safetensors.index.json")?;
     Ok(match index {
         Some(index) => index.weight_map.into_values().collect(),
         None => BTreeSet::from(["model.safetensors".to_owned()]),
@@ -126,17 +126,17 @@ fn weight_files(files: Files) -> Result<BTreeSet<String>, CheckpointError> {
 }
 
 fn add_tensors(
-    files: Files,
+    checkpoint: &Checkpoint,
     name: &str,
     tensors: &mut HashMap<String, StoredTensor>,
 ) -> Result<(), CheckpointError> {
-    let bytes = files.weights(name)?;
+    let bytes = checkpoint.weight_bytes(name)?;
     let damaged = |reason: String| CheckpointError::Safetensors {
-        path: files.path(name),
+        path: checkpoint.path(name),
         reason,
     };
     let truncated = || CheckpointError::Truncated {
-        path: files.path(name),
+        path: checkpoint.path(name),
         found: bytes.len(),
     };
     let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| match error {

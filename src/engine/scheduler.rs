@@ -278,9 +278,7 @@ impl<T> Scheduler<T> {
 
     fn slots_in(&self, phase: Phase) -> impl Iterator<Item = usize> {
         let slots = self.slots.iter().enumerate();
-        slots.filter_map(move |(index, slot)| {
-            Some((slot.as_ref()?.phase == phase).then_some(index)?)
-        })
+        slots.filter_map(move |(index, slot)| (slot.as_ref()?.phase == phase).then_some(index))
     }
 }
 

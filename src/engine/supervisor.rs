@@ -47,7 +47,10 @@ pub(super) fn run<M, E>(
                 match catch(|| worker::run(shared, &mut executor)) {
                     Ok(()) => return shared.end(),
                     // The memory must be free before the next model is loaded.
-                    Err(failure) => match catch(|| Ok(drop(executor))) {
+                    Err(failure) => match catch(|| {
+                        drop(executor);
+                        Ok(())
+                    }) {
                         Ok(()) => failure,
                         Err(later) => format!("{failure}; then, while it was taken down, {later}"),
                     },

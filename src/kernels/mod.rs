@@ -7,12 +7,14 @@
 mod cpu;
 mod format;
 mod matmul;
+mod placement;
 mod portable;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result, Tensor};
 
 pub use format::{UnknownFormat, WeightFormat};
 pub use matmul::Matmul;
+pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
 
 /// GELU of each value in the tanh approximation (Hendrycks and Gimpel, arXiv 1606.08415), which all
 /// of PaliGemma uses; any shape.
@@ -35,5 +37,13 @@ pub fn gelu_gated(gate_up: &Tensor) -> Result<Tensor> {
     match gate_up.device().is_cpu() {
         true => cpu::gelu::gelu_gated(gate_up),
         false => portable::gelu_gated(gate_up),
+    }
+}
+
+/// What a candle error says, in one line: with `RUST_BACKTRACE` set its own text is pages long.
+pub fn reason(error: &Error) -> String {
+    match error {
+        Error::WithBacktrace { inner, .. } => reason(inner),
+        other => other.to_string(),
     }
 }

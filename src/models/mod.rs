@@ -9,16 +9,20 @@
 pub mod config;
 mod gemma;
 mod mask_decoder;
+mod mask_file;
 mod paligemma;
+mod pretrained;
 mod siglip;
 
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-pub use crate::kernels::WeightFormat;
+pub use crate::kernels::{WeightFormat, reason};
 pub use crate::layers::{DecodeRow, KvCache};
 pub use config::ModelConfig;
 pub use mask_decoder::{MASK_SIDE, MaskDecoder};
+pub use mask_file::{demo_mask_decoder, mask_decoder_in, open_mask_decoder};
 pub use paligemma::{Encode, PaliGemma, Prefill};
+pub use pretrained::Pretrained;
 
 /// One whole prefix: an image and the tokens after it, all attending to all.
 #[derive(Debug, Clone, Copy)]
@@ -104,14 +108,6 @@ pub trait Model {
         prefill: Option<(&mut Self::Prefill, Budget)>,
         decode: &[DecodeRow],
     ) -> Result<StepOutput>;
-}
-
-/// What a candle error says, in one line: with `RUST_BACKTRACE` set its own text is pages long.
-pub fn reason(error: &Error) -> String {
-    match error {
-        Error::WithBacktrace { inner, .. } => reason(inner),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::source::DEMO;
-use crate::checkpoint::Placement;
+use crate::kernels::Placement;
 use crate::models::ModelConfig;
 use crate::settings::Settings;
 

@@ -11,10 +11,11 @@ use std::time::Instant;
 use bytesize::ByteSize;
 use thiserror::Error;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, Placement, PlacementError};
+use crate::checkpoint::CheckpointError;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::hub::HubError;
-use crate::models::{MaskDecoder, Model, PaliGemma};
+use crate::kernels::{Placement, PlacementError};
+use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained};
 use crate::pixels::{ImageLimits, Preprocessor};
 use crate::settings::{Settings, SettingsError};
 use crate::tokenizer::Tokenizer;
@@ -52,7 +53,7 @@ pub enum RuntimeError {
     #[error("--model {0:?} is neither demo, a folder that exists nor a hub id (owner/name)")]
     NoModel(String),
     #[error("no folder {name} here, and the hub's model can't be fetched: {source}")]
-    Hub { name: String, source: HubError },
+    Hub { name: String, source: Box<HubError> },
     #[error("reading the checkpoint was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
@@ -84,15 +85,15 @@ impl Runtime<()> {
             let masks = source.mask_decoder(&for_masks)?;
             Ok::<_, RuntimeError>((source.open()?, masks))
         };
-        let (checkpoint, mask_decoder) = tokio::task::spawn_blocking(open).await??;
-        let context = context(&settings, &checkpoint)?;
-        let info = ModelInfo::new(&settings, &checkpoint.config, placement, context);
+        let (pretrained, mask_decoder) = tokio::task::spawn_blocking(open).await??;
+        let context = context(&settings, &pretrained)?;
+        let info = ModelInfo::new(&settings, &pretrained.config, placement, context);
         Ok(Runtime {
-            tokenizer: Arc::clone(&checkpoint.tokenizer),
+            tokenizer: Arc::clone(&pretrained.tokenizer),
             preprocessor: preprocessor(&settings, info.image_size),
             mask_decoder: mask_decoder.map(Arc::new),
             info,
-            factory: factory(checkpoint, placement, settings.slots, context),
+            factory: factory(pretrained, placement, settings.slots, context),
             settings,
         })
     }
@@ -141,7 +142,7 @@ impl<F> Runtime<F> {
 
 /// Loads the model; called on the engine's thread.
 fn factory(
-    checkpoint: Checkpoint,
+    pretrained: Pretrained,
     placement: Placement,
     slots: usize,
     context: usize,
@@ -151,9 +152,9 @@ fn factory(
         let device = placement
             .open_device()
             .map_err(|error| CheckpointError::Weights(error.to_string()))?;
-        let model = checkpoint.load_model(&device, placement.format)?;
+        let model = pretrained.load(&device, placement.format)?;
         let dtype = placement.format.activation_dtype();
-        let cache = checkpoint.config.text.cache_shape(slots, context);
+        let cache = pretrained.config.text.cache_shape(slots, context);
         tracing::info!(
             seconds = began.elapsed().as_secs_f32(),
             kv_cache = %ByteSize(cache.bytes(dtype) as u64),
@@ -169,11 +170,11 @@ fn factory(
 ///
 /// # Errors
 /// When the settings' number leaves no room beside this model's image, or is beyond its positions.
-fn context(settings: &Settings, checkpoint: &Checkpoint) -> Result<usize, SettingsError> {
-    let image = checkpoint.config.image_tokens();
+fn context(settings: &Settings, pretrained: &Pretrained) -> Result<usize, SettingsError> {
+    let image = pretrained.config.image_tokens();
     // The shortest prompt is <bos> and a newline, the shortest answer one token.
     let least = image + 3;
-    let most = checkpoint.config.text.max_position_embeddings;
+    let most = pretrained.config.text.max_position_embeddings;
     let tokens = match settings.context {
         None => (image + AUTO_TEXT_TOKENS).min(most),
         Some(tokens) => tokens,

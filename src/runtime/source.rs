@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::RuntimeError;
-use crate::checkpoint::{Checkpoint, demo_mask_decoder, mask_decoder_in, open_mask_decoder};
 use crate::hub::{self, HubSettings};
-use crate::models::MaskDecoder;
+use crate::models::{
+    MaskDecoder, Pretrained, demo_mask_decoder, mask_decoder_in, open_mask_decoder,
+};
 use crate::settings::Settings;
 
 /// The model that is built into this binary.
@@ -29,10 +30,10 @@ impl Source {
     }
 
     /// Reads tens of megabytes of tokenizer.
-    pub(super) fn open(&self) -> Result<Checkpoint, RuntimeError> {
+    pub(super) fn open(&self) -> Result<Pretrained, RuntimeError> {
         Ok(match self {
-            Self::Demo => Checkpoint::demo()?,
-            Self::Folder(folder) => Checkpoint::open(folder)?,
+            Self::Demo => Pretrained::demo()?,
+            Self::Folder(folder) => Pretrained::open(folder)?,
         })
     }
 
@@ -65,7 +66,7 @@ async fn folder(settings: &Settings) -> Result<PathBuf, RuntimeError> {
         .await
         .map_err(|source| RuntimeError::Hub {
             name: name.to_owned(),
-            source,
+            source: Box::new(source),
         })
 }
 

@@ -18,7 +18,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
-use crate::checkpoint::{DeviceChoice, FormatChoice};
+use crate::kernels::{DeviceChoice, FormatChoice};
 
 pub use error::SettingsError;
 pub use key::{KEYS, Key, table};

@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
-use crate::checkpoint::{DeviceChoice, FormatChoice};
+use crate::kernels::{DeviceChoice, FormatChoice};
 
 /// Longest duration that a setting takes: beyond it, arithmetic on `Instant`s could overflow.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -1,6 +1,6 @@
 //! Tokens to text, piece by piece.
 
-use crate::tokenizer::Tokenizer;
+use super::Tokenizer;
 
 /// Turns tokens into text as they come; the pieces add up to exactly what the tokenizer makes of
 /// all tokens together.
@@ -50,7 +50,7 @@ mod tests {
     /// A small tokenizer that decodes as Gemma's does.
     static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/model/pg1-hub");
-        Checkpoint::open(&folder).unwrap().tokenizer
+        Arc::new(Tokenizer::open(&Checkpoint::open(&folder).unwrap(), Vec::new()).unwrap())
     });
 
     fn pieces(ids: &[u32]) -> Vec<String> {

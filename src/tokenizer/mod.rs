@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer as Inner;
 
-use crate::checkpoint::{CheckpointError, Files};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 pub(crate) use detokenizer::Detokenizer;
 
 /// Turns prompts into token ids and token ids into text.
@@ -49,12 +49,17 @@ impl TokenName {
 impl Tokenizer {
     /// Reads `tokenizer.json` and `tokenizer_config.json`; `eos` are the ids that end an answer, or
     /// none to take the tokenizer's own.
-    pub(crate) fn open(files: Files, eos: Vec<u32>) -> Result<Self, CheckpointError> {
-        let config: RawTokenizerConfig = files.json("tokenizer_config.json")?.unwrap_or_default();
-        let mut file: Value = files.required_json("tokenizer.json")?;
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or lacks a token that PaliGemma needs.
+    pub fn open(checkpoint: &Checkpoint, eos: Vec<u32>) -> Result<Self, CheckpointError> {
+        let config: RawTokenizerConfig = checkpoint
+            .json("tokenizer_config.json")?
+            .unwrap_or_default();
+        let mut file: Value = checkpoint.required_json("tokenizer.json")?;
         make_coordinates_plain(&mut file);
         let reader = Reader {
-            path: files.path("tokenizer.json"),
+            path: checkpoint.path("tokenizer.json"),
         };
         let mut inner: Inner = serde_json::from_value(file).map_err(|e| reader.fail(e))?;
         // What a user types is text, even when it looks like a special token.

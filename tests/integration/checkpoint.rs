@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::Device;
-use paligemma_server::checkpoint::Checkpoint;
+use paligemma_server::models::Pretrained;
 use paligemma_server::models::WeightFormat;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -28,9 +28,9 @@ fn copy() -> TempDir {
 
 /// What opening and loading a folder answers.
 fn load(folder: &Path) -> Result<(), String> {
-    let checkpoint = Checkpoint::open(folder).map_err(|error| error.to_string())?;
+    let checkpoint = Pretrained::open(folder).map_err(|error| error.to_string())?;
     checkpoint
-        .load_model(&Device::Cpu, WeightFormat::F32)
+        .load(&Device::Cpu, WeightFormat::F32)
         .map(drop)
         .map_err(|error| error.to_string())
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
-use paligemma_server::checkpoint::{demo_mask_decoder, mask_decoder_in, open_mask_decoder};
 use paligemma_server::models::MASK_SIDE;
+use paligemma_server::models::{demo_mask_decoder, mask_decoder_in, open_mask_decoder};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

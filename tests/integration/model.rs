@@ -2,7 +2,7 @@
 //! company.
 
 use candle_core::{Device, Tensor};
-use paligemma_server::checkpoint::Checkpoint;
+use paligemma_server::models::Pretrained;
 use paligemma_server::models::{
     Budget, DecodeRow, KvCache, Model, PaliGemma, Prefill, Prefix, WeightFormat,
 };
@@ -18,9 +18,9 @@ const ALL: Budget = Budget { tokens: 100_000 };
 const SOME: Budget = Budget { tokens: 100 };
 const ONE_LAYER: Budget = Budget { tokens: 1 };
 
-fn open(golden: &Golden, format: WeightFormat) -> (Checkpoint, PaliGemma) {
-    let checkpoint = Checkpoint::open(&golden.folder).unwrap();
-    let model = checkpoint.load_model(&Device::Cpu, format).unwrap();
+fn open(golden: &Golden, format: WeightFormat) -> (Pretrained, PaliGemma) {
+    let checkpoint = Pretrained::open(&golden.folder).unwrap();
+    let model = checkpoint.load(&Device::Cpu, format).unwrap();
     (checkpoint, model)
 }
 
@@ -168,7 +168,7 @@ fn assert_tokens(case: &Case, ours: &[u32], what: &str) {
 #[test]
 fn prompts_become_the_reference_s_ids_and_tokens_its_text() {
     for golden in Golden::all() {
-        let tokenizer = Checkpoint::open(&golden.folder).unwrap().tokenizer;
+        let tokenizer = Pretrained::open(&golden.folder).unwrap().tokenizer;
         for case in &golden.cases {
             let ids = tokenizer.encode_prompt(&case.prompt).unwrap();
             assert_eq!(ids, case.prompt_ids, "{}: {:?}", golden.name(), case.prompt);

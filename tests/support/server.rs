@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use paligemma_server::api::{AppState, openapi};
-use paligemma_server::checkpoint::Checkpoint;
 use paligemma_server::engine::{EngineHandle, State};
 use paligemma_server::models::Model;
+use paligemma_server::models::Pretrained;
 use paligemma_server::runtime::Runtime;
 use paligemma_server::server::{self, ServerError, Shutdown, Trigger};
 use paligemma_server::settings::Settings;
@@ -94,7 +94,7 @@ impl Server {
 
     /// The tokenizer of the golden checkpoint, which the toy has as well.
     pub fn tokenizer() -> Arc<Tokenizer> {
-        Checkpoint::open(&folder()).unwrap().tokenizer
+        Pretrained::open(&folder()).unwrap().tokenizer
     }
 
     async fn start<F, M, E>(runtime: Runtime<F>) -> Self

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use paligemma_server::checkpoint::Checkpoint;
 use paligemma_server::engine::{
     EngineHandle, EngineOptions, Event, Failure, Generation, MaxTokens, Request, Sampling, State,
     Summary, TokenInfo,
 };
+use paligemma_server::models::Pretrained;
 use paligemma_server::pixels::Pixels;
 use paligemma_server::tokenizer::Tokenizer;
 
@@ -92,7 +92,7 @@ impl Bench {
 /// A tokenizer that decodes as Gemma's does.
 pub fn tokenizer() -> Arc<Tokenizer> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/model/pg1-hub");
-    Checkpoint::open(&folder).unwrap().tokenizer
+    Pretrained::open(&folder).unwrap().tokenizer
 }
 
 /// An image of one colour.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use paligemma_server::checkpoint::Checkpoint;
 use paligemma_server::engine::{EngineHandle, EngineOptions, Generation, Request, State};
+use paligemma_server::models::Pretrained;
 use paligemma_server::models::WeightFormat;
 use paligemma_server::pixels::Pixels;
 
@@ -14,8 +14,8 @@ use paligemma_test_support::golden::{Case, Golden};
 /// Where the reference's best two logits are closer than this, either may win.
 const MARGIN: f32 = 1e-3;
 
-async fn start(golden: &Golden, image_cache_bytes: usize) -> (EngineHandle, Checkpoint) {
-    let checkpoint = Checkpoint::open(&golden.folder).unwrap();
+async fn start(golden: &Golden, image_cache_bytes: usize) -> (EngineHandle, Pretrained) {
+    let checkpoint = Pretrained::open(&golden.folder).unwrap();
     let options = EngineOptions {
         slots: 4,
         queue: 100,
@@ -25,13 +25,13 @@ async fn start(golden: &Golden, image_cache_bytes: usize) -> (EngineHandle, Chec
         ..OPTIONS
     };
     let folder = golden.folder.clone();
-    let load = move || Checkpoint::open(&folder)?.load_model(&Device::Cpu, WeightFormat::F32);
+    let load = move || Pretrained::open(&folder)?.load(&Device::Cpu, WeightFormat::F32);
     let engine = EngineHandle::start(options, checkpoint.tokenizer.clone(), load);
     assert_eq!(state_after(&engine, State::Loading).await, State::Ready);
     (engine, checkpoint)
 }
 
-fn ask(golden: &Golden, checkpoint: &Checkpoint, case: &Case) -> Request {
+fn ask(golden: &Golden, checkpoint: &Pretrained, case: &Case) -> Request {
     let data = golden.pixels(case.image);
     let side = checkpoint.config.vision.image_size as u32;
     Request {
@@ -47,7 +47,7 @@ fn ask(golden: &Golden, checkpoint: &Checkpoint, case: &Case) -> Request {
     }
 }
 
-fn check(golden: &Golden, checkpoint: &Checkpoint, case: &Case, answered: &Answered) {
+fn check(golden: &Golden, checkpoint: &Pretrained, case: &Case, answered: &Answered) {
     let tokenizer = &checkpoint.tokenizer;
     let sure = case.margins.iter().take_while(|&&margin| margin > MARGIN);
     let sure = &case.tokens[..sure.count()];

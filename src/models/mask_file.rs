@@ -7,8 +7,8 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
-use super::{CheckpointError, npz};
-use crate::models::{MaskDecoder, reason};
+use super::{MaskDecoder, reason};
+use crate::checkpoint::{CheckpointError, npz};
 
 /// The name of the published file.
 const FILE: &str = "vae-oid.npz";

@@ -1,9 +1,9 @@
 //! The decoder's dimensions.
 
 use super::check::Check;
-use super::raw::RawText;
+use super::{Family, TextConfig};
 use crate::checkpoint::CheckpointError;
-use crate::models::config::{Family, TextConfig};
+use crate::checkpoint::raw::RawText;
 
 /// What a file says of the decoder, with the reference's defaults for the rest.
 pub fn text_config(raw: RawText, check: &Check) -> Result<TextConfig, CheckpointError> {

@@ -3,17 +3,11 @@
 //! A field that is left out has the value of the reference's configuration class
 //! (`GemmaConfig`, `Gemma2Config`, `SiglipVisionConfig` of transformers).
 
-mod check;
-mod raw;
-mod text;
-
-use super::CheckpointError;
-use super::files::Files;
-use crate::models::ModelConfig;
-use crate::models::config::VisionConfig;
-use check::Check;
-use raw::{OneOrMany, RawConfig, RawGeneration, RawVision};
-use text::text_config;
+use super::check::Check;
+use super::text::text_config;
+use super::{ModelConfig, VisionConfig};
+use crate::checkpoint::raw::{OneOrMany, RawVision};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 
 /// What the configuration files say.
 #[derive(Debug)]
@@ -24,11 +18,14 @@ pub struct Parsed {
 }
 
 /// Reads a checkpoint's configuration.
-pub(super) fn read(files: Files) -> Result<Parsed, CheckpointError> {
-    let raw: RawConfig = files.required_json("config.json")?;
-    let generation: Option<RawGeneration> = files.json("generation_config.json")?;
+///
+/// # Errors
+/// When a file is missing or damaged, or is not of a PaliGemma that this server runs.
+pub fn read(checkpoint: &Checkpoint) -> Result<Parsed, CheckpointError> {
+    let raw = checkpoint.config()?;
+    let generation = checkpoint.generation_config()?;
     let check = Check {
-        path: files.path("config.json"),
+        path: checkpoint.path("config.json"),
     };
 
     let model_type = raw.model_type.unwrap_or_default();

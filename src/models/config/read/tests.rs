@@ -18,7 +18,7 @@ fn parse_with(config: Value, generation: Option<Value>) -> Result<Parsed, Checkp
     if let Some(generation) = generation {
         write("generation_config.json", &generation);
     }
-    read(Files::Folder(folder.path()))
+    read(&Checkpoint::open(folder.path())?)
 }
 
 fn published(text: Value, vision_extra: Value) -> Value {

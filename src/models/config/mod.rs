@@ -1,6 +1,11 @@
 //! A PaliGemma's dimensions, with every default already filled in.
 
+mod check;
+mod read;
+mod text;
+
 use crate::layers::CacheShape;
+pub use read::{Parsed, read};
 
 /// The whole model's dimensions.
 #[derive(Debug, Clone, PartialEq)]

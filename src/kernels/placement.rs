@@ -7,7 +7,7 @@ use std::str::FromStr;
 use candle_core::Device;
 use thiserror::Error;
 
-use crate::models::{WeightFormat, reason};
+use super::{WeightFormat, reason};
 
 /// What the operator asks for as the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,72 @@
+//! A checkpoint that has been understood: everything of it but the weights, which it can load.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+
+use super::config::{self, ModelConfig};
+use super::{PaliGemma, WeightFormat, reason};
+use crate::checkpoint::{Checkpoint, CheckpointError, WeightFiles};
+use crate::tokenizer::Tokenizer;
+
+/// A PaliGemma's configuration and tokenizer, and where its weights are.
+#[derive(Debug)]
+pub struct Pretrained {
+    pub config: ModelConfig,
+    pub tokenizer: Arc<Tokenizer>,
+    weights: WeightFiles,
+}
+
+impl Pretrained {
+    /// Reads a folder's configuration, tokenizer and the weights' headers. Quick.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged, or not of a PaliGemma.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        Self::read(&Checkpoint::open(folder)?)
+    }
+
+    /// The demo, which is part of this binary.
+    ///
+    /// # Errors
+    /// None that the tests would have let pass.
+    pub fn demo() -> Result<Self, CheckpointError> {
+        Self::read(&Checkpoint::Demo)
+    }
+
+    fn read(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+        let parsed = config::read(checkpoint)?;
+        let tokenizer = Tokenizer::open(checkpoint, parsed.eos_token_ids)?;
+        let rows = parsed.model.text.vocab_size;
+        if tokenizer.vocab_size() > rows {
+            return Err(CheckpointError::MoreTokensThanRows {
+                tokens: tokenizer.vocab_size(),
+                rows,
+            });
+        }
+        Ok(Self {
+            config: parsed.model,
+            tokenizer: Arc::new(tokenizer),
+            weights: checkpoint.weights()?,
+        })
+    }
+
+    /// Reads the weights into `device`'s memory, quantising them on the way when `format` says so.
+    /// Never holds more than one tensor twice.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape than the configuration says, or memory runs
+    /// out.
+    pub fn load(
+        &self,
+        device: &Device,
+        format: WeightFormat,
+    ) -> Result<PaliGemma, CheckpointError> {
+        let backend = Box::new(self.weights.clone());
+        let vb = VarBuilder::from_backend(backend, DType::F32, device.clone());
+        PaliGemma::load(&vb, &self.config, self.tokenizer.vocab_size(), format)
+            .map_err(|error| CheckpointError::Weights(reason(&error)))
+    }
+}
