@@ -6,18 +6,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::future::join_all;
 use uuid::Uuid;
 
-use super::AppState;
-use super::availability::{loading, shutting_down, unavailable};
-use super::body::Common;
-use super::error::{ApiError, ErrorCode};
-use super::image_source::ImageSource;
-use super::options::out_of_context;
-use super::request_id::RequestId;
-use super::response::Head;
+use crate::api::AppState;
+use crate::api::extract::body::Common;
+use crate::api::extract::image_source::ImageSource;
+use crate::api::extract::options::out_of_context;
+use crate::api::middleware::request_id::RequestId;
+use crate::api::readiness::{loading, shutting_down, unavailable};
+use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::respond::shapes::Head;
 use crate::engine::{Failure, Generation, MaxTokens, Request, SubmitError};
 use crate::pixels::Pixels;
+use crate::tasks::bounding_box::BoundingBox;
 use crate::tasks::caption::region_prompt;
-use crate::tasks::objects::Corners;
 
 /// One prompt about one of the request's images.
 #[derive(Debug)]
@@ -35,19 +35,18 @@ pub enum Wording {
     /// This, which is as PaliGemma sees it, without the final newline.
     Text(String),
     /// A wish for a caption of this part of the image, in pixels.
-    Region(Corners),
+    Region(BoundingBox),
 }
 
 impl Prompt {
-    /// The same prompt about each image of a request; `param` is the field that it comes from.
-    pub fn for_each_image(request: &Common, text: &str, param: &str) -> Vec<Self> {
-        let images = 0..request.images.len();
+    /// The same prompt about each of that many images; `param` is the field that it comes from.
+    pub fn for_each_image(images: usize, text: &str, param: &str) -> Vec<Self> {
         let prompt = |image| Self {
             image,
             wording: Wording::Text(text.to_owned()),
             param: param.to_owned(),
         };
-        images.map(prompt).collect()
+        (0..images).map(prompt).collect()
     }
 
     /// Its text, for an image of that width and height in pixels.
@@ -57,7 +56,7 @@ impl Prompt {
             Wording::Region(region) => match region.bins((width, height)) {
                 Some(bins) => Ok(region_prompt(bins)),
                 None => {
-                    let Corners { x0, y0, x1, y1 } = region;
+                    let BoundingBox { x0, y0, x1, y1 } = region;
                     let value = format!("{x0},{y0},{x1},{y1}");
                     let allowed = format!(
                         "a part of the image, which is {width}x{height} pixels: 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}"
@@ -144,7 +143,7 @@ impl Job {
             .submit_all(requests.collect())
             .map_err(submit_error)?;
         // From here on the request is the engine's to bound.
-        drop(request.arrival.place);
+        drop(request.arrival.permit);
         Ok(Self {
             generations,
             sizes,

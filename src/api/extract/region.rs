@@ -5,13 +5,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::tasks::objects::Corners;
+use crate::tasks::bounding_box::BoundingBox;
 
 const EXPECTED: &str = "an object of x0, y0, x1 and y1, or a text such as `96,86.5,224,214.5`";
 
 /// A part of the image, in pixels as a person sees it (after EXIF orientation).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Region(pub Corners);
+pub struct Region(pub BoundingBox);
 
 /// [`Region`], for the contract: a part of the image, in pixels as a person sees it (after EXIF
 /// orientation).
@@ -20,7 +20,7 @@ pub struct Region(pub Corners);
 #[serde(untagged)]
 #[expect(dead_code, reason = "it only describes")]
 pub enum RegionSchema {
-    Corners(Corners),
+    BoundingBox(BoundingBox),
     /// x0, y0, x1 and y1, or the object as JSON.
     #[schema(example = "96,86.5,224,214.5")]
     Text(String),
@@ -43,7 +43,7 @@ impl<'de> Deserialize<'de> for Region {
     }
 }
 
-fn corners(object: &Value) -> Result<Corners, String> {
+fn corners(object: &Value) -> Result<BoundingBox, String> {
     const NAMES: [&str; 4] = ["x0", "y0", "x1", "y1"];
     let mut fields = object.as_object().into_iter().flatten();
     if let Some((unknown, _)) = fields.find(|(name, _)| !NAMES.contains(&name.as_str())) {
@@ -51,17 +51,17 @@ fn corners(object: &Value) -> Result<Corners, String> {
     }
     match NAMES.into_iter().find(|name| object.get(name).is_none()) {
         Some(missing) => Err(format!("`{missing}` is missing")),
-        None => Corners::deserialize(object).map_err(|error| error.to_string()),
+        None => BoundingBox::deserialize(object).map_err(|error| error.to_string()),
     }
 }
 
-fn numbers(text: &str) -> Result<Corners, String> {
+fn numbers(text: &str) -> Result<BoundingBox, String> {
     let numbers: Result<Vec<f64>, _> = text
         .split(',')
         .map(|number| number.trim().parse())
         .collect();
     match numbers.as_deref() {
-        Ok(&[x0, y0, x1, y1]) => Ok(Corners { x0, y0, x1, y1 }),
+        Ok(&[x0, y0, x1, y1]) => Ok(BoundingBox { x0, y0, x1, y1 }),
         _ => {
             let shown: String = text.chars().take(64).collect();
             Err(format!("`{shown}` is not four numbers"))
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn an_object_and_texts_say_the_same() {
-        let expected = Region(Corners {
+        let expected = Region(BoundingBox {
             x0: 1.0,
             y0: 2.5,
             x1: 30.0,

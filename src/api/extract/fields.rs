@@ -1,20 +1,22 @@
 //! A request's fields, from either kind of body, checked and typed in one place.
 
 use serde::de::value::MapDeserializer;
-use serde::de::{self, DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
-use serde_json::Value;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 
-use super::error::{ApiError, ErrorCode};
-use super::form_value::{FormValue, SENT};
+use super::field_error::{FieldError, read};
+use super::field_names::field_names;
+use super::form_value::FormValue;
+use super::json::Entries;
+use crate::api::respond::error::{ApiError, ErrorCode};
 
 /// A request's fields in the order in which they were sent, images taken out.
 #[derive(Debug)]
-pub enum Fields {
-    Json(Vec<(String, Value)>),
+pub enum Fields<'a> {
+    Json(Entries<'a>),
     Form(Vec<(String, FormValue)>),
 }
 
-impl Fields {
+impl Fields<'_> {
     /// Reads the fields of `T` and of `O`; `also` are names of fields that were read before.
     ///
     /// # Errors
@@ -31,55 +33,30 @@ impl Fields {
     }
 }
 
-fn parse<T, O, V>(entries: Vec<(String, V)>, also: &[&str]) -> Result<(T, O), ApiError>
+fn parse<'de, T, O, N, V>(entries: Vec<(N, V)>, also: &[&str]) -> Result<(T, O), ApiError>
 where
     T: DeserializeOwned,
     O: DeserializeOwned,
-    V: for<'de> IntoDeserializer<'de, serde_json::Error>,
+    N: AsRef<str> + IntoDeserializer<'de, FieldError>,
+    V: IntoDeserializer<'de, FieldError>,
 {
     let (names, common_names) = (field_names::<T>(), field_names::<O>());
     let (mut task, mut common, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for (name, value) in entries {
-        if names.contains(&name.as_str()) {
+        if names.contains(&name.as_ref()) {
             task.push((name, value));
-        } else if common_names.contains(&name.as_str()) {
+        } else if common_names.contains(&name.as_ref()) {
             common.push((name, value));
         } else {
-            unknown.push(name);
+            unknown.push(name.as_ref().to_owned());
         }
     }
     if !unknown.is_empty() {
         let allowed = [also, names, common_names].concat();
         return Err(unknown_fields(&unknown, &allowed));
     }
-    Ok((read(task)?, read(common)?))
-}
-
-fn read<T, V>(entries: Vec<(String, V)>) -> Result<T, ApiError>
-where
-    T: DeserializeOwned,
-    V: for<'de> IntoDeserializer<'de, serde_json::Error>,
-{
-    let map: MapDeserializer<'_, _, serde_json::Error> = MapDeserializer::new(entries.into_iter());
-    serde_path_to_error::deserialize(map).map_err(|error| {
-        let field = error.path().to_string();
-        let reason = in_plain_words(&error.into_inner().to_string());
-        // A missing field has no place of its own: serde's words name it.
-        match reason.strip_prefix("missing field `") {
-            Some(name) => {
-                let name = name.trim_end_matches('`');
-                ApiError::new(ErrorCode::MissingField, format!("`{name}` is required")).param(name)
-            }
-            None => {
-                let hint = match reason.starts_with(SENT) {
-                    true => plural_hint(&field, field_names::<T>()),
-                    false => String::new(),
-                };
-                let detail = format!("`{field}`: {reason}{hint}");
-                ApiError::new(ErrorCode::InvalidField, detail).param(field)
-            }
-        }
-    })
+    let read_all = |entries: Vec<(N, V)>| MapDeserializer::new(entries.into_iter());
+    Ok((read(read_all(task))?, read(read_all(common))?))
 }
 
 fn unknown_fields(unknown: &[String], allowed: &[&str]) -> ApiError {
@@ -101,75 +78,12 @@ fn unknown_fields(unknown: &[String], allowed: &[&str]) -> ApiError {
     .param(unknown[0].clone())
 }
 
-/// Serde names Rust's types; a client knows JSON's.
-fn in_plain_words(reason: &str) -> String {
-    reason
-        .replace("expected i64", "expected a whole number")
-        .replace(
-            "expected u64",
-            "expected a whole number that is not negative",
-        )
-        .replace("expected f64", "expected a number")
-        .replace("expected a boolean", "expected `true` or `false`")
-        .replace("expected a sequence", "expected a list")
-}
-
-/// The names of a struct's fields, as its `Deserialize` tells them to a deserializer.
-pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
-    let mut names: &'static [&'static str] = &[];
-    // Always an error: the probe has no values to offer.
-    let _ = T::deserialize(NameProbe(&mut names));
-    names
-}
-
-struct NameProbe<'a>(&'a mut &'static [&'static str]);
-
-impl<'de> Deserializer<'de> for NameProbe<'_> {
-    type Error = de::value::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(Self::Error::custom("only a struct has field names"))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        *self.0 = fields;
-        self.deserialize_any(visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-    }
-}
-
-/// Where several of what `field` takes one of can be sent, if there is such a field among `names`.
-pub fn plural_hint(field: &str, names: &[&str]) -> String {
-    let plural = plural(field);
-    match names.contains(&plural.as_str()) {
-        true => format!("; for several, use `{plural}`"),
-        false => String::new(),
-    }
-}
-
-/// The name of the field that takes several of what `singular` takes one of.
-pub fn plural(singular: &str) -> String {
-    match singular.ends_with('x') {
-        true => format!("{singular}es"),
-        false => format!("{singular}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
 
-    use super::super::json_object::JsonObject;
     use super::*;
+    use crate::api::extract::json::read_object;
 
     #[derive(Debug, PartialEq, Deserialize)]
     struct Task {
@@ -184,8 +98,7 @@ mod tests {
     }
 
     fn json(text: &str) -> Result<(Task, Common), ApiError> {
-        let object: JsonObject = serde_json::from_str(text).unwrap();
-        Fields::Json(object.0).parse(&["image"])
+        Fields::Json(read_object(text.as_bytes()).unwrap()).parse(&["image"])
     }
 
     fn form(entries: &[(&str, &[&str])]) -> Result<(Task, Common), ApiError> {

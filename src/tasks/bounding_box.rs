@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::located::{LAST_BIN, Located};
+use super::detection::{Detection, LAST_BIN};
 
 /// A rectangle of an image, from its upper left corner.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Corners {
+#[schema(as = Corners)]
+pub struct BoundingBox {
     #[schema(example = 96.0)]
     pub x0: f64,
     #[schema(example = 86.5)]
@@ -18,7 +19,7 @@ pub struct Corners {
     pub y1: f64,
 }
 
-impl Corners {
+impl BoundingBox {
     /// The bins of the upper, left, lower and right edge in an image of that width and height in
     /// pixels, to the nearest; `None` unless it is a part of the image that has an extent.
     pub fn bins(&self, (width, height): (u32, u32)) -> Option<[u16; 4]> {
@@ -39,42 +40,43 @@ impl Corners {
 
 /// Where an object was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct FoundObject {
+#[schema(as = FoundObject)]
+pub struct DetectedObject {
     /// As the model names it; empty when it does not.
     #[schema(example = "red circle")]
     pub label: String,
     /// In pixels of the image as a person sees it (after EXIF orientation).
     #[serde(rename = "box")]
-    pub pixels: Corners,
+    pub pixels: BoundingBox,
     /// The same from 0 to 1.
-    pub box_normalized: Corners,
+    pub box_normalized: BoundingBox,
     /// Geometric mean of the probabilities of the tokens of its box and label. Checkpoints give no
     /// other measure of how sure they are.
     #[schema(example = 0.87)]
     pub score: f32,
 }
 
-impl FoundObject {
+impl DetectedObject {
     /// `object` in an image of that width and height in pixels.
-    pub fn new(object: &Located, (width, height): (u32, u32)) -> Self {
+    pub fn new(object: &Detection, (width, height): (u32, u32)) -> Self {
         let [y0, x0, y1, x1] = edges(object);
         let (width, height) = (f64::from(width), f64::from(height));
         Self {
             label: object.label.clone(),
-            pixels: Corners {
+            pixels: BoundingBox {
                 x0: x0 * width,
                 y0: y0 * height,
                 x1: x1 * width,
                 y1: y1 * height,
             },
-            box_normalized: Corners { x0, y0, x1, y1 },
+            box_normalized: BoundingBox { x0, y0, x1, y1 },
             score: object.score,
         }
     }
 }
 
 /// Upper, left, lower and right edge of an object's box, from 0 to 1.
-pub fn edges(object: &Located) -> [f64; 4] {
+pub fn edges(object: &Detection) -> [f64; 4] {
     object.bins.map(|bin| f64::from(bin) / f64::from(LAST_BIN))
 }
 
@@ -84,14 +86,14 @@ mod tests {
 
     #[test]
     fn a_box_runs_from_the_first_pixel_to_the_last_whatever_the_aspect_ratio() {
-        let object = Located {
+        let object = Detection {
             label: "cat".to_owned(),
             bins: [0, 341, 1023, 682],
             codes: None,
             score: 0.5,
         };
-        let found = FoundObject::new(&object, (300, 1000));
-        let expected = Corners {
+        let found = DetectedObject::new(&object, (300, 1000));
+        let expected = BoundingBox {
             x0: 100.0,
             y0: 0.0,
             x1: 200.0,
@@ -103,7 +105,7 @@ mod tests {
 
     #[test]
     fn only_a_part_of_the_image_has_bins() {
-        let corners = |x0, y0, x1, y1| Corners { x0, y0, x1, y1 };
+        let corners = |x0, y0, x1, y1| BoundingBox { x0, y0, x1, y1 };
         let size = (300, 1000);
         assert_eq!(
             corners(0.0, 0.0, 300.0, 1000.0).bins(size),

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use super::respond::error::{ApiError, ErrorCode};
 use crate::engine::State;
 
-use super::error::{ApiError, ErrorCode};
-
-/// What a client should wait when the model is loading or the server is being replaced.
+/// How long a client should wait while the model is loading or the server is being replaced.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// `Ok` when requests are taken, else the reason why not, for the client.
-pub fn availability(state: &State) -> Result<(), ApiError> {
+/// Returns why no requests are taken, if none are.
+///
+/// # Errors
+/// 503 in every state but [`State::Ready`].
+pub fn readiness(state: &State) -> Result<(), ApiError> {
     match state {
         State::Ready => Ok(()),
         State::Loading => Err(loading()),

@@ -1,41 +1,41 @@
-//! What a task makes of an answer, while it is being written.
+//! Parsers of generated text: what a task makes of the model's output while it is being written.
 
 use std::future::{Future, ready};
 
 use serde::Serialize;
 
-use super::response::TokenLogprob;
+use super::shapes::TokenLogprob;
 
-/// Reads the answer to one prompt.
-pub trait AnswerReader: Send + 'static {
+/// Parses the output for one prompt.
+pub trait OutputParser: Send + 'static {
     /// A part of the answer that is complete before the rest is.
     type Object: Serialize + Send;
     /// The task's fields of a result.
     type Fields: Serialize + Send + 'static;
 
-    /// Takes the next text, and the tokens that it is made of when the task asked for their
-    /// probabilities; gives the objects that it completes.
+    /// Takes the next text, and its tokens if the task asked for their probabilities; returns the
+    /// objects that it completes.
     fn push(
         &mut self,
         text: &str,
         tokens: &[TokenLogprob],
     ) -> impl Future<Output = Vec<Self::Object>> + Send;
 
-    /// The answer is complete: gives the objects that it completes, and the fields.
+    /// Ends the output; returns the objects that this completes, and the result's fields.
     fn finish(self) -> impl Future<Output = (Vec<Self::Object>, Self::Fields)> + Send;
 }
 
-/// Reads an answer that is a text and nothing more.
+/// Keeps the output as it is: one text.
 pub struct Text<F> {
     text: String,
     fields: F,
 }
 
-/// A text has no objects.
+/// The object of tasks that have none.
 #[derive(Debug, Serialize)]
 pub enum NoObject {}
 
-/// A reader for each prompt, which makes `fields` of the whole text.
+/// Makes a parser for each prompt, which turns the whole text into `fields`.
 pub fn text<T>(fields: fn(String) -> T) -> impl FnMut(usize) -> Text<fn(String) -> T> {
     move |_| Text {
         text: String::new(),
@@ -43,7 +43,7 @@ pub fn text<T>(fields: fn(String) -> T) -> impl FnMut(usize) -> Text<fn(String) 
     }
 }
 
-impl<T: Serialize + Send + 'static> AnswerReader for Text<fn(String) -> T> {
+impl<T: Serialize + Send + 'static> OutputParser for Text<fn(String) -> T> {
     type Object = NoObject;
     type Fields = T;
 

@@ -10,7 +10,7 @@ use axum::response::Response;
 use futures::{Stream, StreamExt};
 use tracing::{Instrument, Span};
 
-use super::request_id::{HEADER, RequestId};
+use crate::api::middleware::request_id::{HEADER, RequestId};
 use crate::telemetry::metrics;
 
 /// The route of requests that match none: paths would make endless series.

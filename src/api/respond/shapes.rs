@@ -32,7 +32,8 @@ impl Head {
 
 /// A whole answer.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Answer<T> {
+#[schema(as = Answer)]
+pub struct TaskResponse<T> {
     #[serde(flatten)]
     pub head: Head,
     /// In the order of the images or questions sent.

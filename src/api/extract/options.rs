@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::engine::Sampling;
 
-use super::error::{ApiError, ErrorCode};
+use crate::api::respond::error::{ApiError, ErrorCode};
 
 const MAX_TEMPERATURE: f64 = 2.0;
 const MAX_TOP_K: i64 = 1_000_000;
@@ -24,35 +24,35 @@ pub struct Options {
     /// How many tokens may be generated. Image, prompt and answer together have to fit the
     /// context. Absent: the operator's default, or less where that does not fit.
     #[schema(minimum = 1, example = 64)]
-    max_tokens: Option<i64>,
+    pub max_tokens: Option<i64>,
     /// 0 (the default): always the likeliest token. More: the higher, the more varied.
     #[schema(minimum = 0, maximum = 2, default = 0.0)]
-    temperature: Option<f64>,
+    pub temperature: Option<f64>,
     /// Choose among the likeliest tokens whose probabilities add up to this.
     #[schema(exclusive_minimum = 0, maximum = 1)]
-    top_p: Option<f64>,
+    pub top_p: Option<f64>,
     /// Choose among that many of the likeliest tokens.
     #[schema(minimum = 1)]
-    top_k: Option<i64>,
+    pub top_k: Option<i64>,
     /// The same seed gives the same text. Absent: drawn at random.
-    seed: Option<u64>,
+    pub seed: Option<u64>,
     /// The text ends before the first of these: one text, or up to 16, each up to 256 bytes.
-    stop: Option<Stop>,
+    pub stop: Option<Stop>,
     /// Report the log-probability of each generated token, and of that many of the likeliest ones.
     #[schema(minimum = 0, maximum = 20)]
-    logprobs: Option<i64>,
+    pub logprobs: Option<i64>,
     /// Answer token by token, as `text/event-stream`.
     #[schema(default = false)]
-    stream: Option<bool>,
+    pub stream: Option<bool>,
     /// After which time the request fails with 504, counted from its arrival: seconds, or a text
     /// such as `10s` or `500ms`. At most, and by default, what the operator has set.
-    timeout: Option<Timeout>,
+    pub timeout: Option<Timeout>,
 }
 
 /// One text, or a list of texts.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a text or a list of texts")]
-enum Stop {
+pub enum Stop {
     One(String),
     Several(Vec<String>),
 }
@@ -63,7 +63,7 @@ enum Stop {
     untagged,
     expecting = "expected a number of seconds or a text such as `10s`"
 )]
-enum Timeout {
+pub enum Timeout {
     Seconds(f64),
     Text(String),
 }

@@ -1,4 +1,4 @@
-//! Reading on after an early answer.
+//! Reads on after an early answer.
 //!
 //! When a request is refused before its body was read (no key, too large, still loading), a server
 //! that closes at once resets the connection, and a client that is busy sending a photo sees a
@@ -22,7 +22,7 @@ const TIME: Duration = Duration::from_secs(10);
 const BYTES: usize = 256 << 20;
 
 /// Makes sure that a client can read its answer even if its body is never asked for.
-pub async fn linger(request: Request, next: Next) -> Response {
+pub async fn lingering_close(request: Request, next: Next) -> Response {
     // A client that asks first isn't sending; reading on would invite it to.
     if request.headers().contains_key(header::EXPECT) {
         return next.run(request).await;

@@ -1,8 +1,8 @@
 //! Streamed answers: server-sent events.
 //!
 //! `delta`, `object` and `result` for each prompt, side by side, then one `done`; or `error`, which
-//! ends the stream. The answer's status is decided by the first event: until then nothing is sent, not even
-//! headers, so that a request that fails in the queue or in prefill has its real status.
+//! ends the stream. The response's status is decided by the first event: until then not even headers are sent, so that a
+//! request that fails in the queue or in prefill has its real status.
 
 use std::convert::Infallible;
 use std::mem;
@@ -16,12 +16,12 @@ use futures::{Stream, StreamExt};
 use serde::Serialize;
 use tracing::Span;
 
-use super::answer::PartialAnswer;
-use super::error::{ApiError, ErrorCode};
-use super::job::{Job, cut_off, failure};
-use super::problem::Problem;
-use super::reader::AnswerReader;
-use super::response::{Delta, Done, ObjectFound, TokenLogprob, totals};
+use super::partial::PartialAnswer;
+use crate::api::job::{Job, cut_off, failure};
+use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::respond::output_parser::OutputParser;
+use crate::api::respond::problem::Problem;
+use crate::api::respond::shapes::{Delta, Done, ObjectFound, TokenLogprob, totals};
 use crate::engine::{Event, Summary};
 
 /// Tells nginx to pass events on at once.
@@ -31,9 +31,9 @@ const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 ///
 /// # Errors
 /// What failed before the first event.
-pub async fn answer<R: AnswerReader>(
+pub async fn answer<P: OutputParser>(
     mut job: Job,
-    answers: Vec<PartialAnswer<R>>,
+    answers: Vec<PartialAnswer<P>>,
 ) -> Result<Response, ApiError> {
     let generations = mem::take(&mut job.generations);
     let mut events = Events {
@@ -65,14 +65,14 @@ pub fn event_stream(
 }
 
 /// Turns what generations yield into server-sent events.
-struct Events<R> {
+struct Events<P> {
     /// By index; None when it has its result.
-    answers: Vec<Option<PartialAnswer<R>>>,
+    answers: Vec<Option<PartialAnswer<P>>>,
     summaries: Vec<Summary>,
     job: Job,
 }
 
-impl<R: AnswerReader> Events<R> {
+impl<P: OutputParser> Events<P> {
     /// All events, from `first` to `done` or `error`.
     fn run<S>(
         mut self,
@@ -124,7 +124,7 @@ impl<R: AnswerReader> Events<R> {
                     };
                     events.push(named("delta", &delta)?);
                 }
-                events.extend(found::<R>(index, objects)?);
+                events.extend(found::<P>(index, objects)?);
                 Ok(events)
             }
             Event::Finished(summary) => {
@@ -132,7 +132,7 @@ impl<R: AnswerReader> Events<R> {
                 let (objects, result) =
                     answer.into_result(index, &summary, self.job.logprobs).await;
                 self.summaries.push(summary);
-                let mut events = found::<R>(index, objects)?;
+                let mut events = found::<P>(index, objects)?;
                 events.push(named("result", &result)?);
                 Ok(events)
             }
@@ -164,9 +164,9 @@ impl<R: AnswerReader> Events<R> {
     }
 }
 
-fn found<R: AnswerReader>(
+fn found<P: OutputParser>(
     index: usize,
-    objects: Vec<R::Object>,
+    objects: Vec<P::Object>,
 ) -> Result<Vec<SseEvent>, ApiError> {
     let events = objects
         .into_iter()

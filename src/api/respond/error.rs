@@ -72,7 +72,7 @@ error_codes! {
 /// An error on its way to the client.
 ///
 /// As a response it has its status and headers, but no body yet: the layer that knows the request
-/// id and the route's dialect writes that (see [`super::problem`]).
+/// id and the route's dialect writes that (see [`crate::api::middleware::problems`]).
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{detail}")]
 pub struct ApiError {
@@ -81,7 +81,7 @@ pub struct ApiError {
     pub detail: String,
     /// The field to blame, such as `max_tokens` or `images[1]`.
     pub param: Option<String>,
-    /// After how long it is worth to try again.
+    /// How long to wait before retrying.
     pub retry_after: Option<Duration>,
 }
 
@@ -107,7 +107,20 @@ impl ApiError {
         self
     }
 
-    /// A number outside of what is allowed.
+    /// A body larger than the server reads.
+    pub fn body_too_large(max_body: u64) -> Self {
+        let detail =
+            format!("the body is larger than {max_body} bytes, the most this server reads");
+        Self::new(ErrorCode::BodyTooLarge, detail)
+    }
+
+    /// A body whose connection ended.
+    pub fn incomplete_body() -> Self {
+        let detail = "the connection ended before the whole body had arrived";
+        Self::new(ErrorCode::IncompleteBody, detail)
+    }
+
+    /// A value that is not allowed.
     pub fn out_of_range(param: &str, value: impl std::fmt::Display, allowed: &str) -> Self {
         let detail = format!("`{param}` is {value}; allowed is {allowed}");
         Self::new(ErrorCode::OutOfRange, detail).param(param)

@@ -1,50 +1,15 @@
-//! Problem documents (RFC 9457): how the native routes write an [`ApiError`], and where that is
-//! decided.
+//! The bodies of error responses, written in one place for all routes.
 
 use axum::Json;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
 
-use super::error::{ApiError, ErrorCode};
-use super::openai::{self, OpenAiError};
 use super::request_id::RequestId;
-
-/// What went wrong, as `application/problem+json`.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Problem {
-    /// A stable word for what went wrong; the one field to branch on.
-    pub code: ErrorCode,
-    /// A short, fixed summary of the code.
-    pub title: &'static str,
-    /// The HTTP status.
-    #[schema(example = 422)]
-    pub status: u16,
-    /// What was wrong, with which value, and what is allowed.
-    pub detail: String,
-    /// The field to blame, when there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "max_tokens")]
-    pub param: Option<String>,
-    /// The same as in the `x-request-id` header.
-    pub request_id: String,
-}
-
-impl Problem {
-    pub fn new(error: &ApiError, request_id: &RequestId) -> Self {
-        Self {
-            code: error.code,
-            title: error.code.title(),
-            status: error.code.status().as_u16(),
-            detail: error.detail.clone(),
-            param: error.param.clone(),
-            request_id: request_id.to_string(),
-        }
-    }
-}
+use crate::api::openai::{self, OpenAiError};
+use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::respond::problem::Problem;
 
 /// Gives responses made from an [`ApiError`] their body: a problem document, or OpenAI's error object
 /// on the routes that are OpenAI's.
@@ -56,7 +21,7 @@ pub async fn write_problems(request: Request, next: Next) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else {
         return response;
     };
-    // Loading and shutting down are how a server lives, and probes ask all the time meanwhile.
+    // Loading and shutting down are normal, and probes ask all the time meanwhile.
     let expected = matches!(error.code, ErrorCode::Loading | ErrorCode::ShuttingDown);
     if error.code.status().is_server_error() && !expected {
         tracing::warn!(code = ?error.code, "request failed: {error}");

@@ -12,8 +12,8 @@ use serde::de::{self, IntoDeserializer};
 
 use crate::pixels::{ImageError, Pixels, Preprocessor};
 
-use super::error::{ApiError, ErrorCode};
-use super::image_url::ImageFetcher;
+use crate::api::extract::image_url::ImageFetcher;
+use crate::api::respond::error::{ApiError, ErrorCode};
 
 /// Takes base64 with or without padding, and sloppy last bits, as common encoders write them.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -32,24 +32,34 @@ pub struct ImageSource {
 
 #[derive(Debug)]
 enum Content {
-    Bytes(Bytes),
-    Text(String),
+    File(Bytes),
+    /// In UTF-8.
+    Text(Bytes),
 }
 
 impl ImageSource {
     /// An image file from a form.
-    pub fn bytes(param: impl Into<String>, bytes: Bytes) -> Self {
+    pub fn file(param: impl Into<String>, bytes: Bytes) -> Self {
         Self {
             param: param.into(),
-            content: Content::Bytes(bytes),
+            content: Content::File(bytes),
         }
     }
 
-    /// Base64, a `data:` URL or an https URL.
-    pub fn text(param: impl Into<String>, text: String) -> Self {
+    /// Base64, a `data:` URL or an https URL, in UTF-8.
+    pub fn text(param: impl Into<String>, text: Bytes) -> Self {
         Self {
             param: param.into(),
             content: Content::Text(text),
+        }
+    }
+
+    /// The text, unless it was sent as a file.
+    #[cfg(test)]
+    pub fn sent_text(&self) -> Option<&str> {
+        match &self.content {
+            Content::File(_) => None,
+            Content::Text(text) => str::from_utf8(text).ok(),
         }
     }
 
@@ -65,7 +75,7 @@ impl ImageSource {
         let Self { param, content } = self;
         let prepared = async {
             let bytes = match content {
-                Content::Bytes(bytes) => bytes,
+                Content::File(bytes) => bytes,
                 Content::Text(text) => read_text(&text, fetcher).await?,
             };
             preprocessor.prepare(bytes).await.map_err(image_error)
@@ -74,8 +84,9 @@ impl ImageSource {
     }
 }
 
-async fn read_text(text: &str, fetcher: &ImageFetcher) -> Result<Bytes, ApiError> {
-    let text = text.trim();
+async fn read_text(text: &[u8], fetcher: &ImageFetcher) -> Result<Bytes, ApiError> {
+    let not_utf8 = |_| ApiError::new(ErrorCode::InvalidField, "the text is not UTF-8");
+    let text = str::from_utf8(text).map_err(not_utf8)?.trim();
     if let Some(rest) = strip_scheme(text, "data:") {
         return decode_data_url(rest);
     }

@@ -1,7 +1,7 @@
-//! A field that there is in the singular and in the plural, such as `question` and `questions`.
+//! Fields with a singular and a plural name, such as `question` and `questions`.
 
-use super::error::{ApiError, ErrorCode};
-use super::fields::plural;
+use super::field_names::plural;
+use crate::api::respond::error::{ApiError, ErrorCode};
 
 /// The most values in one request.
 pub const MOST: usize = 64;
@@ -10,13 +10,13 @@ pub const MOST: usize = 64;
 ///
 /// # Errors
 /// Both names at once; no value or too many in the plural.
-pub fn one_or_several<T>(
+pub fn one_or_many<T>(
     singular: &str,
     one: Option<T>,
-    several: Option<Vec<T>>,
+    many: Option<Vec<T>>,
 ) -> Result<Vec<(String, T)>, ApiError> {
     let plural = plural(singular);
-    let values = match (one, several) {
+    let values = match (one, many) {
         (None, None) => return Ok(Vec::new()),
         (Some(value), None) => vec![(singular.to_owned(), value)],
         (None, Some(values)) => {
@@ -44,13 +44,13 @@ pub fn one_or_several<T>(
 /// The texts sent under either name: at least one, and none of them empty.
 ///
 /// # Errors
-/// As [`one_or_several`]; none at all; an empty one.
+/// As [`one_or_many`]; none at all; an empty one.
 pub fn texts(
     singular: &str,
     one: Option<String>,
-    several: Option<Vec<String>>,
+    many: Option<Vec<String>>,
 ) -> Result<Vec<(String, String)>, ApiError> {
-    let texts = one_or_several(singular, one, several)?;
+    let texts = one_or_many(singular, one, many)?;
     if texts.is_empty() {
         let plural = plural(singular);
         let detail = format!("`{singular}` is required, or a list in `{plural}`");
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn no_empty_and_ambiguous_texts_are_refused() {
-        for (one, several, code, param) in [
+        for (one, many, code, param) in [
             (None, None, ErrorCode::MissingField, "question"),
             (
                 Some("a?"),
@@ -100,15 +100,15 @@ mod tests {
             (None, list(&[]), ErrorCode::OutOfRange, "questions"),
             (None, list(&["?"; 65]), ErrorCode::OutOfRange, "questions"),
         ] {
-            let error = texts("question", one.map(str::to_owned), several).unwrap_err();
+            let error = texts("question", one.map(str::to_owned), many).unwrap_err();
             assert_eq!((error.code, error.param.as_deref()), (code, Some(param)));
         }
     }
 
     #[test]
     fn no_value_need_be_sent() {
-        assert_eq!(one_or_several::<u8>("box", None, None).unwrap(), []);
-        let error = one_or_several("box", Some(1), Some(vec![2])).unwrap_err();
+        assert_eq!(one_or_many::<u8>("box", None, None).unwrap(), []);
+        let error = one_or_many("box", Some(1), Some(vec![2])).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("boxes"));
     }
 }

@@ -15,7 +15,7 @@ use url::{Host, Url};
 
 use crate::settings::Settings;
 
-use super::error::{ApiError, ErrorCode};
+use crate::api::respond::error::{ApiError, ErrorCode};
 
 /// Fetches images over https from the hosts in `image_hosts`.
 #[derive(Debug, Clone)]

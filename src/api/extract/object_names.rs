@@ -2,8 +2,8 @@
 
 use utoipa::ToSchema;
 
-use super::error::{ApiError, ErrorCode};
-use crate::tasks::located;
+use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::tasks::detection;
 
 /// The most objects in one request.
 pub const MAX_OBJECTS: usize = 64;
@@ -26,7 +26,7 @@ pub fn names(objects: Vec<String>) -> Result<Vec<String>, ApiError> {
     }
     let named = objects.into_iter().enumerate().map(|(index, object)| {
         let param = format!("objects[{index}]");
-        located::name(&object).map_err(|reason| {
+        detection::name(&object).map_err(|reason| {
             let detail = format!("`{param}` {reason}");
             ApiError::new(ErrorCode::OutOfRange, detail).param(param)
         })

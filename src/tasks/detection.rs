@@ -41,7 +41,7 @@ pub fn name(object: &str) -> Result<String, &'static str> {
 
 /// One object of an answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Located {
+pub struct Detection {
     /// Empty when the model gave none.
     pub label: String,
     /// Bins of the upper, left, lower and right edge, as the model orders them.
@@ -78,7 +78,7 @@ pub enum DropReason {
 }
 
 /// A finished piece.
-pub type Piece = Result<Located, Dropped>;
+pub type Piece = Result<Detection, Dropped>;
 
 /// Reads an answer while it is being written.
 #[derive(Debug)]
@@ -214,7 +214,7 @@ impl Draft {
             _ => return dropped(DropReason::IncompleteMask),
         };
         let mean = self.logprobs.iter().sum::<f32>() / self.logprobs.len().max(1) as f32;
-        Some(Ok(Located {
+        Some(Ok(Detection {
             label: self.label.trim().to_owned(),
             bins,
             codes,
@@ -298,7 +298,7 @@ mod tests {
         pieces
     }
 
-    fn format(objects: &[Located]) -> String {
+    fn format(objects: &[Detection]) -> String {
         let pieces = objects.iter().map(|object| {
             let bins = object.bins.map(|bin| format!("<loc{bin:04}>")).concat();
             let codes = object.codes.iter().flatten();
@@ -308,8 +308,8 @@ mod tests {
         pieces.collect::<Vec<_>>().join(" ; ")
     }
 
-    fn located(label: &str, bins: [u16; 4]) -> Located {
-        Located {
+    fn located(label: &str, bins: [u16; 4]) -> Detection {
+        Detection {
             label: label.to_owned(),
             bins,
             codes: None,
@@ -436,11 +436,11 @@ mod tests {
         assert!((object.score - expected).abs() < 1e-6, "{}", object.score);
     }
 
-    fn any_object() -> impl Strategy<Value = Located> {
+    fn any_object() -> impl Strategy<Value = Detection> {
         let edges = || (0..LAST_BIN).prop_flat_map(|low| (Just(low), low + 1..=LAST_BIN));
         let codes = proptest::option::of(proptest::array::uniform16(0_u8..128));
         let label = "([\\PC&&[^;<]]{1,12})?";
-        (edges(), edges(), codes, label).prop_map(|((y0, y1), (x0, x1), codes, label)| Located {
+        (edges(), edges(), codes, label).prop_map(|((y0, y1), (x0, x1), codes, label)| Detection {
             label: label.trim().to_owned(),
             bins: [y0, x0, y1, x1],
             codes,

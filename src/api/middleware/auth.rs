@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::settings::Settings;
 
-use super::error::{ApiError, ErrorCode};
+use crate::api::respond::error::{ApiError, ErrorCode};
 
 /// Lets a request through if it carries one of the keys, or if there are none.
 pub async fn require_key(
