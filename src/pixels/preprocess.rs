@@ -6,32 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
-use super::{ImageError, Pixels, decode, resize};
-
-/// The largest picture that is decoded; checked in the file's header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageLimits {
-    /// Pixels along either side.
-    pub max_side: u32,
-    /// Width times height.
-    pub max_pixels: u64,
-}
-
-impl ImageLimits {
-    /// # Errors
-    /// [`ImageError::TooLarge`] when a side or the area is over the limit.
-    pub(super) fn check(self, width: u32, height: u32) -> Result<(), ImageError> {
-        let area = u64::from(width) * u64::from(height);
-        if width > self.max_side || height > self.max_side || area > self.max_pixels {
-            return Err(ImageError::TooLarge {
-                width,
-                height,
-                limits: self,
-            });
-        }
-        Ok(())
-    }
-}
+use super::{ImageError, ImageLimits, Pixels, decode, resize};
 
 /// Decodes and resizes pictures for one model. Clones share the bound on concurrent work.
 #[derive(Debug, Clone)]
