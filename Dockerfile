@@ -13,8 +13,10 @@
 FROM rust:1.95-slim-bookworm AS manifest
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY tests/support/Cargo.toml tests/support/
 # Sources that stand for ours, so that dependencies are built, and cached, without them.
-RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs
+RUN mkdir src benches && echo 'fn main() {}' > src/main.rs \
+ && touch src/lib.rs benches/main.rs tests/support/lib.rs
 
 FROM manifest AS build-cpu
 ARG PROFILE=dist
@@ -55,7 +57,7 @@ LABEL org.opencontainers.image.title="paligemma-server" \
 
 # ---- CUDA: build
 
-# x86-64 only. CUDA's compiler and libraries come from NVIDIA's wheels, which tools/gpu/build.sh pins.
+# x86-64 only. CUDA's compiler and libraries come from NVIDIA's wheels, which tools/gpu/toolkit.sh pins.
 FROM manifest AS build-cuda
 RUN apt-get update \
  && apt-get install -y --no-install-recommends g++ python3-pip \
@@ -64,7 +66,7 @@ ARG PROFILE=dist
 # The oldest GPUs to run on, here Ampere (A100, A10, RTX 30); newer ones compile the kernels for
 # themselves at the first start, but for those of quantised weights. 90 is H100 and H200.
 ARG CUDA_COMPUTE_CAP=80
-COPY tools/gpu/build.sh tools/gpu/driver.c tools/gpu/
+COPY tools/gpu/build.sh tools/gpu/toolkit.sh tools/gpu/driver.c tools/gpu/
 RUN tools/gpu/build.sh --locked --bin paligemma-server
 COPY config config
 COPY examples/images examples/images

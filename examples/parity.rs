@@ -10,18 +10,15 @@
 //! ```
 
 // Shared with the tests, which use more of it.
-#[allow(dead_code)]
-#[path = "../tests/support/golden.rs"]
-mod golden;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{D, Tensor};
 use clap::Parser;
-use golden::Golden;
 use paligemma_server::checkpoint::{Checkpoint, DeviceChoice, FormatChoice, Placement};
 use paligemma_server::models::{Budget, DecodeRow, Model, PaliGemma, Prefix, WeightFormat};
+use paligemma_test_support::golden::Golden;
 
 #[derive(Parser)]
 #[command(about = "Compares greedy tokens of a weight format with f32")]

@@ -65,7 +65,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let server = error.downcast_ref::<ServerError>();
     if error.is::<SettingsError>() || runtime.is_some_and(RuntimeError::is_of_settings) {
         2
-    } else if matches!(server, Some(ServerError::Engine(_))) {
+    } else if matches!(server, Some(ServerError::Model(_))) {
         3
     } else {
         1

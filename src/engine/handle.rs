@@ -173,6 +173,11 @@ impl EngineHandle {
         self.inner.shared.state()
     }
 
+    /// Whether the model was ever loaded, whatever became of it.
+    pub fn was_loaded(&self) -> bool {
+        self.inner.shared.was_loaded()
+    }
+
     /// Follows what the engine is doing.
     pub fn watch_state(&self) -> watch::Receiver<State> {
         self.inner.shared.watch()

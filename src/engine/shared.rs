@@ -146,6 +146,11 @@ impl Shared {
         self.image_tokens.get().copied().unwrap_or(0)
     }
 
+    /// Whether the model was ever loaded.
+    pub(super) fn was_loaded(&self) -> bool {
+        self.image_tokens.get().is_some()
+    }
+
     /// The model is loaded: requests are taken on, unless the engine is closing already.
     pub(super) fn open(&self, image_tokens: usize) {
         let inner = self.lock();

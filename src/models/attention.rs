@@ -1,6 +1,6 @@
 //! Attention: the only place where a sequence is looked at by itself.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 
 /// Query rows that are scored together. Bounds the scores of a 4096-token prefix to
 /// `heads · 512 · 4096` values instead of `heads · 4096²`.
@@ -26,11 +26,18 @@ impl Scoring {
     }
 }
 
-/// Every query sees every key: a prefix, or the patches of an image.
+/// Every query sees every key, unless a mask hides it: a prefix, or the patches of an image.
 ///
-/// `q` `[n, heads, head_dim]`, `k` and `v` `[n, kv_heads, head_dim]`; gives `[n, heads · head_dim]`.
-/// Query heads `g·i .. g·(i+1)` share key head `i`, where `g = heads / kv_heads`.
-pub fn attend_all(q: &Tensor, k: &Tensor, v: &Tensor, scoring: Scoring) -> Result<Tensor> {
+/// `q` `[n, heads, head_dim]`, `k` and `v` `[n, kv_heads, head_dim]`, `mask` f32 `[n, n]` (queries,
+/// keys) with 0 where a key is seen and -∞ where not; gives `[n, heads · head_dim]`. Query heads
+/// `g·i .. g·(i+1)` share key head `i`, where `g = heads / kv_heads`.
+pub fn attend_all(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    scoring: Scoring,
+) -> Result<Tensor> {
     let (n, heads, head_dim) = q.dims3()?;
     let kv_heads = k.dim(1)?;
     let k = k.transpose(0, 1)?.contiguous()?.transpose(1, 2)?;
@@ -44,7 +51,13 @@ pub fn attend_all(q: &Tensor, k: &Tensor, v: &Tensor, scoring: Scoring) -> Resul
                 .transpose(0, 1)?
                 .contiguous()?
                 .reshape((kv_heads, heads / kv_heads * rows, head_dim))?;
-            let scores = scoring.apply(&q.matmul(&k)?)?;
+            let mut scores = scoring.apply(&q.matmul(&k)?)?;
+            if let Some(mask) = mask {
+                scores = scores
+                    .reshape((heads, rows, n))?
+                    .broadcast_add(&mask.narrow(0, start, rows)?)?
+                    .reshape((kv_heads, heads / kv_heads * rows, n))?;
+            }
             candle_nn::ops::softmax_last_dim(&scores)?
                 .to_dtype(v.dtype())?
                 .matmul(&v)?
@@ -73,4 +86,31 @@ pub fn attend_cached(
     candle_nn::ops::softmax_last_dim(&scores)?
         .to_dtype(v.dtype())?
         .matmul(v)
+}
+
+/// The mask of a prefix of `prefix` tokens that is followed by generated ones, `rows` in all.
+///
+/// The prefix sees itself whole, and nothing of what follows. A generated token sees what comes
+/// before it and itself; with a `window`, only the last so many of these, prefix included, as when
+/// it was decoded.
+pub fn continued_prefix_mask(
+    prefix: usize,
+    rows: usize,
+    window: Option<usize>,
+    device: &Device,
+) -> Result<Tensor> {
+    let seen = |row: usize| match row < prefix {
+        true => 0..prefix,
+        false => window.map_or(0, |window| (row + 1).saturating_sub(window))..row + 1,
+    };
+    let values: Vec<f32> = (0..rows)
+        .flat_map(|row| {
+            let seen = seen(row);
+            (0..rows).map(move |key| match seen.contains(&key) {
+                true => 0.0,
+                false => f32::NEG_INFINITY,
+            })
+        })
+        .collect();
+    Tensor::from_vec(values, (rows, rows), device)
 }

@@ -1,10 +1,10 @@
 //! Gemma and Gemma 2 decoders (arXiv 2403.08295, 2408.00118) over packed rows.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::activation::gelu_gated;
-use super::attention::{Scoring, attend_all};
+use super::attention::{Scoring, attend_all, continued_prefix_mask};
 use super::config::{Family, TextConfig};
 use super::kv_cache::{DecodeLayout, KvCache, LayerCache};
 use super::linear::{Linear, WeightFormat};
@@ -50,12 +50,38 @@ struct AttentionShape {
     scoring: Scoring,
 }
 
-/// Consecutive packed rows that are one whole prefix.
-#[derive(Debug, Clone, Copy)]
+/// Consecutive packed rows that are one whole prefix, and what was generated after it.
+#[derive(Debug, Clone)]
 pub(super) struct PrefixRows {
     pub slot: usize,
     pub start: usize,
     pub len: usize,
+    /// Only when generated tokens follow the prefix.
+    pub masks: Option<ContinuedMasks>,
+}
+
+/// What hides keys of a prefix that generated tokens follow, f32 `[len, len]`.
+#[derive(Debug, Clone)]
+pub(super) struct ContinuedMasks {
+    pub full: Tensor,
+    /// For layers with a window.
+    pub windowed: Tensor,
+}
+
+impl ContinuedMasks {
+    /// For a prefix of `prefix` tokens among `len` rows.
+    pub(super) fn new(
+        prefix: usize,
+        len: usize,
+        config: &TextConfig,
+        device: &Device,
+    ) -> Result<Self> {
+        let window = config.windows.iter().flatten().min().copied();
+        Ok(Self {
+            full: continued_prefix_mask(prefix, len, None, device)?,
+            windowed: continued_prefix_mask(prefix, len, window, device)?,
+        })
+    }
 }
 
 /// What the packed rows of a step are: whole prefixes, then decode rows.
@@ -215,11 +241,15 @@ impl DecoderLayer {
         let v = part(heads + kv_heads, kv_heads)?;
 
         let mut outputs = Vec::with_capacity(packing.prefixes.len() + 1);
-        for &PrefixRows { slot, start, len } in packing.prefixes {
-            let [q, k, v] = [&q, &k, &v].map(|x| x.narrow(0, start, len));
-            let (k, v) = (k?, v?);
-            cache.write_prefix(slot, &k, &v)?;
-            outputs.push(attend_all(&q?, &k, &v, scoring)?);
+        for prefix in packing.prefixes {
+            let rows = |x: &Tensor| x.narrow(0, prefix.start, prefix.len);
+            let (q, k, v) = (rows(&q)?, rows(&k)?, rows(&v)?);
+            cache.write_prefix(prefix.slot, &k, &v)?;
+            let mask = prefix.masks.as_ref().map(|masks| match window {
+                Some(_) => &masks.windowed,
+                None => &masks.full,
+            });
+            outputs.push(attend_all(&q, &k, &v, mask, scoring)?);
         }
         if let Some(decode) = packing.decode {
             let start: usize = packing.prefixes.iter().map(|prefix| prefix.len).sum();

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::gemma::{Gemma, Packing, PrefixRows};
+use super::gemma::{ContinuedMasks, Gemma, Packing, PrefixRows};
 use super::kv_cache::{DecodeLayout, KvCache};
 use super::linear::{Linear, WeightFormat};
 use super::rope::{Rope, RopeTable};
@@ -151,21 +151,25 @@ impl Model for PaliGemma {
         let mut rows = Vec::with_capacity(prefixes.len());
         let mut positions = Vec::new();
         for prefix in prefixes {
-            if !prefix.generated.is_empty() {
-                candle_core::bail!("generated tokens can't be prefilled yet");
-            }
-            let len = prefix.features.dim(0)? + prefix.tokens.len();
+            let bidirectional = prefix.features.dim(0)? + prefix.tokens.len();
+            let len = bidirectional + prefix.generated.len();
+            let masks = match prefix.generated {
+                [] => None,
+                _ => {
+                    let (config, device) = (&self.config.text, &self.device);
+                    Some(ContinuedMasks::new(bidirectional, len, config, device)?)
+                }
+            };
             rows.push(PrefixRows {
                 slot: prefix.slot,
                 start: positions.len(),
                 len,
+                masks,
             });
             positions.extend(0..len as u32);
+            let tokens = [prefix.tokens, prefix.generated].concat();
             parts.push(prefix.features.clone());
-            parts.push(
-                self.text
-                    .embed(&Tensor::new(prefix.tokens, &self.device)?)?,
-            );
+            parts.push(self.text.embed(&Tensor::new(tokens, &self.device)?)?);
         }
         Ok(Prefill {
             x: Tensor::cat(&parts, 0)?,

@@ -149,7 +149,7 @@ impl EncoderLayer {
                         .narrow(1, i * hidden, hidden)?
                         .reshape((patches, heads, head_dim))
                 };
-                attend_all(&part(0)?, &part(1)?, &part(2)?, scoring)
+                attend_all(&part(0)?, &part(1)?, &part(2)?, None, scoring)
             })
             .collect::<Result<Vec<_>>>()?;
         self.out_proj.forward(&Tensor::cat(&images, 0)?)

@@ -24,9 +24,12 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Why a server ended otherwise than in good order.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The engine couldn't load the model, or failed while it ran.
+    /// The model couldn't be loaded.
     #[error("{0}")]
-    Engine(String),
+    Load(String),
+    /// The model failed while it served, and restarting it didn't help.
+    #[error("{0}")]
+    Model(String),
     /// The metrics can't be set up.
     #[error("the metrics can't be set up: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -87,7 +90,10 @@ pub async fn serve(
             tracing::info!(signal = name, ?grace, "shutting down; a second signal ends at once");
             Ok(())
         }
-        reason = failure(&engine) => Err(ServerError::Engine(reason)),
+        reason = failure(&engine) => Err(match engine.was_loaded() {
+            true => ServerError::Model(reason),
+            false => ServerError::Load(reason),
+        }),
     };
     let leave = async {
         if outcome.is_ok() {

@@ -3,7 +3,7 @@
 //! Names begin with `paligemma_` and end in their base unit. [`install`] sets all of them up, so
 //! that each series is there, at 0, before its first event.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -186,13 +186,14 @@ const HISTOGRAMS: [(Metric, &[f64]); 9] = [
 /// # Errors
 /// When something else installed a recorder before.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(handle) = INSTALLED.get() {
+    static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*installed {
         return Ok(handle.clone());
     }
-    let recorder = builder()?.install_recorder()?;
+    let handle = builder()?.install_recorder()?;
     register();
-    let handle = INSTALLED.get_or_init(|| recorder).clone();
+    *installed = Some(handle.clone());
     // Without this, samples would pile up for as long as nobody scrapes.
     let upkeep = handle.clone();
     std::thread::spawn(move || {

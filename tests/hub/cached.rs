@@ -6,8 +6,8 @@ use std::path::Path;
 use axum::http::StatusCode;
 use paligemma_server::hub::{HubError, HubSettings, fetch};
 
-use super::fake_hub::{COMMIT, Faults, ID, etag};
 use super::{WEIGHTS, assert_says, failure, files, hub, repo, settings, weights};
+use paligemma_test_support::fake_hub::{COMMIT, Faults, ID, etag};
 
 #[tokio::test]
 async fn a_second_fetch_downloads_nothing_again() {

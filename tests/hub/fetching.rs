@@ -6,8 +6,8 @@ use std::path::Path;
 use axum::http::Method;
 use paligemma_server::hub::{HubSettings, fetch};
 
-use super::fake_hub::{COMMIT, FakeHub, Faults, Host, ID, etag};
 use super::{TOKEN, WEIGHTS, assert_says, files, hub, repo, settings, weights};
+use paligemma_test_support::fake_hub::{COMMIT, FakeHub, Faults, Host, ID, etag};
 
 #[tokio::test]
 async fn a_fetch_brings_the_files_that_exist_in_the_standard_cache_layout() {

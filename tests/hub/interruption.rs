@@ -4,8 +4,8 @@ use std::fs;
 
 use paligemma_server::hub::{HubError, fetch};
 
-use super::fake_hub::{Faults, ID, etag};
 use super::{WEIGHTS, assert_says, failure, hub, repo, settings, weights};
+use paligemma_test_support::fake_hub::{Faults, ID, etag};
 
 #[tokio::test]
 async fn a_cut_connection_is_resumed_from_the_byte_it_was_cut_at() {

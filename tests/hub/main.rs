@@ -1,8 +1,6 @@
 //! Fetching a checkpoint, against a small hub on loopback.
 
 mod cached;
-#[path = "../support/fake_hub.rs"]
-mod fake_hub;
 mod fetching;
 mod interruption;
 mod refusal;
@@ -11,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fake_hub::{FakeHub, Faults, ID};
 use paligemma_server::hub::{HubError, HubSettings, fetch};
+use paligemma_test_support::fake_hub::{FakeHub, Faults, ID};
 use tempfile::TempDir;
 
 const TOKEN: &str = "hf_a_very_secret_token";

@@ -6,8 +6,8 @@ use std::{fs, io};
 use axum::http::StatusCode;
 use paligemma_server::hub::{HubError, HubSettings, fetch};
 
-use super::fake_hub::{FakeHub, Faults, ID};
 use super::{TOKEN, WEIGHTS, assert_says, failure, files, hub, settings, weights};
+use paligemma_test_support::fake_hub::{FakeHub, Faults, ID};
 
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);

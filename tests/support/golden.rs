@@ -1,7 +1,7 @@
 //! Reads the checkpoints and answers that the reference made; see tests/goldens/README.md.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
@@ -36,7 +36,7 @@ struct File {
 impl Golden {
     /// Every checkpoint there is, in the order of their names.
     pub fn all() -> Vec<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/model");
+        let root = crate::root().join("tests/goldens/model");
         let mut folders: Vec<PathBuf> = std::fs::read_dir(&root)
             .unwrap_or_else(|error| panic!("{}: {error}", root.display()))
             .map(|entry| entry.unwrap().path())

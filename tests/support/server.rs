@@ -12,12 +12,13 @@ use paligemma_server::checkpoint::Checkpoint;
 use paligemma_server::engine::{EngineHandle, State};
 use paligemma_server::models::Model;
 use paligemma_server::runtime::Runtime;
-use paligemma_server::server::{self, Shutdown, Trigger};
+use paligemma_server::server::{self, ServerError, Shutdown, Trigger};
 use paligemma_server::settings::Settings;
 use paligemma_server::tokenizer::Tokenizer;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::toy_model::{self, Control, Toy};
 
@@ -31,6 +32,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub engine: EngineHandle,
     client: reqwest::Client,
+    serving: JoinHandle<Result<(), ServerError>>,
     /// The server runs for as long as this is there.
     _trigger: Trigger,
 }
@@ -106,12 +108,12 @@ impl Server {
         let state = AppState::start(runtime).unwrap();
         let engine = state.engine.clone();
         let (trigger, mut shutdown) = Shutdown::on_trigger();
-        tokio::spawn(async move {
-            let _ = server::serve(listener, state, &mut shutdown).await;
-        });
+        let serving =
+            tokio::spawn(async move { server::serve(listener, state, &mut shutdown).await });
         Self {
             address,
             engine,
+            serving,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             _trigger: trigger,
         }
@@ -121,6 +123,11 @@ impl Server {
         let mut states = self.engine.watch_state();
         let state = states.wait_for(|state| *state != State::Loading).await;
         assert_eq!(*state.unwrap(), State::Ready);
+    }
+
+    /// How the server ends by itself.
+    pub async fn end(self) -> Result<(), ServerError> {
+        self.serving.await.unwrap()
     }
 
     pub fn get(&self, path: &str) -> RequestBuilder {
@@ -199,7 +206,7 @@ fn assert_documented(method: &str, path: &str, status: StatusCode) {
 }
 
 fn folder() -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = crate::root().to_owned();
     root.join("tests/goldens/model").join(CHECKPOINT)
 }
 

@@ -60,6 +60,12 @@ struct Gate {
     builds_open: bool,
 }
 
+impl Default for Control {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Control {
     pub fn new() -> Self {
         let (ask, asked) = channel();

@@ -13,23 +13,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-toolkit=$PWD/target/cuda-toolkit
-export CUDA_HOME=$toolkit/nvidia/cu13
-export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
-
-if [ ! -e "$toolkit/complete" ]; then
-  rm -rf "$toolkit"
-  python3 -m pip install --quiet --no-deps --target "$toolkit" \
-    nvidia-cuda-nvcc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 \
-    nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cublas==13.0.2.14 \
-    nvidia-curand==10.4.0.35 nvidia-cuda-nvrtc==13.0.88
-  # The wheels carry versioned libraries in lib; builds look for plain names, some in lib64.
-  ln -s lib "$CUDA_HOME/lib64"
-  for library in cublas:13 cublasLt:13 cudart:13 curand:10 nvrtc:13; do
-    ln -s "lib${library%:*}.so.${library#*:}" "$CUDA_HOME/lib/lib${library%:*}.so"
-  done
-  touch "$toolkit/complete"
-fi
+CUDA_HOME=$(tools/gpu/toolkit.sh)
+export CUDA_HOME CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
 
 # What stands between the binary and the driver: a jump for each function that the bindings declare.
 cargo fetch --quiet

@@ -26,6 +26,7 @@ fn every_event() {
     http_request("GET", "/v1/models", 200, Duration::from_secs(1));
     capacities(4, 16, 1000);
     ready(true);
+    model_restart();
     load(2, 3);
     step(2, Duration::from_millis(20));
     prefill_batch(3, 2);

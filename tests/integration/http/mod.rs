@@ -1,0 +1,19 @@
+//! The server as its clients meet it: real requests on a real port.
+
+mod bodies;
+mod demo;
+mod detect;
+mod held;
+mod images;
+mod leaving;
+mod limits;
+mod openai;
+mod overload;
+mod picture;
+mod playground;
+mod region;
+mod segment;
+mod service;
+mod sse;
+mod streams;
+mod tasks;

@@ -1,0 +1,89 @@
+//! The page at `/`, as a browser asks for it.
+
+use reqwest::StatusCode;
+
+use paligemma_test_support::server::Server;
+
+/// What `text` names in `before…after`.
+fn named<'a>(text: &'a str, before: &str, after: char) -> Vec<&'a str> {
+    let parts = text.split(before).skip(1);
+    parts.filter_map(|part| part.split(after).next()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_and_every_file_that_it_names_are_there_and_nothing_comes_from_elsewhere() {
+    let server = Server::golden(&[]).await;
+    let mut left = vec!["/".to_owned()];
+    let mut seen: Vec<String> = Vec::new();
+    while let Some(path) = left.pop() {
+        if seen.contains(&path) {
+            continue;
+        }
+        let response = server.get(&path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        let policy = header("content-security-policy");
+        assert!(policy.starts_with("default-src 'self'"), "{policy}");
+        let media_type = header("content-type");
+        seen.push(path.clone());
+        if media_type.starts_with("image/") {
+            continue;
+        }
+        let text = response.text().await.unwrap();
+        for reference in [named(&text, "src=\"", '"'), named(&text, "href=\"", '"')].concat() {
+            match reference {
+                _ if reference.starts_with("data:") || reference.starts_with('#') => {}
+                // Links to read on, which the browser does not fetch by itself.
+                "/openapi.yaml" | "/docs" => {}
+                _ => left.push(reference.replacen("./", "/", 1)),
+            }
+        }
+        for module in named(&text, "from \"./", '"') {
+            left.push(format!("/{module}"));
+        }
+    }
+    for path in ["/playground.css", "/playground.js", "/sse.js"] {
+        assert!(
+            seen.iter().any(|seen| seen == path),
+            "{path} not in {seen:?}"
+        );
+    }
+    let example = server.get("/examples/red-circle.png").send().await;
+    assert_eq!(example.unwrap().headers()["content-type"], "image/png");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_opens_without_a_key_and_the_model_does_not() {
+    let server = Server::golden(&[("api_keys", "secret")]).await;
+    let status = async |path: &str| server.get(path).send().await.unwrap().status();
+    assert_eq!(status("/").await, StatusCode::OK);
+    assert_eq!(status("/v1/models").await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_is_a_page_that_fetches_nothing_from_elsewhere() {
+    let server = Server::golden(&[]).await;
+    // The client follows the redirect to `/docs/`.
+    let response = server.get("/docs").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let policy = response.headers()["content-security-policy"]
+        .to_str()
+        .unwrap();
+    assert!(policy.starts_with("default-src 'self'"), "{policy}");
+    for file in ["swagger-ui.css", "swagger-ui-bundle.js"] {
+        let response = server.get(&format!("/docs/{file}")).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{file}");
+    }
+    let script = server
+        .get("/docs/swagger-initializer.js")
+        .send()
+        .await
+        .unwrap();
+    let script = script.text().await.unwrap();
+    assert!(script.contains(r#""url": "/openapi.yaml""#), "{script}");
+    assert!(!script.contains("http"), "{script}");
+    assert_eq!(
+        server.get("/docs/nothing").send().await.unwrap().status(),
+        404
+    );
+}

@@ -1,0 +1,265 @@
+//! What is true of every route: keys, ids, unknown paths, metrics, the published contract.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::http::picture;
+use paligemma_test_support::server::{ALIAS, CHECKPOINT, Server, assert_problem, read};
+use paligemma_test_support::toy_model::Control;
+
+async fn server(settings: &[(&str, &str)]) -> Server {
+    Server::toy(&Arc::new(Control::new()), settings).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_keys_set_v1_needs_one_and_the_rest_does_not() {
+    let server = server(&[("api_keys", "first,second")]).await;
+    let body = json!({"image": picture::base64(1), "max_tokens": 1});
+    for key in [None, Some("third")] {
+        let request = server.post("/v1/caption").json(&body);
+        let request = key
+            .into_iter()
+            .fold(request, |request, key| request.bearer_auth(key));
+        let response = server.send(request).await;
+        assert!(
+            response.headers()["www-authenticate"]
+                .to_str()
+                .unwrap()
+                .starts_with("Bearer")
+        );
+        let (status, problem) = read(response).await;
+        assert_eq!(
+            (status.as_u16(), &problem["code"]),
+            (401, &json!("unauthorized"))
+        );
+    }
+    let models = server.send(server.get("/v1/models")).await;
+    assert_eq!(models.status(), StatusCode::UNAUTHORIZED);
+    for key in ["first", "second"] {
+        let request = server.post("/v1/caption").bearer_auth(key).json(&body);
+        assert_eq!(server.send(request).await.status(), StatusCode::OK);
+    }
+    for path in ["/health/live", "/health/ready", "/metrics", "/openapi.yaml"] {
+        assert_eq!(
+            server.send(server.get(path)).await.status(),
+            StatusCode::OK,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_path_answers_404_and_a_wrong_method_405_with_allow() {
+    let server = server(&[]).await;
+    let (status, problem) = read(server.send(server.get("/v1/captions")).await).await;
+    assert_eq!(
+        (status.as_u16(), &problem["code"]),
+        (404, &json!("not_found"))
+    );
+    for (path, allowed) in [("/v1/caption", "POST"), ("/health/live", "GET,HEAD")] {
+        let request = match allowed {
+            "POST" => server.get(path),
+            _ => server.post(path),
+        };
+        let response = server.send(request).await;
+        assert_eq!(response.headers()["allow"], allowed);
+        let (status, problem) = read(response).await;
+        assert_eq!(
+            (status.as_u16(), &problem["code"]),
+            (405, &json!("method_not_allowed"))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_id_is_kept_if_sane_and_made_otherwise() {
+    let server = server(&[]).await;
+    let ask = async |id: &str| {
+        let request = server.get("/health/live").header("x-request-id", id);
+        let response = server.send(request).await;
+        response.headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(ask("trace-17").await, "trace-17");
+    let made = ask("has spaces").await;
+    assert_eq!(made.len(), 36);
+    assert_ne!(ask("has spaces").await, made);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_is_listed_under_each_of_its_names() {
+    let server = server(&[]).await;
+    let (status, list) = read(server.send(server.get("/v1/models")).await).await;
+    assert_eq!(status, StatusCode::OK);
+    let created = list["data"][0]["created"].as_u64().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(
+        (created..created + 60).contains(&now.as_secs()),
+        "{created}"
+    );
+    let named = |name: &str| {
+        json!({
+            "id": name, "object": "model", "created": created,
+            "owned_by": "paligemma-server", "image_size": 28, "image_tokens": 4, "context": 4096,
+            "dtype": "f32", "device": "cpu"})
+    };
+    let both = [named(CHECKPOINT), named(ALIAS)];
+    assert_eq!(list, json!({"object": "list", "data": both}));
+    for name in [CHECKPOINT, ALIAS] {
+        let found = read(server.send(server.get(&format!("/v1/models/{name}"))).await).await;
+        assert_eq!(found, (StatusCode::OK, named(name)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_not_served_answers_404() {
+    let server = server(&[]).await;
+    for path in ["/v1/models/owner/name", "/v1/models/owner%2Fname"] {
+        let answer = read(server.send(server.get(path)).await).await;
+        let words = format!("no model `owner/name`; the one that is served is `{CHECKPOINT}`");
+        assert_problem(&answer, 404, "model_not_found", &words);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_every_route_and_status_are_there_from_the_start_and_count() {
+    let server = server(&[]).await;
+    let metrics = async || {
+        server
+            .send(server.get("/metrics"))
+            .await
+            .text()
+            .await
+            .unwrap()
+    };
+    let value = |text: &str, series: &str| -> Option<f64> {
+        let line = text.lines().find(|line| line.starts_with(series))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    let before = metrics().await;
+    // No test of this process makes these routes answer so.
+    for (method, route, status) in [
+        ("POST", "/v1/caption", 408),
+        ("POST", "/v1/vqa", 499),
+        ("GET", "/v1/models/{*id}", 401),
+    ] {
+        let labels = format!("method=\"{method}\",route=\"{route}\",status=\"{status}\"");
+        let never = format!("paligemma_http_requests_total{{{labels}}}");
+        assert_eq!(value(&before, &never), Some(0.0), "{before}");
+    }
+    let unknown = r#"paligemma_http_requests_total{method="GET",route="none",status="404"}"#;
+    let count = value(&before, unknown).unwrap_or(0.0);
+    server.send(server.get("/no/such/path")).await;
+    // Other tests of this process count in the same series.
+    assert!(value(&metrics().await, unknown).unwrap() > count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_is_served_as_it_is_published() {
+    let server = server(&[]).await;
+    let response = server.send(server.get("/openapi.yaml")).await;
+    assert_eq!(response.headers()["content-type"], "application/yaml");
+    let text = response.text().await.unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml");
+    assert!(text == std::fs::read_to_string(path).unwrap());
+    let document: Value = serde_yaml_ng::from_str(&text).unwrap();
+    for path in ["/v1/caption", "/v1/vqa", "/v1/generate"] {
+        let responses = document["paths"][path]["post"]["responses"]
+            .as_object()
+            .unwrap();
+        let statuses: Vec<_> = responses.keys().map(String::as_str).collect();
+        let expected = [
+            "200", "400", "401", "408", "413", "415", "422", "429", "500", "503", "504",
+        ];
+        assert_eq!(statuses, expected, "{path}");
+        let types = responses["200"]["content"].as_object().unwrap();
+        assert!(types.contains_key("application/json") && types.contains_key("text/event-stream"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listed_origins_may_ask_from_a_browser() {
+    let server = server(&[
+        ("cors_origins", "https://app.example.org"),
+        ("api_keys", "k"),
+    ])
+    .await;
+    for (origin, allowed) in [
+        ("https://app.example.org", true),
+        ("https://evil.example", false),
+    ] {
+        let url = format!("http://{}/v1/caption", server.address);
+        // The browser's question before the request carries no key.
+        let preflight = reqwest::Client::new()
+            .request(Method::OPTIONS, url)
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(preflight.status(), StatusCode::OK);
+        let header = preflight.headers().get("access-control-allow-origin");
+        assert_eq!(header.is_some(), allowed, "{origin}");
+    }
+}
+
+/// Where the process's log goes.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_logged_with_its_id_and_without_prompt_and_image() {
+    let log = tracing_subscriber::fmt().json().with_writer(|| Log);
+    log.with_max_level(tracing::Level::TRACE).init();
+    let server = server(&[]).await;
+    let image = picture::base64(211);
+    let prompt = "what-the-user-keeps-to-himself";
+    for (prompt, max_tokens) in [(prompt, 2), ("", 0)] {
+        let body = json!({"image": image, "prompt": prompt, "max_tokens": max_tokens});
+        let request = server
+            .post("/v1/generate")
+            .header("x-request-id", "logged-1")
+            .json(&body);
+        server.send(request).await;
+    }
+    let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let its: Vec<_> = lines
+        .filter(|line| line["span"]["request_id"] == "logged-1")
+        .collect();
+    let ended: Vec<_> = its
+        .iter()
+        .map(|line| &line["fields"])
+        .filter(|fields| fields["message"] == "request")
+        .collect();
+    assert_eq!(ended.len(), 2, "{its:?}");
+    for (fields, status) in ended.into_iter().zip([200, 422]) {
+        assert_eq!(
+            (&fields["method"], &fields["route"]),
+            (&json!("POST"), &json!("/v1/generate"))
+        );
+        assert_eq!(fields["status"], status);
+        let tenths = fields["ms"].as_f64().unwrap() * 10.0;
+        assert!((tenths - tenths.round()).abs() < 1e-6, "{fields}");
+    }
+    assert!(!log.contains(prompt) && !log.contains(&image));
+}

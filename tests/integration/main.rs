@@ -1,0 +1,10 @@
+//! The library, and servers in this process, as their users meet them: one binary, so that it is
+//! linked once.
+
+mod checkpoint;
+mod engine;
+mod http;
+mod masks;
+mod model;
+mod pixels;
+mod settings;
