@@ -1,18 +1,21 @@
 //! Images by URL, from hosts that the operator has listed and from nowhere else.
 //!
-//! A URL is an order to this server to open a connection, so: https only, listed hosts only, the
-//! name is resolved once and the connection goes to that very address, which must be a public one
-//! (unless the operator listed a literal address), no redirect is followed, no proxy is used, and
-//! bytes and time are bounded.
+//! A URL is an order to this server to open a connection, so: https only, listed hosts only, names
+//! that lead to public addresses only (the operator may list a literal address of any kind), no
+//! redirects, no proxy, and bounds on bytes and time. The client connects to the addresses that its
+//! own resolver checked, so a name can't change its address between check and connection.
 
-use std::net::{IpAddr, SocketAddr};
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use reqwest::redirect;
+use reqwest::{Client, redirect};
+use tokio::sync::OnceCell;
 use url::{Host, Url};
 
+use super::public_dns::{PublicResolver, ResolveError};
 use crate::settings::Settings;
 
 use crate::api::respond::error::{ApiError, ErrorCode};
@@ -23,13 +26,7 @@ pub struct ImageFetcher {
     hosts: Vec<String>,
     timeout: Duration,
     max_bytes: u64,
-}
-
-/// A URL that may be fetched, and the addresses that it stands for.
-struct Target {
-    url: Url,
-    host: String,
-    addresses: Vec<SocketAddr>,
+    client: Arc<OnceCell<Client>>,
 }
 
 impl ImageFetcher {
@@ -38,18 +35,19 @@ impl ImageFetcher {
             hosts: settings.image_hosts.clone(),
             timeout: settings.image_fetch_timeout,
             max_bytes: settings.max_body.as_u64(),
+            client: Arc::default(),
         }
     }
 
     /// The bytes behind `url`.
     ///
     /// # Errors
-    /// [`ErrorCode::ImageUrlNotAllowed`] before anything was connected to, and
+    /// [`ErrorCode::ImageUrlNotAllowed`] before anything is connected to, and
     /// [`ErrorCode::ImageFetchFailed`] after.
     pub async fn fetch(&self, url: &str) -> Result<Bytes, ApiError> {
         let fetched = async {
-            let target = self.resolve(self.check(url)?).await?;
-            download(&client(&target)?, target.url, self.max_bytes).await
+            let url = self.check(url)?;
+            download(self.client().await?, url, self.max_bytes).await
         };
         tokio::time::timeout(self.timeout, fetched)
             .await
@@ -95,47 +93,23 @@ impl ImageFetcher {
         Ok(url)
     }
 
-    /// Resolves the host, once. A literal address was listed by the operator as it stands; a name
-    /// must not lead into the server's own network.
-    async fn resolve(&self, url: Url) -> Result<Target, ApiError> {
-        let port = url.port_or_known_default().unwrap_or(443);
-        let (host, addresses) = match url.host() {
-            Some(Host::Ipv4(ip)) => (ip.to_string(), vec![(ip, port).into()]),
-            Some(Host::Ipv6(ip)) => (ip.to_string(), vec![(ip, port).into()]),
-            Some(Host::Domain(name)) => {
-                let found = tokio::net::lookup_host((name, port))
-                    .await
-                    .map_err(|error| failed(format!("`{name}` can't be resolved: {error}")))?;
-                let public = found.filter(|address| is_public(address.ip()));
-                (name.to_owned(), public.collect::<Vec<_>>())
-            }
-            None => return Err(not_allowed("the URL has no host")),
+    /// The client of all fetches, built when it is first needed: a server that fetches no images
+    /// needs no root certificates.
+    async fn client(&self) -> Result<&Client, ApiError> {
+        let build = async || {
+            Client::builder()
+                .https_only(true)
+                .no_proxy()
+                .redirect(redirect::Policy::none())
+                .dns_resolver(PublicResolver)
+                .build()
+                .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
         };
-        if addresses.is_empty() {
-            return Err(not_allowed(format!(
-                "`{host}` has no public address; private ones are not connected to"
-            )));
-        }
-        Ok(Target {
-            url,
-            host,
-            addresses,
-        })
+        self.client.get_or_try_init(build).await
     }
 }
 
-/// A client that can reach the target's addresses only.
-fn client(target: &Target) -> Result<reqwest::Client, ApiError> {
-    reqwest::Client::builder()
-        .https_only(true)
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .resolve_to_addrs(&target.host, &target.addresses)
-        .build()
-        .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
-}
-
-async fn download(client: &reqwest::Client, url: Url, max_bytes: u64) -> Result<Bytes, ApiError> {
+async fn download(client: &Client, url: Url, max_bytes: u64) -> Result<Bytes, ApiError> {
     let response = client.get(url).send().await.map_err(transport)?;
     let status = response.status();
     if status.is_redirection() {
@@ -163,35 +137,6 @@ async fn download(client: &reqwest::Client, url: Url, max_bytes: u64) -> Result<
     Ok(bytes.freeze())
 }
 
-/// Whether an address lies in the public internet (the special-purpose registries of RFC 6890).
-fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [a, b, c, _] = ip.octets();
-            !(ip.is_private()
-                || ip.is_loopback()
-                || ip.is_link_local()
-                || ip.is_broadcast()
-                || ip.is_documentation()
-                || ip.is_multicast()
-                || a == 0
-                // Carrier-grade NAT, protocol assignments, benchmarks, reserved.
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 192 && b == 0 && c == 0)
-                || (a == 198 && (18..20).contains(&b))
-                || a >= 240)
-        }
-        // Only 2000::/3 is given out; of that, Teredo (2001::/32), 6to4 (2002::/16) and the
-        // documentation range lead elsewhere.
-        IpAddr::V6(ip) => {
-            let [first, second, ..] = ip.segments();
-            first & 0xe000 == 0x2000
-                && first != 0x2002
-                && !(first == 0x2001 && matches!(second, 0 | 0x0db8))
-        }
-    }
-}
-
 fn not_allowed(reason: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::ImageUrlNotAllowed, reason)
 }
@@ -204,6 +149,14 @@ fn failed(reason: impl std::fmt::Display) -> ApiError {
 }
 
 fn transport(error: reqwest::Error) -> ApiError {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        match cause.downcast_ref::<ResolveError>() {
+            Some(error @ ResolveError::NotPublic { .. }) => return not_allowed(error.to_string()),
+            Some(error @ ResolveError::Unknown { .. }) => return failed(error),
+            None => source = cause.source(),
+        }
+    }
     // Without the URL: it may carry a signature, and the client knows it anyway.
     failed(error.without_url())
 }
@@ -229,6 +182,7 @@ mod tests {
             hosts: hosts.iter().map(ToString::to_string).collect(),
             timeout: Duration::from_secs(5),
             max_bytes: 1_000,
+            client: Arc::default(),
         }
     }
 
@@ -272,48 +226,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listed_literal_address_is_taken_as_it_stands() {
-        let fetcher = fetcher(&["127.0.0.1", "::1"]);
-        for (url, address) in [
-            ("https://127.0.0.1:4443/", "127.0.0.1:4443"),
-            ("https://[::1]:4443/", "[::1]:4443"),
-            ("https://[0:0::1]/", "[::1]:443"),
-        ] {
-            let target = fetcher.resolve(fetcher.check(url).unwrap()).await.unwrap();
-            assert_eq!(target.addresses, [address.parse().unwrap()]);
-        }
+    async fn a_name_that_is_unknown_is_reported() {
+        let fetcher = fetcher(&["nowhere.invalid"]);
+        let error = fetcher.fetch("https://nowhere.invalid/").await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::ImageFetchFailed);
+        assert!(
+            error.detail.contains("`nowhere.invalid` can't be resolved"),
+            "{error}"
+        );
     }
 
-    #[test]
-    fn special_addresses_are_not_public() {
-        for ip in ["8.8.8.8", "93.184.215.14", "2606:4700:4700::1111"] {
-            assert!(is_public(ip.parse().unwrap()), "{ip}");
-        }
-        for ip in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "0.0.0.0",
-            "100.64.0.1",
-            "192.0.0.8",
-            "198.18.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::1",
-            "::",
-            "fe80::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "::ffff:127.0.0.1",
-            "64:ff9b::7f00:1",
-            "2002:7f00:1::",
-            "2001:db8::1",
-            "ff02::1",
-        ] {
-            assert!(!is_public(ip.parse().unwrap()), "{ip}");
-        }
+    #[tokio::test]
+    async fn a_listed_literal_address_is_connected_to() {
+        let fetcher = fetcher(&["127.0.0.1"]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let (error, connection) = tokio::join!(fetcher.fetch(&url), async {
+            // Closed at once: the TLS handshake fails.
+            listener.accept().await.map(drop)
+        });
+        assert!(connection.is_ok());
+        assert_eq!(error.unwrap_err().code, ErrorCode::ImageFetchFailed);
     }
 
     /// What `download` makes of a host on loopback that gives every request this answer.

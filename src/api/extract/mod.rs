@@ -17,5 +17,6 @@ mod json_value;
 pub mod object_names;
 pub mod one_or_many;
 pub mod options;
+mod public_dns;
 pub mod region;
 pub mod task_fields;
