@@ -8,7 +8,8 @@ use image::{Rgb, RgbImage};
 use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::mask::Mask;
 use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
-use paligemma_server::tasks::detection::{Detection, Parser, Piece};
+use paligemma_server::tasks::detection::Detection;
+use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
 
 /// What objects are drawn in, and what the table calls it; they repeat.
 const COLOURS: [(&str, [u8; 3]); 6] = [
@@ -22,7 +23,7 @@ const COLOURS: [(&str, [u8; 3]); 6] = [
 
 /// Objects that an answer tells of, read while it comes.
 pub struct Objects {
-    parser: Parser,
+    parser: DetectionParser,
     found: Vec<Detection>,
     dropped: usize,
 }
@@ -36,7 +37,7 @@ impl Objects {
             _ => return None,
         };
         Some(Self {
-            parser: Parser::new(masks),
+            parser: DetectionParser::new(masks),
             found: Vec::new(),
             dropped: 0,
         })

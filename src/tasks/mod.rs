@@ -7,6 +7,7 @@
 pub mod bounding_box;
 pub mod caption;
 pub mod detection;
+pub mod detection_parser;
 pub mod ocr;
 pub mod question;
 pub mod vqa;

@@ -18,7 +18,8 @@ use crate::api::respond::error::ApiError;
 use crate::api::respond::output_parser::OutputParser;
 use crate::api::respond::shapes::{TaskResponse, TokenLogprob};
 use crate::tasks::bounding_box::DetectedObject;
-use crate::tasks::detection::{Dropped, Parser, Piece, prompt};
+use crate::tasks::detection::{Dropped, prompt};
+use crate::tasks::detection_parser::{DetectionParser, Piece};
 
 /// Fields of a detection request.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,7 +45,7 @@ pub struct Detections {
 
 /// Reads boxes and labels.
 struct Boxes {
-    parser: Parser,
+    parser: DetectionParser,
     /// Of the image in pixels.
     size: (u32, u32),
     found: Detections,
@@ -119,7 +120,7 @@ pub async fn detect(
     let job = Job::start(&state, task, common).await?;
     let sizes = job.sizes.clone();
     let boxes = move |index: usize| Boxes {
-        parser: Parser::new(false),
+        parser: DetectionParser::new(false),
         size: sizes[index],
         found: Detections::default(),
     };

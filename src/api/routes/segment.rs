@@ -22,7 +22,8 @@ use crate::models::{MASK_SIDE, MaskDecoder};
 use crate::pixels::Preprocessor;
 use crate::pixels::mask::{Mask, Rle};
 use crate::tasks::bounding_box::{DetectedObject, edges};
-use crate::tasks::detection::{Detection, Dropped, Parser, Piece, prompt};
+use crate::tasks::detection::{Detection, Dropped, prompt};
+use crate::tasks::detection_parser::{DetectionParser, Piece};
 
 /// Fields of a segmentation request.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -79,7 +80,7 @@ pub struct Segmentation {
 
 /// Reads boxes, labels and masks.
 struct Masks {
-    parser: Parser,
+    parser: DetectionParser,
     /// Of the image in pixels.
     size: (u32, u32),
     format: MaskFormat,
@@ -193,7 +194,7 @@ pub async fn segment(
     let job = Job::start(&state, task, common).await?;
     let sizes = job.sizes.clone();
     let masks = move |index: usize| Masks {
-        parser: Parser::new(true),
+        parser: DetectionParser::new(true),
         size: sizes[index],
         format,
         decoder: decoder.clone(),

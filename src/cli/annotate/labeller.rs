@@ -14,7 +14,8 @@ use paligemma_server::pixels::{Pixels, Preprocessor, mask::Mask};
 use paligemma_server::runtime::Runtime;
 use paligemma_server::settings::Settings;
 use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
-use paligemma_server::tasks::detection::{Detection, Parser, Piece};
+use paligemma_server::tasks::detection::Detection;
+use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
 
 use super::TaskName;
 use super::record::{Object, Record};
@@ -114,7 +115,7 @@ impl Labeller {
         let mut parser = self
             .task
             .has_objects()
-            .then(|| Parser::new(self.decoder.is_some()));
+            .then(|| DetectionParser::new(self.decoder.is_some()));
         let mut events = self.engine.submit(Request {
             image: Arc::new(pixels),
             prompt: self.prompt.clone(),
