@@ -22,7 +22,7 @@ use crate::tasks::caption::region_prompt;
 /// One prompt about one of the request's images.
 #[derive(Debug)]
 pub struct Prompt {
-    /// The place of its image among the request's.
+    /// The index of its image among the request's.
     pub image: usize,
     pub wording: Wording,
     /// The field that it comes from.
@@ -32,9 +32,9 @@ pub struct Prompt {
 /// What a prompt says.
 #[derive(Debug, Clone)]
 pub enum Wording {
-    /// This, which is as PaliGemma sees it, without the final newline.
+    /// The text as PaliGemma sees it, without the final newline.
     Text(String),
-    /// A wish for a caption of this part of the image, in pixels.
+    /// Asks for a caption of this part of the image, in pixels.
     Region(BoundingBox),
 }
 
@@ -71,7 +71,7 @@ impl Prompt {
 /// What a request asks of the model.
 #[derive(Debug)]
 pub struct Task {
-    /// Its name, which answers bear as `object`.
+    /// Its name, sent as `object` in answers.
     pub name: &'static str,
     pub prompts: Vec<Prompt>,
     /// Whether the answers' tokens are needed with their probabilities, asked for or not.
@@ -94,7 +94,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Checks everything, makes the images ready, and hands all prompts to the engine at once.
+    /// Checks everything, prepares the images, and submits all prompts to the engine at once.
     ///
     /// # Errors
     /// The first thing that is wrong with the request; what the engine has against it; the deadline.
@@ -142,7 +142,7 @@ impl Job {
             .engine
             .submit_all(requests.collect())
             .map_err(submit_error)?;
-        // From here on the request is the engine's to bound.
+        // From here on the engine's queue bounds the request.
         drop(request.arrival.permit);
         Ok(Self {
             generations,
@@ -167,7 +167,7 @@ fn head(object: &'static str, model: &str) -> Head {
     }
 }
 
-/// The most tokens that an answer can have, whatever its prompt.
+/// The most tokens that an answer can have with any prompt.
 fn most_tokens(state: &AppState) -> usize {
     // Each prompt has at least the token that begins it and the newline.
     let least_prompt = state.model.image_tokens + 2;
@@ -192,7 +192,7 @@ async fn prepare(images: Vec<ImageSource>, state: &AppState) -> Result<Vec<Arc<P
     let prepared = images
         .into_iter()
         .map(|image| image.prepare(&state.fetcher, &state.preprocessor));
-    // All of them are waited for, so that of several bad images always the first is reported.
+    // Wait for all of them, so that of several bad images the first is always reported.
     let pixels: Result<Vec<_>, _> = join_all(prepared).await.into_iter().collect();
     Ok(pixels?.into_iter().map(Arc::new).collect())
 }
@@ -217,7 +217,7 @@ fn submit_error(error: SubmitError) -> ApiError {
     }
 }
 
-/// What a failed generation means to the client.
+/// The error that the client gets for a failed generation.
 pub fn failure(failure: Failure) -> ApiError {
     match &failure {
         Failure::DeadlineExceeded => {
@@ -228,7 +228,7 @@ pub fn failure(failure: Failure) -> ApiError {
     }
 }
 
-/// A generation whose events ended before its end.
+/// The error of a generation whose events ended without a final one.
 pub fn cut_off() -> ApiError {
     failure(Failure::Model("its events ended early".to_owned()))
 }

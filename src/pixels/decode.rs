@@ -1,4 +1,4 @@
-//! A file's bytes to the picture as a person sees it: 8-bit RGB, upright.
+//! Decodes a file into the picture as a person sees it: 8-bit RGB, upright.
 
 use std::io::Cursor;
 

@@ -28,10 +28,10 @@ impl Preprocessor {
         }
     }
 
-    /// [`Self::prepare_blocking`] on tokio's blocking threads, when it is this picture's turn.
+    /// Runs [`Self::prepare_blocking`] on tokio's blocking threads once a permit is free.
     ///
-    /// Dropping the future before its turn costs nothing; later, the work is finished unseen and
-    /// its place is given back then.
+    /// Dropping the future before that cancels the work; later, the work still runs to its end and
+    /// holds its permit until then.
     ///
     /// # Errors
     /// See [`ImageError`].
@@ -40,8 +40,7 @@ impl Preprocessor {
         let work = move || preprocessor.prepare_blocking(&bytes);
         match self.bounded(work).await {
             Ok(pixels) => pixels,
-            // A decoder's panic is a bug there, met by a file that no test had; the sender's file
-            // is refused, and the panic's own words are in the log.
+            // A panic is a bug in the decoder: refuse the file; the panic's message is in the log.
             Err(e) if e.is_panic() => Err(ImageError::Corrupt {
                 format: "image",
                 reason: "its decoder gave up on it".to_owned(),
@@ -50,7 +49,7 @@ impl Preprocessor {
         }
     }
 
-    /// Runs work on pixels off the async threads, as much of it at a time as pictures may be decoded.
+    /// Runs work on pixels off the async threads, within the bound on concurrent decoding.
     ///
     /// # Errors
     /// When it panics, or the runtime stops before it begins.

@@ -1,4 +1,4 @@
-//! Where objects are in a picture, in its own pixels.
+//! Boxes of objects, in pixels of the image.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -20,8 +20,8 @@ pub struct BoundingBox {
 }
 
 impl BoundingBox {
-    /// The bins of the upper, left, lower and right edge in an image of that width and height in
-    /// pixels, to the nearest; `None` unless it is a part of the image that has an extent.
+    /// The nearest bins of the upper, left, lower and right edge in an image of that width and height
+    /// in pixels; `None` if the box is empty or not inside the image.
     pub fn bins(&self, (width, height): (u32, u32)) -> Option<[u16; 4]> {
         let (width, height) = (f64::from(width), f64::from(height));
         let inside = |low: f64, high: f64, end: f64| 0.0 <= low && low < high && high <= end;

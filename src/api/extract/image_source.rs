@@ -63,7 +63,7 @@ impl ImageSource {
         }
     }
 
-    /// Fetches or decodes the file and makes it ready for the model.
+    /// Fetches or decodes the file and prepares it for the model.
     ///
     /// # Errors
     /// Anything wrong with it, with the name of the field.
@@ -155,7 +155,7 @@ fn decode_base64(text: &str) -> Result<Bytes, ApiError> {
     Ok(bytes.into())
 }
 
-/// The names of [`ImageError::code`] are the API's own.
+/// [`ImageError::code`] uses the names of the API's codes.
 fn image_error(error: ImageError) -> ApiError {
     let name: StrDeserializer<'_, de::value::Error> = error.code().into_deserializer();
     let code = ErrorCode::deserialize(name).unwrap_or(ErrorCode::ImageCorrupt);

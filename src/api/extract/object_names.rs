@@ -1,4 +1,4 @@
-//! What `detect` and `segment` share: the objects asked for.
+//! The objects that `detect` and `segment` are asked for.
 
 use utoipa::ToSchema;
 
@@ -14,7 +14,7 @@ pub const MAX_OBJECTS: usize = 64;
 #[expect(dead_code, reason = "it only describes")]
 pub struct ObjectName(String);
 
-/// The names of the objects asked for, with single blanks.
+/// The names of the objects asked for, with single spaces.
 ///
 /// # Errors
 /// None or too many, an empty one, one with a semicolon.

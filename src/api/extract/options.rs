@@ -1,5 +1,4 @@
-//! The fields that every task shares: how long the answer may be, how tokens are chosen, how the
-//! answer comes back.
+//! The fields that all tasks share: the length of the answer, sampling, and how it is sent.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -68,7 +67,7 @@ pub enum Timeout {
     Text(String),
 }
 
-/// [`Options`] that were found to be in range.
+/// [`Options`] whose values are in range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckedOptions {
     /// None: the default, as far as it fits.

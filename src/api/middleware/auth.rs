@@ -11,7 +11,7 @@ use crate::settings::Settings;
 
 use crate::api::respond::error::{ApiError, ErrorCode};
 
-/// Lets a request through if it carries one of the keys, or if there are none.
+/// Lets a request through if it carries one of the keys, or if no keys are set.
 pub async fn require_key(
     State(settings): State<Arc<Settings>>,
     request: Request,
@@ -39,8 +39,8 @@ fn check<'a>(headers: &HeaderMap, keys: impl Iterator<Item = &'a str>) -> Result
     if !scheme.eq_ignore_ascii_case(b"Bearer ") {
         return refused("the Authorization header is not `Bearer KEY`");
     }
-    // Hashes of equal length, compared in constant time: the answer's time tells nothing of a key,
-    // not even its length. Each key is looked at, whether one has matched or not.
+    // Hashes have equal length and are compared in constant time, so the response time reveals
+    // nothing about a key, not even its length. Every key is compared, even after a match.
     let sent = blake3::hash(token.trim_ascii());
     let known = keys.fold(false, |known, key| {
         (blake3::hash(key.as_bytes()) == sent) | known

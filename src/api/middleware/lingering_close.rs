@@ -17,13 +17,13 @@ use axum::response::Response;
 use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
 
-/// How long, and how far, the rest of a refused body is read.
+/// How long, and how many bytes, the rest of a refused body is read.
 const TIME: Duration = Duration::from_secs(10);
 const BYTES: usize = 256 << 20;
 
-/// Makes sure that a client can read its answer even if its body is never asked for.
+/// Lets a client read its answer even if its body is never read by a handler.
 pub async fn lingering_close(request: Request, next: Next) -> Response {
-    // A client that asks first isn't sending; reading on would invite it to.
+    // A client that sends `Expect: 100-continue` waits; reading would tell it to send.
     if request.headers().contains_key(header::EXPECT) {
         return next.run(request).await;
     }

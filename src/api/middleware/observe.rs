@@ -1,4 +1,4 @@
-//! What operators see of a request: its id, a span for its log lines, one line at its end, metrics.
+//! What operators see of a request: its id, a span for its log lines, one line when it ends, metrics.
 
 use std::time::Instant;
 
@@ -13,11 +13,11 @@ use tracing::{Instrument, Span};
 use crate::api::middleware::request_id::{HEADER, RequestId};
 use crate::telemetry::metrics;
 
-/// The route of requests that match none: paths would make endless series.
+/// The route label of requests that match no route: their paths would make endless metric series.
 const NO_ROUTE: &str = "none";
-/// What nginx writes for a client that left before its answer.
+/// The status that nginx logs for a client that left before its answer.
 pub const CLIENT_LEFT: u16 = 499;
-/// Routes that are asked every few seconds by machines.
+/// Routes that probes and scrapers call every few seconds; logged at debug level.
 const QUIET: [&str; 2] = ["/health", "/metrics"];
 
 /// The outermost layer.
@@ -28,7 +28,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map_or(NO_ROUTE, MatchedPath::as_str)
         .to_owned();
-    // The level of errors: the id has to be on a warning's line even if nothing else is logged.
+    // An error span: the id has to be on warnings even if nothing else is logged.
     let span = tracing::error_span!("request", request_id = %id);
     let mut exchange = Exchange {
         method: known_method(request.method()),
@@ -49,7 +49,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     response.map(|body| Body::from_stream(exchange.follow(body.into_data_stream())))
 }
 
-/// Clients may send any word as the method; each would be a series of its own.
+/// Clients may send any word as the method, and each would be a metric series of its own.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -68,7 +68,7 @@ struct Exchange {
     begun: Instant,
     /// None until there is an answer.
     status: Option<StatusCode>,
-    /// Whether the answer was made to its end.
+    /// Whether the whole answer was sent.
     ended: bool,
 }
 
@@ -94,7 +94,7 @@ impl Drop for Exchange {
         metrics::http_request(self.method, &self.route, status, duration);
         let _entered = self.span.enter();
         let (method, route, left) = (self.method, self.route.as_str(), !self.ended);
-        // To a tenth: more digits are noise to whoever reads them.
+        // To a tenth: more digits are noise to readers.
         let ms = (duration.as_secs_f64() * 1e4).round() / 10.0;
         if QUIET.iter().any(|prefix| route.starts_with(prefix)) {
             tracing::debug!(method, route, status, ms, left, "request");

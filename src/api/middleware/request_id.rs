@@ -1,4 +1,4 @@
-//! The name of a request: in `x-request-id`, in every problem document and on every log line.
+//! A request's id: in `x-request-id`, in every problem document and on every log line.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_BYTES: usize = 128;
 
-/// A request's id, the client's own when that is sane.
+/// A request's id: the client's own if it is well formed, else a new one.
 #[derive(Debug, Clone)]
 pub struct RequestId(Arc<str>);
 
@@ -23,7 +23,7 @@ impl RequestId {
         }
     }
 
-    /// The id that the outermost layer put there.
+    /// The id that the outermost layer has put into the extensions.
     pub fn of(extensions: &Extensions) -> Self {
         let id = extensions.get::<RequestId>().cloned();
         id.unwrap_or_else(|| Self::from_headers(&HeaderMap::new()))
