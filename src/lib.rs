@@ -19,6 +19,8 @@ pub mod api;
 pub mod checkpoint;
 pub mod engine;
 pub mod hub;
+pub mod kernels;
+pub mod layers;
 pub mod models;
 pub mod pixels;
 pub mod runtime;

@@ -183,12 +183,10 @@ impl FromStr for FormatChoice {
     fn from_str(text: &str) -> Result<Self, PlacementError> {
         Ok(match text {
             "auto" => Self::Auto,
-            "f32" => Self::Format(WeightFormat::F32),
-            "f16" => Self::Format(WeightFormat::F16),
-            "bf16" => Self::Format(WeightFormat::Bf16),
-            "q8_0" => Self::Format(WeightFormat::Q8_0),
-            "q4k" => Self::Format(WeightFormat::Q4K),
-            _ => return Err(PlacementError::UnknownFormat(text.to_owned())),
+            _ => match text.parse() {
+                Ok(format) => Self::Format(format),
+                Err(_) => return Err(PlacementError::UnknownFormat(text.to_owned())),
+            },
         })
     }
 }

@@ -1,5 +1,7 @@
 //! A PaliGemma's dimensions, with every default already filled in.
 
+use crate::layers::CacheShape;
+
 /// The whole model's dimensions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
@@ -75,5 +77,21 @@ pub struct TextConfig {
 impl TextConfig {
     pub fn layers(&self) -> usize {
         self.windows.len()
+    }
+
+    /// The window of those layers that have one.
+    pub fn window(&self) -> Option<usize> {
+        self.windows.iter().flatten().min().copied()
+    }
+
+    /// The shape of a KV cache for `slots` sequences of up to `context` tokens each.
+    pub fn cache_shape(&self, slots: usize, context: usize) -> CacheShape {
+        CacheShape {
+            layers: self.layers(),
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            slots,
+            context,
+        }
     }
 }

@@ -1,15 +1,13 @@
 //! Gemma and Gemma 2 decoders (arXiv 2403.08295, 2408.00118) over packed rows.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::activation::gelu_gated;
-use super::attention::{Scoring, attend_all, continued_prefix_mask};
 use super::config::{Family, TextConfig};
-use super::kv_cache::{DecodeLayout, KvCache, LayerCache};
-use super::linear::{Linear, WeightFormat};
-use super::norm::RmsNorm;
-use super::rope::Rope;
+use crate::kernels::WeightFormat;
+use crate::layers::{
+    Attention, AttentionShape, Batch, GatedMlp, KvCache, LayerCache, Linear, RmsNorm, Scoring,
+};
 
 #[derive(Debug)]
 pub struct Gemma {
@@ -26,71 +24,14 @@ pub struct Gemma {
 #[derive(Debug)]
 struct DecoderLayer {
     input_norm: RmsNorm,
-    /// Queries, keys and values side by side.
-    qkv: Linear,
-    o_proj: Linear,
+    attention: Attention,
     /// Gemma 2 only.
     post_attention_norm: Option<RmsNorm>,
     /// The norm before the MLP, which Gemma 1's files call `post_attention_layernorm`.
     pre_mlp_norm: RmsNorm,
-    /// The gate and the up projection side by side.
-    gate_up: Linear,
-    down_proj: Linear,
+    mlp: GatedMlp,
     /// Gemma 2 only.
     post_mlp_norm: Option<RmsNorm>,
-    shape: AttentionShape,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct AttentionShape {
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    window: Option<usize>,
-    scoring: Scoring,
-}
-
-/// Consecutive packed rows that are one whole prefix, and what was generated after it.
-#[derive(Debug, Clone)]
-pub(super) struct PrefixRows {
-    pub slot: usize,
-    pub start: usize,
-    pub len: usize,
-    /// Only when generated tokens follow the prefix.
-    pub masks: Option<ContinuedMasks>,
-}
-
-/// What hides keys of a prefix that generated tokens follow, f32 `[len, len]`.
-#[derive(Debug, Clone)]
-pub(super) struct ContinuedMasks {
-    pub full: Tensor,
-    /// For layers with a window.
-    pub windowed: Tensor,
-}
-
-impl ContinuedMasks {
-    /// For a prefix of `prefix` tokens among `len` rows.
-    pub(super) fn new(
-        prefix: usize,
-        len: usize,
-        config: &TextConfig,
-        device: &Device,
-    ) -> Result<Self> {
-        let window = config.windows.iter().flatten().min().copied();
-        Ok(Self {
-            full: continued_prefix_mask(prefix, len, None, device)?,
-            windowed: continued_prefix_mask(prefix, len, window, device)?,
-        })
-    }
-}
-
-/// What the packed rows of a step are: whole prefixes, then decode rows.
-#[derive(Debug)]
-pub(super) struct Packing<'a> {
-    pub prefixes: &'a [PrefixRows],
-    pub decode: Option<&'a DecodeLayout>,
-    /// The angles of every row.
-    pub rope: &'a Rope,
 }
 
 impl Gemma {
@@ -128,14 +69,14 @@ impl Gemma {
     }
 
     /// One layer over packed rows `[rows, hidden]`; writes the layer's keys and values.
-    pub(super) fn forward_layer(
+    pub fn forward_layer(
         &self,
         x: &Tensor,
         layer: usize,
-        packing: &Packing<'_>,
+        batch: &Batch,
         cache: &KvCache,
     ) -> Result<Tensor> {
-        self.layers[layer].forward(x, packing, cache.layer(layer))
+        self.layers[layer].forward(x, batch, cache.layer(layer))
     }
 
     /// Final hidden states `[rows, hidden]` to f32 logits `[rows, vocab]` of the first `vocab`
@@ -143,7 +84,7 @@ impl Gemma {
     pub fn logits(&self, x: &Tensor, vocab: usize) -> Result<Tensor> {
         let logits = self
             .token_table
-            .forward(&self.norm.forward(x)?)?
+            .forward(&self.norm.forward(x)?, &Batch::of_rows(x.dim(0)?))?
             .narrow(1, 0, vocab)?
             .to_dtype(DType::F32)?
             .contiguous()?;
@@ -161,13 +102,8 @@ impl DecoderLayer {
         index: usize,
         format: WeightFormat,
     ) -> Result<Self> {
-        let (hidden, mlp_width) = (config.hidden_size, config.intermediate_size);
-        let (q, kv) = (
-            config.heads * config.head_dim,
-            config.kv_heads * config.head_dim,
-        );
+        let hidden = config.hidden_size;
         let norm = |name| RmsNorm::load(&vb.pp(name), hidden, config.rms_norm_eps);
-        let (attention, mlp) = (vb.pp("self_attn"), vb.pp("mlp"));
         let (post_attention_norm, pre_mlp_norm, post_mlp_norm) = match config.family {
             Family::Gemma => (None, norm("post_attention_layernorm")?, None),
             Family::Gemma2 => (
@@ -176,92 +112,34 @@ impl DecoderLayer {
                 Some(norm("post_feedforward_layernorm")?),
             ),
         };
+        let shape = AttentionShape {
+            hidden,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            window: config.windows[index],
+            scoring: Scoring {
+                scale: config.query_pre_attn_scalar.powf(-0.5),
+                softcap: config.attention_softcap,
+            },
+        };
         Ok(Self {
             input_norm: norm("input_layernorm")?,
-            qkv: Linear::load_fused(
-                &[
-                    (attention.pp("q_proj"), q),
-                    (attention.pp("k_proj"), kv),
-                    (attention.pp("v_proj"), kv),
-                ],
-                hidden,
-                false,
-                format,
-            )?,
-            o_proj: Linear::load(&attention.pp("o_proj"), q, hidden, false, format)?,
+            attention: Attention::load(&vb.pp("self_attn"), shape, format)?,
             post_attention_norm,
             pre_mlp_norm,
-            gate_up: Linear::load_fused(
-                &[
-                    (mlp.pp("gate_proj"), mlp_width),
-                    (mlp.pp("up_proj"), mlp_width),
-                ],
-                hidden,
-                false,
-                format,
-            )?,
-            down_proj: Linear::load(&mlp.pp("down_proj"), mlp_width, hidden, false, format)?,
+            mlp: GatedMlp::load(&vb.pp("mlp"), hidden, config.intermediate_size, format)?,
             post_mlp_norm,
-            shape: AttentionShape {
-                heads: config.heads,
-                kv_heads: config.kv_heads,
-                head_dim: config.head_dim,
-                window: config.windows[index],
-                scoring: Scoring {
-                    scale: config.query_pre_attn_scalar.powf(-0.5),
-                    softcap: config.attention_softcap,
-                },
-            },
         })
     }
 
-    fn forward(&self, x: &Tensor, packing: &Packing<'_>, cache: &LayerCache) -> Result<Tensor> {
-        let attended = self.attend(&self.input_norm.forward(x)?, packing, cache)?;
+    fn forward(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
+        let attended = self
+            .attention
+            .forward(&self.input_norm.forward(x)?, batch, cache)?;
         let x = (x + normed(&self.post_attention_norm, attended)?)?;
-        let transformed = self.mlp(&self.pre_mlp_norm.forward(&x)?)?;
+        let transformed = self.mlp.forward(&self.pre_mlp_norm.forward(&x)?, batch)?;
         x + normed(&self.post_mlp_norm, transformed)?
-    }
-
-    fn attend(&self, x: &Tensor, packing: &Packing<'_>, cache: &LayerCache) -> Result<Tensor> {
-        let AttentionShape {
-            heads,
-            kv_heads,
-            head_dim,
-            window,
-            scoring,
-        } = self.shape;
-        let rows = x.dim(0)?;
-        let qkv = self.qkv.forward(x)?;
-        let part = |first: usize, count: usize| {
-            qkv.narrow(1, first * head_dim, count * head_dim)?
-                .reshape((rows, count, head_dim))
-        };
-        let q = packing.rope.rotate(&part(0, heads)?)?;
-        let k = packing.rope.rotate(&part(heads, kv_heads)?)?;
-        let v = part(heads + kv_heads, kv_heads)?;
-
-        let mut outputs = Vec::with_capacity(packing.prefixes.len() + 1);
-        for prefix in packing.prefixes {
-            let rows = |x: &Tensor| x.narrow(0, prefix.start, prefix.len);
-            let (q, k, v) = (rows(&q)?, rows(&k)?, rows(&v)?);
-            cache.write_prefix(prefix.slot, &k, &v)?;
-            let mask = prefix.masks.as_ref().map(|masks| match window {
-                Some(_) => &masks.windowed,
-                None => &masks.full,
-            });
-            outputs.push(attend_all(&q, &k, &v, mask, scoring)?);
-        }
-        if let Some(decode) = packing.decode {
-            let start: usize = packing.prefixes.iter().map(|prefix| prefix.len).sum();
-            let [q, k, v] = [&q, &k, &v].map(|x| x.narrow(0, start, rows - start));
-            outputs.push(decode.attend(cache, &q?, &k?, &v?, window, scoring)?);
-        }
-        self.o_proj.forward(&Tensor::cat(&outputs, 0)?)
-    }
-
-    fn mlp(&self, x: &Tensor) -> Result<Tensor> {
-        self.down_proj
-            .forward(&gelu_gated(&self.gate_up.forward(x)?)?)
     }
 }
 

@@ -1,26 +1,22 @@
-//! PaliGemma on candle: pixels and token ids in, logits out.
+//! Models: pixels and token ids in, logits out.
 //!
-//! The hidden states of everything that runs in one step are packed into `[total rows, hidden]`,
-//! whole prefixes and single decoding tokens one after the other and nothing padded; only
-//! [`attention`] looks at a sequence by itself.
+//! The one reason for most of what is here, and in the engine: **PaliGemma's prefix is
+//! bidirectional**, every token of image and prompt attends to all of them. So a prefill can't be
+//! cut by tokens, as with other models; it is cut by layers. [`Model`] shows how: a prefill and the
+//! vision tower advance within a [`Budget`], while every step decodes a token for each sequence
+//! that is further on.
 
-mod activation;
-pub mod attention;
 pub mod config;
 mod gemma;
-mod kv_cache;
-mod linear;
 mod mask_decoder;
-mod norm;
 mod paligemma;
-mod rope;
 mod siglip;
 
 use candle_core::{Error, Result, Tensor};
 
+pub use crate::kernels::WeightFormat;
+pub use crate::layers::{DecodeRow, KvCache};
 pub use config::ModelConfig;
-pub use kv_cache::KvCache;
-pub use linear::WeightFormat;
 pub use mask_decoder::{MASK_SIDE, MaskDecoder};
 pub use paligemma::{Encode, PaliGemma, Prefill};
 
@@ -55,17 +51,6 @@ impl Budget {
         let steps = (rows + tokens / 2) / tokens;
         layers.div_ceil(steps.clamp(1, layers.max(1)))
     }
-}
-
-/// One sequence that decodes: its newest token is put in, the logits of the next come out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DecodeRow {
-    /// The KV cache slot that the sequence owns.
-    pub slot: usize,
-    /// The 0-based index of `token` in its sequence, image tokens counted.
-    pub position: usize,
-    /// The token that was generated last.
-    pub token: u32,
 }
 
 /// What one step gave.

@@ -3,12 +3,13 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::gemma::{ContinuedMasks, Gemma, Packing, PrefixRows};
-use super::kv_cache::{DecodeLayout, KvCache};
-use super::linear::{Linear, WeightFormat};
-use super::rope::{Rope, RopeTable};
+use super::gemma::Gemma;
 use super::siglip::VisionTower;
-use super::{Budget, DecodeRow, Model, ModelConfig, Prefix, StepOutput};
+use super::{Budget, Model, ModelConfig, Prefix, StepOutput};
+use crate::kernels::WeightFormat;
+use crate::layers::{
+    Batch, ContinuedMasks, DecodeLayout, DecodeRow, KvCache, Linear, PrefixRows, RopeTable,
+};
 
 /// A resident PaliGemma 1 or 2.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct Encode {
     /// `[images · patches, vision hidden]`.
     x: Tensor,
     images: usize,
+    batch: Batch,
     layers_done: usize,
 }
 
@@ -38,8 +40,7 @@ pub struct Encode {
 pub struct Prefill {
     /// `[rows of all prefixes, hidden]`.
     x: Tensor,
-    prefixes: Vec<PrefixRows>,
-    rope: Rope,
+    batch: Batch,
     layers_done: usize,
 }
 
@@ -89,12 +90,12 @@ impl PaliGemma {
         &self,
         x: &Tensor,
         layers: std::ops::Range<usize>,
-        packing: &Packing<'_>,
+        batch: &Batch,
         cache: &KvCache,
     ) -> Result<Tensor> {
         let mut x = x.clone();
         for layer in layers {
-            x = self.text.forward_layer(&x, layer, packing, cache)?;
+            x = self.text.forward_layer(&x, layer, batch, cache)?;
         }
         Ok(x)
     }
@@ -110,7 +111,11 @@ impl Model for PaliGemma {
     }
 
     fn new_cache(&self, slots: usize, context: usize) -> Result<KvCache> {
-        KvCache::new(&self.config.text, slots, context, self.dtype, &self.device)
+        KvCache::new(
+            self.config.text.cache_shape(slots, context),
+            self.dtype,
+            &self.device,
+        )
     }
 
     fn clear_slot(&self, cache: &mut KvCache, slot: usize) -> Result<()> {
@@ -118,9 +123,11 @@ impl Model for PaliGemma {
     }
 
     fn begin_encode(&self, images: &[&[u8]]) -> Result<Encode> {
+        let batch = Batch::of_images(images.len(), self.config.image_tokens());
         Ok(Encode {
-            x: self.vision.embed(images)?,
+            x: self.vision.embed(images, &batch)?,
             images: images.len(),
+            batch,
             layers_done: 0,
         })
     }
@@ -130,7 +137,7 @@ impl Model for PaliGemma {
         let count = budget.layers_per_step(layers, encode.x.dim(0)?);
         let end = layers.min(encode.layers_done + count);
         for layer in encode.layers_done..end {
-            encode.x = self.vision.forward_layer(&encode.x, layer)?;
+            encode.x = self.vision.forward_layer(&encode.x, layer, &encode.batch)?;
         }
         encode.layers_done = end;
         Ok(end == layers)
@@ -138,7 +145,7 @@ impl Model for PaliGemma {
 
     fn finish_encode(&self, encode: Encode) -> Result<Vec<Tensor>> {
         self.projector
-            .forward(&self.vision.finish(&encode.x)?)?
+            .forward(&self.vision.finish(&encode.x)?, &encode.batch)?
             .chunk(encode.images, 0)?
             .iter()
             // Memory of its own, so that keeping one image does not keep the whole batch.
@@ -156,8 +163,13 @@ impl Model for PaliGemma {
             let masks = match prefix.generated {
                 [] => None,
                 _ => {
-                    let (config, device) = (&self.config.text, &self.device);
-                    Some(ContinuedMasks::new(bidirectional, len, config, device)?)
+                    let window = self.config.text.window();
+                    Some(ContinuedMasks::new(
+                        bidirectional,
+                        len,
+                        window,
+                        &self.device,
+                    )?)
                 }
             };
             rows.push(PrefixRows {
@@ -173,8 +185,7 @@ impl Model for PaliGemma {
         }
         Ok(Prefill {
             x: Tensor::cat(&parts, 0)?,
-            prefixes: rows,
-            rope: self.rope.at(&positions)?,
+            batch: Batch::of_prefixes(rows, self.rope.at(&positions)?),
             layers_done: 0,
         })
     }
@@ -194,7 +205,7 @@ impl Model for PaliGemma {
         let prefill_done = match (prefill, decoding) {
             (None, None) => false,
             (None, Some(decoding)) => {
-                final_rows.push(self.run(&decoding.x, 0..layers, &decoding.packing(), cache)?);
+                final_rows.push(self.run(&decoding.x, 0..layers, &decoding.batch, cache)?);
                 false
             }
             (Some((prefill, budget)), decoding) => {
@@ -203,22 +214,17 @@ impl Model for PaliGemma {
                 let end = layers.min(first + count);
                 match decoding {
                     None => {
-                        prefill.x = self.run(&prefill.x, first..end, &prefill.packing(), cache)?;
+                        prefill.x = self.run(&prefill.x, first..end, &prefill.batch, cache)?;
                     }
                     Some(decoding) => {
-                        let x = self.run(&decoding.x, 0..first, &decoding.packing(), cache)?;
-                        let rope = prefill.rope.followed_by(&decoding.rope)?;
-                        let packing = Packing {
-                            prefixes: &prefill.prefixes,
-                            decode: Some(&decoding.layout),
-                            rope: &rope,
-                        };
+                        let x = self.run(&decoding.x, 0..first, &decoding.batch, cache)?;
+                        let batch = prefill.batch.with_decode(&decoding.batch)?;
                         let packed = Tensor::cat(&[&prefill.x, &x], 0)?;
-                        let packed = self.run(&packed, first..end, &packing, cache)?;
+                        let packed = self.run(&packed, first..end, &batch, cache)?;
                         let prefix_rows = prefill.x.dim(0)?;
                         prefill.x = packed.narrow(0, 0, prefix_rows)?;
                         let x = packed.narrow(0, prefix_rows, decode.len())?;
-                        final_rows.push(self.run(&x, end..layers, &decoding.packing(), cache)?);
+                        final_rows.push(self.run(&x, end..layers, &decoding.batch, cache)?);
                     }
                 }
                 prefill.layers_done = end;
@@ -240,20 +246,12 @@ impl Model for PaliGemma {
 }
 
 impl Prefill {
-    fn packing(&self) -> Packing<'_> {
-        Packing {
-            prefixes: &self.prefixes,
-            decode: None,
-            rope: &self.rope,
-        }
-    }
-
     /// The hidden states of each prefix's last token, `[prefixes, hidden]`.
     fn last_rows(&self) -> Result<Tensor> {
         let rows = self
-            .prefixes
-            .iter()
-            .map(|prefix| self.x.narrow(0, prefix.start + prefix.len - 1, 1))
+            .batch
+            .last_rows()
+            .map(|row| self.x.narrow(0, row, 1))
             .collect::<Result<Vec<_>>>()?;
         Tensor::cat(&rows, 0)
     }
@@ -263,26 +261,18 @@ impl Prefill {
 struct Decoding {
     /// Embeddings of the newest tokens, `[rows, hidden]`.
     x: Tensor,
-    layout: DecodeLayout,
-    rope: Rope,
+    batch: Batch,
 }
 
 impl Decoding {
     fn new(model: &PaliGemma, cache: &KvCache, rows: &[DecodeRow]) -> Result<Self> {
         let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
         let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
+        let window = model.config.text.window();
+        let layout = DecodeLayout::new(rows, cache, window, &model.device)?;
         Ok(Self {
             x: model.text.embed(&Tensor::new(tokens, &model.device)?)?,
-            layout: DecodeLayout::new(rows, cache, &model.config.text, &model.device)?,
-            rope: model.rope.at(&positions)?,
+            batch: Batch::of_decode(layout, model.rope.at(&positions)?),
         })
-    }
-
-    fn packing(&self) -> Packing<'_> {
-        Packing {
-            prefixes: &[],
-            decode: Some(&self.layout),
-            rope: &self.rope,
-        }
     }
 }

@@ -4,11 +4,9 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::activation::gelu;
-use super::attention::{Scoring, attend_all};
 use super::config::VisionConfig;
-use super::linear::{Linear, WeightFormat};
-use super::norm::LayerNorm;
+use crate::kernels::{WeightFormat, gelu};
+use crate::layers::{Batch, ImageAttention, LayerNorm, Linear};
 
 #[derive(Debug)]
 pub struct VisionTower {
@@ -25,9 +23,7 @@ pub struct VisionTower {
 #[derive(Debug)]
 struct EncoderLayer {
     layer_norm1: LayerNorm,
-    /// Queries, keys and values side by side.
-    qkv: Linear,
-    out_proj: Linear,
+    attention: ImageAttention,
     layer_norm2: LayerNorm,
     fc1: Linear,
     fc2: Linear,
@@ -63,7 +59,7 @@ impl VisionTower {
     }
 
     /// RGB bytes, `image_size × image_size × 3` an image, to `[images · patches, hidden]`.
-    pub fn embed(&self, images: &[&[u8]]) -> Result<Tensor> {
+    pub fn embed(&self, images: &[&[u8]], batch: &Batch) -> Result<Tensor> {
         let (side, patch) = (self.config.image_size, self.config.patch_size);
         let grid = side / patch;
         let bytes: Vec<u8> = images.concat();
@@ -76,15 +72,15 @@ impl VisionTower {
             .permute([0, 1, 3, 5, 2, 4])?
             .reshape((images.len() * grid * grid, 3 * patch * patch))?;
         self.patch_embedding
-            .forward(&patches)?
+            .forward(&patches, batch)?
             .reshape((images.len(), grid * grid, self.config.hidden_size))?
             .broadcast_add(&self.position_embedding)?
             .flatten_to(1)
     }
 
     /// One encoder layer over `[images · patches, hidden]`.
-    pub fn forward_layer(&self, x: &Tensor, layer: usize) -> Result<Tensor> {
-        self.layers[layer].forward(x, &self.config)
+    pub fn forward_layer(&self, x: &Tensor, layer: usize, batch: &Batch) -> Result<Tensor> {
+        self.layers[layer].forward(x, batch)
     }
 
     /// The norm after the last layer.
@@ -106,7 +102,7 @@ fn patch_embedding(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat)
         )?
         .reshape((hidden, 3 * patch * patch))?;
     let bias = vb.get_with_hints_dtype(hidden, "bias", Default::default(), dtype)?;
-    Ok(Linear::dense(weight, bias))
+    Linear::dense(weight, bias, format)
 }
 
 impl EncoderLayer {
@@ -116,42 +112,20 @@ impl EncoderLayer {
             config.intermediate_size,
             config.layer_norm_eps,
         );
-        let attention = vb.pp("self_attn");
-        let qkv = ["q_proj", "k_proj", "v_proj"].map(|name| (attention.pp(name), hidden));
         Ok(Self {
             layer_norm1: LayerNorm::load(&vb.pp("layer_norm1"), hidden, eps)?,
-            qkv: Linear::load_fused(&qkv, hidden, true, format)?,
-            out_proj: Linear::load(&attention.pp("out_proj"), hidden, hidden, true, format)?,
+            attention: ImageAttention::load(&vb.pp("self_attn"), hidden, config.heads, format)?,
             layer_norm2: LayerNorm::load(&vb.pp("layer_norm2"), hidden, eps)?,
             fc1: Linear::load(&vb.pp("mlp").pp("fc1"), hidden, mlp, true, format)?,
             fc2: Linear::load(&vb.pp("mlp").pp("fc2"), mlp, hidden, true, format)?,
         })
     }
 
-    fn forward(&self, x: &Tensor, config: &VisionConfig) -> Result<Tensor> {
-        let x = (x + self.attend(&self.layer_norm1.forward(x)?, config)?)?;
-        let hidden = gelu(&self.fc1.forward(&self.layer_norm2.forward(&x)?)?)?;
-        &x + self.fc2.forward(&hidden)?
-    }
-
-    fn attend(&self, x: &Tensor, config: &VisionConfig) -> Result<Tensor> {
-        let (hidden, heads, patches) = (config.hidden_size, config.heads, config.patches());
-        let head_dim = hidden / heads;
-        let scoring = Scoring {
-            scale: (head_dim as f64).powf(-0.5),
-            softcap: None,
-        };
-        let qkv = self.qkv.forward(x)?;
-        let images = (0..x.dim(0)? / patches)
-            .map(|image| {
-                let part = |i: usize| {
-                    qkv.narrow(0, image * patches, patches)?
-                        .narrow(1, i * hidden, hidden)?
-                        .reshape((patches, heads, head_dim))
-                };
-                attend_all(&part(0)?, &part(1)?, &part(2)?, None, scoring)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        self.out_proj.forward(&Tensor::cat(&images, 0)?)
+    fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let x = (x + self
+            .attention
+            .forward(&self.layer_norm1.forward(x)?, batch)?)?;
+        let hidden = gelu(&self.fc1.forward(&self.layer_norm2.forward(&x)?, batch)?)?;
+        &x + self.fc2.forward(&hidden, batch)?
     }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError, Placement, PlacementError};
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::hub::HubError;
-use crate::models::{KvCache, MaskDecoder, Model, PaliGemma};
+use crate::models::{MaskDecoder, Model, PaliGemma};
 use crate::pixels::{ImageLimits, Preprocessor};
 use crate::settings::{Settings, SettingsError};
 use crate::tokenizer::Tokenizer;
@@ -153,10 +153,10 @@ fn factory(
             .map_err(|error| CheckpointError::Weights(error.to_string()))?;
         let model = checkpoint.load_model(&device, placement.format)?;
         let dtype = placement.format.activation_dtype();
-        let kv_cache = KvCache::bytes(&checkpoint.config.text, slots, context, dtype);
+        let cache = checkpoint.config.text.cache_shape(slots, context);
         tracing::info!(
             seconds = began.elapsed().as_secs_f32(),
-            kv_cache = %ByteSize(kv_cache as u64),
+            kv_cache = %ByteSize(cache.bytes(dtype) as u64),
             slots,
             context,
             "model loaded"

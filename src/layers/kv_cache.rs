@@ -4,7 +4,6 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::DecodeRow;
 use super::attention::{Scoring, attend_cached};
-use super::config::TextConfig;
 
 /// One tensor pair a layer, `[slots, kv_heads, context + 1, head_dim]`, written in place.
 ///
@@ -16,23 +15,48 @@ pub struct KvCache {
     context: usize,
 }
 
+/// The dimensions of a [`KvCache`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheShape {
+    pub layers: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    /// Sequences that it holds.
+    pub slots: usize,
+    /// Tokens of the longest sequence.
+    pub context: usize,
+}
+
+impl CacheShape {
+    /// Bytes that a cache of this shape takes.
+    pub fn bytes(&self, dtype: DType) -> usize {
+        let values = self.slots * self.kv_heads * (self.context + 1) * self.head_dim;
+        2 * self.layers * values * dtype.size_in_bytes()
+    }
+}
+
+/// Keys and values of one layer.
 #[derive(Debug)]
-pub(super) struct LayerCache {
+pub struct LayerCache {
     k: Tensor,
     v: Tensor,
 }
 
 impl KvCache {
-    /// Zeroed, for `slots` sequences of up to `context` tokens each.
-    pub(super) fn new(
-        config: &TextConfig,
-        slots: usize,
-        context: usize,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Self> {
-        let shape = (slots, config.kv_heads, context + 1, config.head_dim);
-        let layers = (0..config.layers())
+    /// Zeroed, in `dtype` on `device`.
+    ///
+    /// # Errors
+    /// When it does not fit into memory.
+    pub fn new(shape: CacheShape, dtype: DType, device: &Device) -> Result<Self> {
+        let CacheShape {
+            layers,
+            kv_heads,
+            head_dim,
+            slots,
+            context,
+        } = shape;
+        let shape = (slots, kv_heads, context + 1, head_dim);
+        let layers = (0..layers)
             .map(|_| {
                 Ok(LayerCache {
                     k: Tensor::zeros(shape, dtype, device)?,
@@ -43,23 +67,18 @@ impl KvCache {
         Ok(Self { layers, context })
     }
 
-    /// Bytes that a cache of this size takes.
-    pub fn bytes(config: &TextConfig, slots: usize, context: usize, dtype: DType) -> usize {
-        let values = slots * config.kv_heads * (context + 1) * config.head_dim;
-        2 * config.layers() * values * dtype.size_in_bytes()
-    }
-
     /// The longest sequence that a slot holds.
-    pub(super) fn context(&self) -> usize {
+    pub fn context(&self) -> usize {
         self.context
     }
 
-    pub(super) fn layer(&self, index: usize) -> &LayerCache {
+    /// One layer's keys and values.
+    pub fn layer(&self, index: usize) -> &LayerCache {
         &self.layers[index]
     }
 
     /// Sets a slot to zero.
-    pub(super) fn clear(&self, slot: usize) -> Result<()> {
+    pub fn clear(&self, slot: usize) -> Result<()> {
         for tensor in self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]) {
             let slot = tensor.narrow(0, slot, 1)?;
             slot.slice_set(&slot.zeros_like()?, 0, 0)?;
@@ -80,8 +99,9 @@ impl LayerCache {
 }
 
 /// Where a step's decode rows stand in the cache; the same for every layer.
-#[derive(Debug)]
-pub(super) struct DecodeLayout {
+#[derive(Debug, Clone)]
+pub struct DecodeLayout {
+    rows: usize,
     /// Slots `0..slots` are attended over; it is one more than the highest that decodes.
     slots: usize,
     /// Cached positions `0..length` are read.
@@ -99,10 +119,14 @@ pub(super) struct DecodeLayout {
 }
 
 impl DecodeLayout {
-    pub(super) fn new(
+    /// For `rows` in `cache`, and layers with that window or none. `cache` has a layer at least.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn new(
         rows: &[DecodeRow],
         cache: &KvCache,
-        config: &TextConfig,
+        window: Option<usize>,
         device: &Device,
     ) -> Result<Self> {
         let slots = rows.iter().map(|row| row.slot + 1).max().unwrap_or(0);
@@ -117,23 +141,29 @@ impl DecodeLayout {
         }
         let slot_of_row: Vec<u32> = rows.iter().map(|row| row.slot as u32).collect();
         let mask = |window: Option<usize>| mask(&seen, length, window, device);
-        let window = config.windows.iter().flatten().min().copied();
         let windowed = match window {
             Some(window) if window < length => Some(mask(Some(window))?),
             _ => None,
         };
+        let (_, kv_heads, _, head_dim) = cache.layers[0].k.dims4()?;
         Ok(Self {
+            rows: rows.len(),
             slots,
             length,
             row_of_slot: Tensor::new(row_of_slot, device)?,
             slot_of_row: Tensor::new(slot_of_row, device)?,
             write_at: Tensor::new(write_at, device)?
                 .reshape((slots, 1, 1, 1))?
-                .broadcast_as((slots, config.kv_heads, 1, config.head_dim))?
+                .broadcast_as((slots, kv_heads, 1, head_dim))?
                 .contiguous()?,
             mask: mask(None)?,
             windowed,
         })
+    }
+
+    /// Sequences that decode.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Keeps each row's new key and value and attends over its slot.

@@ -1,37 +1,24 @@
 //! The tanh approximation of GELU (Hendrycks and Gimpel, arXiv 1606.08415), which all of PaliGemma
 //! uses.
 //!
-//! On the CPU it is a kernel of its own: a prefix of 260 tokens has 4 million activations a layer,
+//! A kernel of its own: a prefix of 260 tokens has 4 million activations a layer,
 //! and candle's `gelu` calls the C library's `tanhf` for each, on one core when the gate and the up
 //! projection lie side by side. See the figures in `docs/performance.md`.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// GELU of each value; any shape, f32 on the CPU.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    match x.device().is_cpu() {
-        true => x.contiguous()?.apply_op1_no_bwd(&Kernel { gated: false }),
-        false => rounded_once(x)?.gelu()?.to_dtype(x.dtype()),
-    }
+/// GELU of each value; any shape, f32.
+pub(in crate::kernels) fn gelu(x: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op1_no_bwd(&Kernel { gated: false })
 }
 
-/// `gelu(gate) · up` for `[rows, 2 · width]` with the gate left and the up projection right; gives
-/// `[rows, width]`.
-pub fn gelu_gated(gate_up: &Tensor) -> Result<Tensor> {
-    if gate_up.device().is_cpu() {
-        return gate_up
-            .contiguous()?
-            .apply_op1_no_bwd(&Kernel { gated: true });
-    }
-    let width = gate_up.dim(1)? / 2;
-    let gate = rounded_once(&gate_up.narrow(1, 0, width)?)?.gelu()?;
-    gate.to_dtype(gate_up.dtype())? * gate_up.narrow(1, width, width)?
-}
-
-/// candle's kernel rounds after every operation; the reference computes in f32 and rounds once.
-fn rounded_once(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.to_dtype(DType::F32)
+/// `gelu(gate) · up` for f32 `[rows, 2 · width]` with the gate left and the up projection right;
+/// gives `[rows, width]`.
+pub(in crate::kernels) fn gelu_gated(gate_up: &Tensor) -> Result<Tensor> {
+    gate_up
+        .contiguous()?
+        .apply_op1_no_bwd(&Kernel { gated: true })
 }
 
 struct Kernel {

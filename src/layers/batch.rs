@@ -1,0 +1,181 @@
+//! What the packed rows of a step are.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::kv_cache::DecodeLayout;
+use super::rope::Rope;
+
+/// Describes the packed rows of a step. It is made once a step and reaches every layer, so that a
+/// layer can tell rows apart: whole prefixes come first, then one row for each sequence that
+/// decodes, and nothing is padded.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    rows: usize,
+    pub(super) prefixes: Vec<PrefixRows>,
+    pub(super) decode: Option<DecodeLayout>,
+    /// The angles of every row; `None` where no row has a position in a text.
+    pub(super) rope: Option<Rope>,
+    /// Rows of each image, in the vision tower.
+    pub(super) rows_per_image: Option<usize>,
+}
+
+/// Consecutive packed rows that are one whole prefix, and what was generated after it.
+#[derive(Debug, Clone)]
+pub struct PrefixRows {
+    /// The slot to which keys and values are written.
+    pub slot: usize,
+    /// The first row.
+    pub start: usize,
+    /// Rows of the prefix and of what was generated.
+    pub len: usize,
+    /// Only when generated tokens follow the prefix.
+    pub masks: Option<ContinuedMasks>,
+}
+
+/// Hides keys of a prefix that generated tokens follow; f32 `[len, len]`, queries by keys, with 0
+/// where a key is seen and -∞ where not.
+#[derive(Debug, Clone)]
+pub struct ContinuedMasks {
+    full: Tensor,
+    /// For layers with a window.
+    windowed: Tensor,
+}
+
+/// One sequence that decodes: its newest token is put in, the logits of the next come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeRow {
+    /// The KV cache slot that the sequence owns.
+    pub slot: usize,
+    /// The 0-based index of `token` in its sequence, image tokens counted.
+    pub position: usize,
+    /// The token that was generated last.
+    pub token: u32,
+}
+
+impl Batch {
+    /// Whole prefixes, and the angles of all their rows.
+    pub fn of_prefixes(prefixes: Vec<PrefixRows>, rope: Rope) -> Self {
+        Self {
+            rows: prefixes.iter().map(|prefix| prefix.len).sum(),
+            prefixes,
+            decode: None,
+            rope: Some(rope),
+            rows_per_image: None,
+        }
+    }
+
+    /// Decode rows and their angles.
+    pub fn of_decode(decode: DecodeLayout, rope: Rope) -> Self {
+        Self {
+            rows: decode.rows(),
+            prefixes: Vec::new(),
+            decode: Some(decode),
+            rope: Some(rope),
+            rows_per_image: None,
+        }
+    }
+
+    /// Patches of images, `rows_per_image` each.
+    pub fn of_images(images: usize, rows_per_image: usize) -> Self {
+        Self {
+            rows_per_image: Some(rows_per_image),
+            ..Self::of_rows(images * rows_per_image)
+        }
+    }
+
+    /// Rows that don't attend to each other, such as those of which logits are wanted.
+    pub fn of_rows(rows: usize) -> Self {
+        Self {
+            rows,
+            prefixes: Vec::new(),
+            decode: None,
+            rope: None,
+            rows_per_image: None,
+        }
+    }
+
+    /// The prefixes of `self`, and after them the decode rows of `decoding`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn with_decode(&self, decoding: &Self) -> Result<Self> {
+        let rope = match (&self.rope, &decoding.rope) {
+            (Some(prefixes), Some(decode)) => Some(prefixes.followed_by(decode)?),
+            _ => None,
+        };
+        Ok(Self {
+            rows: self.rows + decoding.rows,
+            prefixes: self.prefixes.clone(),
+            decode: decoding.decode.clone(),
+            rope,
+            rows_per_image: None,
+        })
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Each prefix's last row.
+    pub fn last_rows(&self) -> impl Iterator<Item = usize> {
+        self.prefixes
+            .iter()
+            .map(|prefix| prefix.start + prefix.len - 1)
+    }
+
+    /// # Errors
+    /// When `x` has other rows than these.
+    pub(super) fn check(&self, x: &Tensor) -> Result<()> {
+        if x.dim(0)? != self.rows {
+            candle_core::bail!(
+                "a layer got {:?} for a batch of {} rows",
+                x.dims(),
+                self.rows
+            );
+        }
+        Ok(())
+    }
+}
+
+impl ContinuedMasks {
+    /// For a prefix of `prefix` tokens among `len` rows, and layers with that window.
+    ///
+    /// The prefix sees itself whole, and nothing of what follows. A generated token sees what comes
+    /// before it and itself; with a window only the last so many of these, the prefix's counted, as
+    /// when it was decoded.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn new(prefix: usize, len: usize, window: Option<usize>, device: &Device) -> Result<Self> {
+        Ok(Self {
+            full: mask(prefix, len, None, device)?,
+            windowed: mask(prefix, len, window, device)?,
+        })
+    }
+
+    /// The mask of a layer with such a window.
+    pub(super) fn of(&self, window: Option<usize>) -> &Tensor {
+        match window {
+            Some(_) => &self.windowed,
+            None => &self.full,
+        }
+    }
+}
+
+fn mask(prefix: usize, len: usize, window: Option<usize>, device: &Device) -> Result<Tensor> {
+    let seen = |row: usize| match row < prefix {
+        true => 0..prefix,
+        false => window.map_or(0, |window| (row + 1).saturating_sub(window))..row + 1,
+    };
+    let values: Vec<f32> = (0..len)
+        .flat_map(|row| {
+            let seen = seen(row);
+            (0..len).map(move |key| match seen.contains(&key) {
+                true => 0.0,
+                false => f32::NEG_INFINITY,
+            })
+        })
+        .collect();
+    Tensor::from_vec(values, (len, len), device)
+}

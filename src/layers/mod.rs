@@ -1,0 +1,22 @@
+//! What models are made of: each layer takes packed rows and the [`Batch`] that describes them.
+//!
+//! The hidden states of everything that runs in one step are packed into `[total rows, hidden]`,
+//! whole prefixes and single decoding tokens one after the other and nothing padded; only
+//! [`attention`] looks at a sequence by itself. The layers are coarse enough for a back end to fuse
+//! what they do.
+
+pub mod attention;
+mod batch;
+mod gated_mlp;
+mod kv_cache;
+mod linear;
+mod norm;
+mod rope;
+
+pub use attention::{Attention, AttentionShape, ImageAttention, Scoring};
+pub use batch::{Batch, ContinuedMasks, DecodeRow, PrefixRows};
+pub use gated_mlp::GatedMlp;
+pub use kv_cache::{CacheShape, DecodeLayout, KvCache, LayerCache};
+pub use linear::Linear;
+pub use norm::{LayerNorm, RmsNorm};
+pub use rope::{Rope, RopeTable};
