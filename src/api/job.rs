@@ -6,23 +6,23 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::future::join_all;
 use uuid::Uuid;
 
-use super::AppState;
-use super::availability::{loading, shutting_down, unavailable};
-use super::body::Common;
-use super::error::{ApiError, ErrorCode};
-use super::image_source::ImageSource;
-use super::options::out_of_context;
-use super::request_id::RequestId;
-use super::response::Head;
+use crate::api::AppState;
+use crate::api::extract::body::Common;
+use crate::api::extract::image_source::ImageSource;
+use crate::api::extract::options::out_of_context;
+use crate::api::middleware::request_id::RequestId;
+use crate::api::readiness::{loading, shutting_down, unavailable};
+use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::respond::shapes::Head;
 use crate::engine::{Failure, Generation, MaxTokens, Request, SubmitError};
 use crate::pixels::Pixels;
+use crate::tasks::bounding_box::BoundingBox;
 use crate::tasks::caption::region_prompt;
-use crate::tasks::objects::Corners;
 
 /// One prompt about one of the request's images.
 #[derive(Debug)]
 pub struct Prompt {
-    /// The place of its image among the request's.
+    /// The index of its image among the request's.
     pub image: usize,
     pub wording: Wording,
     /// The field that it comes from.
@@ -32,22 +32,21 @@ pub struct Prompt {
 /// What a prompt says.
 #[derive(Debug, Clone)]
 pub enum Wording {
-    /// This, which is as PaliGemma sees it, without the final newline.
+    /// The text as PaliGemma sees it, without the final newline.
     Text(String),
-    /// A wish for a caption of this part of the image, in pixels.
-    Region(Corners),
+    /// Asks for a caption of this part of the image, in pixels.
+    Region(BoundingBox),
 }
 
 impl Prompt {
-    /// The same prompt about each image of a request; `param` is the field that it comes from.
-    pub fn for_each_image(request: &Common, text: &str, param: &str) -> Vec<Self> {
-        let images = 0..request.images.len();
+    /// The same prompt about each of that many images; `param` is the field that it comes from.
+    pub fn for_each_image(images: usize, text: &str, param: &str) -> Vec<Self> {
         let prompt = |image| Self {
             image,
             wording: Wording::Text(text.to_owned()),
             param: param.to_owned(),
         };
-        images.map(prompt).collect()
+        (0..images).map(prompt).collect()
     }
 
     /// Its text, for an image of that width and height in pixels.
@@ -57,7 +56,7 @@ impl Prompt {
             Wording::Region(region) => match region.bins((width, height)) {
                 Some(bins) => Ok(region_prompt(bins)),
                 None => {
-                    let Corners { x0, y0, x1, y1 } = region;
+                    let BoundingBox { x0, y0, x1, y1 } = region;
                     let value = format!("{x0},{y0},{x1},{y1}");
                     let allowed = format!(
                         "a part of the image, which is {width}x{height} pixels: 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}"
@@ -72,7 +71,7 @@ impl Prompt {
 /// What a request asks of the model.
 #[derive(Debug)]
 pub struct Task {
-    /// Its name, which answers bear as `object`.
+    /// Its name, sent as `object` in answers.
     pub name: &'static str,
     pub prompts: Vec<Prompt>,
     /// Whether the answers' tokens are needed with their probabilities, asked for or not.
@@ -95,7 +94,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Checks everything, makes the images ready, and hands all prompts to the engine at once.
+    /// Checks everything, prepares the images, and submits all prompts to the engine at once.
     ///
     /// # Errors
     /// The first thing that is wrong with the request; what the engine has against it; the deadline.
@@ -143,8 +142,8 @@ impl Job {
             .engine
             .submit_all(requests.collect())
             .map_err(submit_error)?;
-        // From here on the request is the engine's to bound.
-        drop(request.arrival.place);
+        // From here on the engine's queue bounds the request.
+        drop(request.arrival.permit);
         Ok(Self {
             generations,
             sizes,
@@ -168,7 +167,7 @@ fn head(object: &'static str, model: &str) -> Head {
     }
 }
 
-/// The most tokens that an answer can have, whatever its prompt.
+/// The most tokens that an answer can have with any prompt.
 fn most_tokens(state: &AppState) -> usize {
     // Each prompt has at least the token that begins it and the newline.
     let least_prompt = state.model.image_tokens + 2;
@@ -193,7 +192,7 @@ async fn prepare(images: Vec<ImageSource>, state: &AppState) -> Result<Vec<Arc<P
     let prepared = images
         .into_iter()
         .map(|image| image.prepare(&state.fetcher, &state.preprocessor));
-    // All of them are waited for, so that of several bad images always the first is reported.
+    // Wait for all of them, so that of several bad images the first is always reported.
     let pixels: Result<Vec<_>, _> = join_all(prepared).await.into_iter().collect();
     Ok(pixels?.into_iter().map(Arc::new).collect())
 }
@@ -218,7 +217,7 @@ fn submit_error(error: SubmitError) -> ApiError {
     }
 }
 
-/// What a failed generation means to the client.
+/// The error that the client gets for a failed generation.
 pub fn failure(failure: Failure) -> ApiError {
     match &failure {
         Failure::DeadlineExceeded => {
@@ -229,7 +228,7 @@ pub fn failure(failure: Failure) -> ApiError {
     }
 }
 
-/// A generation whose events ended before its end.
+/// The error of a generation whose events ended without a final one.
 pub fn cut_off() -> ApiError {
     failure(Failure::Model("its events ended early".to_owned()))
 }

@@ -1,37 +1,20 @@
 //! The HTTP interface: requests in, answers, streams and problem documents out.
 //!
-//! A task's request is let in by [`admission`] and read by [`body`] (JSON or a form, one
-//! [`body::Submission`]), its route in [`routes`] words the prompts, [`job`] makes its images ready and submits it, and [`answer`] or
-//! [`stream`] sends what the task's [`reader`] makes of what the engine generates. Whatever fails on the way is an [`error::ApiError`],
-//! which [`problem`] writes. Around all routes lie [`observe`], [`linger`] and [`auth`].
+//! [`router`](mod@router) lists all routes and the layers around them. A task's request is admitted
+//! by [`middleware::admission`] and read by [`extract`]; its route in [`routes`] writes the prompts;
+//! [`job`] prepares the images and submits everything to the engine; [`respond`] sends what the
+//! task's parser makes of the output. Whatever fails on the way is a [`respond::error::ApiError`].
+//! [`openai`] does the same for OpenAI's routes, and [`openapi`] describes all of it.
 
-mod admission;
-mod answer;
-mod auth;
-mod availability;
-mod body;
-pub mod error;
-mod fields;
-mod form_value;
-mod image_source;
-mod image_url;
+mod extract;
 mod job;
-mod json_object;
-mod linger;
-mod objects;
-mod observe;
-mod one_or_several;
+mod middleware;
 mod openai;
-pub mod openapi;
-mod options;
-mod problem;
-mod reader;
-mod region;
-mod request_id;
-mod response;
+mod openapi;
+mod readiness;
+mod respond;
 mod router;
 mod routes;
-mod stream;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -45,9 +28,9 @@ use crate::runtime::{ModelInfo, Runtime};
 use crate::settings::Settings;
 use crate::telemetry::metrics;
 
-pub use admission::Admission;
-pub use image_url::ImageFetcher;
-pub use router::router;
+pub use extract::image_url::ImageFetcher;
+pub use middleware::admission::Admission;
+pub use router::{document, router};
 
 /// What the routes share.
 #[derive(Clone)]

@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use image::{Rgb, RgbImage};
 use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::mask::Mask;
-use paligemma_server::tasks::located::{Located, Parser, Piece};
-use paligemma_server::tasks::objects::{FoundObject, edges};
+use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
+use paligemma_server::tasks::detection::Detection;
+use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
 
 /// What objects are drawn in, and what the table calls it; they repeat.
 const COLOURS: [(&str, [u8; 3]); 6] = [
@@ -22,8 +23,8 @@ const COLOURS: [(&str, [u8; 3]); 6] = [
 
 /// Objects that an answer tells of, read while it comes.
 pub struct Objects {
-    parser: Parser,
-    found: Vec<Located>,
+    parser: DetectionParser,
+    found: Vec<Detection>,
     dropped: usize,
 }
 
@@ -36,7 +37,7 @@ impl Objects {
             _ => return None,
         };
         Some(Self {
-            parser: Parser::new(masks),
+            parser: DetectionParser::new(masks),
             found: Vec::new(),
             dropped: 0,
         })
@@ -68,7 +69,7 @@ impl Objects {
             "x0", "y0", "x1", "y1", "score", "drawn"
         );
         for (index, object) in self.found.iter().enumerate() {
-            let pixels = FoundObject::new(object, size).pixels;
+            let pixels = DetectedObject::new(object, size).pixels;
             // Writing to a String doesn't fail.
             let _ = writeln!(
                 table,

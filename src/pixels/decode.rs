@@ -1,12 +1,11 @@
-//! A file's bytes to the picture as a person sees it: 8-bit RGB, upright.
+//! Decodes a file into the picture as a person sees it: 8-bit RGB, upright.
 
 use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::preprocess::ImageLimits;
-use super::{ImageError, colour, format, jpeg, tiff_modes};
+use super::{ImageError, ImageLimits, colour, format, jpeg, tiff_modes};
 
 /// Bytes a pixel in the widest layout that a decoder gives: RGBA in f32.
 const WIDEST_PIXEL: u64 = 16;
@@ -39,12 +38,12 @@ pub(super) fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Imag
     };
 
     let (width, height) = decoder.dimensions();
-    check_size(format, (width, height), limits)?;
+    limits.check(format, (width, height))?;
     if format == ImageFormat::Jpeg && !jpeg::has_end(bytes) {
         return Err(ImageError::corrupt(format, "it ends before its end marker"));
     }
 
-    // A second wall, inside the decoder: the header's word is no longer trusted.
+    // The decoder checks as well: it must not exceed what the header announces.
     decoder_limits.max_image_width = Some(width);
     decoder_limits.max_image_height = Some(height);
     decoder_limits
@@ -55,22 +54,6 @@ pub(super) fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, Imag
     let orientation = orientation(&mut decoder);
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     Ok(upright(image, orientation))
-}
-
-/// Checks a header's width and height: some of each, and no more than `limits`.
-///
-/// # Errors
-/// [`ImageError::Corrupt`] and [`ImageError::TooLarge`].
-pub(super) fn check_size(
-    format: ImageFormat,
-    (width, height): (u32, u32),
-    limits: ImageLimits,
-) -> Result<(), ImageError> {
-    if width == 0 || height == 0 {
-        let reason = format!("its header says {width} x {height} pixels");
-        return Err(ImageError::corrupt(format, reason));
-    }
-    limits.check(width, height)
 }
 
 fn upright(image: DynamicImage, orientation: Orientation) -> RgbImage {

@@ -2,8 +2,6 @@
 
 use image::ImageFormat;
 
-use super::preprocess::ImageLimits;
-
 /// What a sender can do about a picture that this server does not read.
 const READABLE: &str = "a JPEG, PNG, WebP, GIF, BMP or TIFF file";
 
@@ -37,18 +35,18 @@ pub enum ImageError {
     },
     /// More pixels than the operator allows; found in the header, before decoding.
     #[error(
-        "the image is {width} x {height} pixels; at most {} pixels a side and {} pixels in all \
-         are allowed; make it smaller",
-        limits.max_side,
-        limits.max_pixels
+        "the image is {width} x {height} pixels; at most {max_side} pixels a side and {max_pixels} pixels in all \
+         are allowed; make it smaller"
     )]
     TooLarge {
         /// Width in the file's header, in pixels.
         width: u32,
         /// Height in the file's header, in pixels.
         height: u32,
-        /// What is allowed.
-        limits: ImageLimits,
+        /// The most pixels along either side.
+        max_side: u32,
+        /// The most pixels in all.
+        max_pixels: u64,
     },
     /// The pixel count is allowed, but the file asks its decoder for more memory than that explains.
     #[error("decoding this {format} takes more memory than its size allows; save it anew")]

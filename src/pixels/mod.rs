@@ -5,13 +5,15 @@ mod decode;
 mod error;
 mod format;
 mod jpeg;
+mod limits;
 pub mod mask;
 mod preprocess;
 mod resize;
 mod tiff_modes;
 
 pub use error::ImageError;
-pub use preprocess::{ImageLimits, Preprocessor};
+pub use limits::ImageLimits;
+pub use preprocess::Preprocessor;
 pub use resize::resize_bicubic;
 
 /// One image, ready for the vision tower.

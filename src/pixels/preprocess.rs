@@ -6,32 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
-use super::{ImageError, Pixels, decode, resize};
-
-/// The largest picture that is decoded; checked in the file's header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageLimits {
-    /// Pixels along either side.
-    pub max_side: u32,
-    /// Width times height.
-    pub max_pixels: u64,
-}
-
-impl ImageLimits {
-    /// # Errors
-    /// [`ImageError::TooLarge`] when a side or the area is over the limit.
-    pub(super) fn check(self, width: u32, height: u32) -> Result<(), ImageError> {
-        let area = u64::from(width) * u64::from(height);
-        if width > self.max_side || height > self.max_side || area > self.max_pixels {
-            return Err(ImageError::TooLarge {
-                width,
-                height,
-                limits: self,
-            });
-        }
-        Ok(())
-    }
-}
+use super::{ImageError, ImageLimits, Pixels, decode, resize};
 
 /// Decodes and resizes pictures for one model. Clones share the bound on concurrent work.
 #[derive(Debug, Clone)]
@@ -53,10 +28,10 @@ impl Preprocessor {
         }
     }
 
-    /// [`Self::prepare_blocking`] on tokio's blocking threads, when it is this picture's turn.
+    /// Runs [`Self::prepare_blocking`] on tokio's blocking threads once a permit is free.
     ///
-    /// Dropping the future before its turn costs nothing; later, the work is finished unseen and
-    /// its place is given back then.
+    /// Dropping the future before that cancels the work; later, the work still runs to its end and
+    /// holds its permit until then.
     ///
     /// # Errors
     /// See [`ImageError`].
@@ -65,8 +40,7 @@ impl Preprocessor {
         let work = move || preprocessor.prepare_blocking(&bytes);
         match self.bounded(work).await {
             Ok(pixels) => pixels,
-            // A decoder's panic is a bug there, met by a file that no test had; the sender's file
-            // is refused, and the panic's own words are in the log.
+            // A panic is a bug in the decoder: refuse the file; the panic's message is in the log.
             Err(e) if e.is_panic() => Err(ImageError::Corrupt {
                 format: "image",
                 reason: "its decoder gave up on it".to_owned(),
@@ -75,7 +49,7 @@ impl Preprocessor {
         }
     }
 
-    /// Runs work on pixels off the async threads, as much of it at a time as pictures may be decoded.
+    /// Runs work on pixels off the async threads, within the bound on concurrent decoding.
     ///
     /// # Errors
     /// When it panics, or the runtime stops before it begins.

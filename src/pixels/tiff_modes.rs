@@ -1,20 +1,16 @@
-//! Colour modes of TIFF that the `image` crate refuses and the `tiff` crate can read: palettes,
-//! grey of 2, 4 or 32 bits, grey with alpha or other extra samples, and YCbCr.
+//! Colour modes of TIFF that the `image` crate refuses and the `tiff` crate reads: grey of 2, 4 or 32
+//! bits, grey with alpha or other extra samples, and YCbCr.
 
 use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageFormat, RgbaImage};
 use tiff::decoder::{Decoder, DecodingResult, Limits};
-use tiff::tags::{ByteOrder, IfdPointer, Tag};
+use tiff::tags::{PhotometricInterpretation, Tag};
 use tiff::{ColorType, TiffError};
 
-use super::preprocess::ImageLimits;
-use super::{ImageError, decode};
+use super::{ImageError, ImageLimits};
 
-/// `PhotometricInterpretation` of indices into a palette, and of grey that begins at black.
-const PALETTE: u16 = 3;
-const GREY: u16 = 1;
 /// `ExtraSamples`: nothing known about the sample.
 const UNSPECIFIED: u16 = 0;
 /// `PlanarConfiguration`: each kind of sample apart from the others.
@@ -35,7 +31,7 @@ pub(super) fn decode(
 ) -> Result<(DynamicImage, Orientation), ImageError> {
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?;
     let (width, height) = decoder.dimensions().map_err(failed)?;
-    decode::check_size(ImageFormat::Tiff, (width, height), limits)?;
+    limits.check(ImageFormat::Tiff, (width, height))?;
     let orientation = decoder
         .find_tag_unsigned(Tag::Orientation)
         .ok()
@@ -43,29 +39,16 @@ pub(super) fn decode(
         .and_then(Orientation::from_exif)
         .unwrap_or(Orientation::NoTransforms);
 
-    let interpretation = decoder
+    let interpretation: Option<u16> = decoder
         .find_tag_unsigned(Tag::PhotometricInterpretation)
         .map_err(failed)?;
-    let palette = if interpretation == Some(PALETTE) {
-        Some(Palette::read(&mut decoder)?)
-    } else {
-        None
-    };
-    let samples = if palette.is_some() {
-        // The tiff crate reads no indices, but grey levels are stored in the same way.
-        let mut grey = bytes.to_vec();
-        let directory = decoder.ifd_pointer();
-        directory
-            .and_then(|at| interpret_as_grey(&mut grey, at, decoder.byte_order()))
-            .ok_or_else(|| ImageError::corrupt(ImageFormat::Tiff, "its tags contradict"))?;
-        Samples::read(&grey, limits)?
-    } else {
-        Samples::read(bytes, limits)?
-    };
-    let pixels = match &palette {
-        Some(palette) => samples.pixels(|sample| palette.colour(sample[0]))?,
-        None if samples.is_ycbcr => samples.pixels(|sample| Ok(rgb_of_ycbcr(sample)))?,
-        None => samples.pixels(|sample| Ok([samples.scaled(sample[0]); 3]))?,
+    if interpretation == Some(PhotometricInterpretation::RGBPalette.to_u16()) {
+        return Err(unsupported("its colours are in a palette"));
+    }
+    let samples = Samples::read(bytes, limits)?;
+    let pixels = match samples.is_ycbcr {
+        true => samples.pixels(rgb_of_ycbcr),
+        false => samples.pixels(|sample| [samples.scaled(sample[0]); 3]),
     };
     let image = RgbaImage::from_raw(width, height, pixels)
         .ok_or_else(|| ImageError::corrupt(ImageFormat::Tiff, "it holds too few pixels"))?;
@@ -133,18 +116,15 @@ impl Samples {
         })
     }
 
-    /// Every pixel as red, green, blue and alpha, `colour` telling the first three by its samples.
-    fn pixels(
-        &self,
-        colour: impl Fn(&[u8]) -> Result<[u8; 3], ImageError>,
-    ) -> Result<Vec<u8>, ImageError> {
+    /// Every pixel as red, green, blue and alpha; `colour` makes the first three of its samples.
+    fn pixels(&self, colour: impl Fn(&[u8]) -> [u8; 3]) -> Vec<u8> {
         let mut pixels = Vec::with_capacity(self.values.len() / self.per_pixel * 4);
         for samples in self.values.chunks_exact(self.per_pixel) {
             let alpha = if self.has_alpha { samples.get(1) } else { None };
-            pixels.extend_from_slice(&colour(samples)?);
+            pixels.extend_from_slice(&colour(samples));
             pixels.push(*alpha.unwrap_or(&255));
         }
-        Ok(pixels)
+        pixels
     }
 
     /// A level of `bits` bits as one of 8.
@@ -183,56 +163,6 @@ fn unpack(packed: &[u8], width: usize, bits: u8) -> Vec<u8> {
             })
         })
         .collect()
-}
-
-/// The reds of all indices, then the greens, then the blues; 16 bits each in the file.
-struct Palette(Vec<u8>);
-
-impl Palette {
-    fn read(decoder: &mut Decoder<Cursor<&[u8]>>) -> Result<Self, ImageError> {
-        let map = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(failed)?;
-        Ok(Self(map.iter().map(|level| (level >> 8) as u8).collect()))
-    }
-
-    fn colour(&self, index: u8) -> Result<[u8; 3], ImageError> {
-        let (size, index) = (self.0.len() / 3, usize::from(index));
-        if index >= size {
-            let reason = format!("it uses colour {index} of a palette of {size}");
-            return Err(ImageError::corrupt(ImageFormat::Tiff, reason));
-        }
-        Ok([0, 1, 2].map(|channel| self.0[channel * size + index]))
-    }
-}
-
-/// Writes [`GREY`] over the interpretation in the directory `at`; nothing where there is none.
-///
-/// A directory is a count and its entries: tag, type, count and value (TIFF 6.0, section 2), in
-/// BigTIFF with counts and values of 8 bytes.
-fn interpret_as_grey(bytes: &mut [u8], at: IfdPointer, order: ByteOrder) -> Option<()> {
-    let number = |bytes: &[u8]| {
-        let pair = [*bytes.first()?, *bytes.get(1)?];
-        Some(match order {
-            ByteOrder::LittleEndian => u16::from_le_bytes(pair),
-            ByteOrder::BigEndian => u16::from_be_bytes(pair),
-        })
-    };
-    let big = number(bytes.get(2..)?)? == 43;
-    let (count_bytes, entry_bytes, value_at) = if big { (8, 20, 12) } else { (2, 12, 8) };
-    let entries = bytes
-        .get_mut(usize::try_from(at.0).ok()?..)?
-        .get_mut(count_bytes..)?;
-    for entry in entries.chunks_exact_mut(entry_bytes) {
-        if number(entry)? != Tag::PhotometricInterpretation.to_u16() {
-            continue;
-        }
-        let value = match order {
-            ByteOrder::LittleEndian => GREY.to_le_bytes(),
-            ByteOrder::BigEndian => GREY.to_be_bytes(),
-        };
-        entry[value_at..][..2].copy_from_slice(&value);
-        return Some(());
-    }
-    None
 }
 
 fn failed(error: TiffError) -> ImageError {

@@ -4,9 +4,10 @@
 //! model cards). Each module holds one task; all of it is text in, text out. `generate` has no
 //! module: its prompt is the user's own.
 
+pub mod bounding_box;
 pub mod caption;
-pub mod located;
-pub mod objects;
+pub mod detection;
+pub mod detection_parser;
 pub mod ocr;
 pub mod question;
 pub mod vqa;

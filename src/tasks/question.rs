@@ -2,7 +2,7 @@
 
 use super::one_line;
 
-/// The prompt for a question in `language` about the picture, to which `answer` is the answer.
+/// The prompt for a question in `language` that `answer` answers.
 pub fn prompt(answer: &str, language: &str) -> String {
     format!("question {language} {}", one_line(answer))
 }

@@ -7,10 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use paligemma_server::api::{AppState, openapi};
+use paligemma_server::api::{self, AppState};
 use paligemma_server::engine::{EngineHandle, State};
-use paligemma_server::models::Model;
-use paligemma_server::models::Pretrained;
+use paligemma_server::models::{Model, Pretrained};
 use paligemma_server::runtime::Runtime;
 use paligemma_server::server::{self, ServerError, Shutdown, Trigger};
 use paligemma_server::settings::Settings;
@@ -193,7 +192,7 @@ pub fn assert_problem(answer: &(StatusCode, Value), status: u16, code: &str, wor
 
 fn assert_documented(method: &str, path: &str, status: StatusCode) {
     static DOCUMENT: LazyLock<Value> =
-        LazyLock::new(|| serde_yaml_ng::from_str(&openapi::document()).unwrap());
+        LazyLock::new(|| serde_yaml_ng::from_str(api::document()).unwrap());
     let operation = &DOCUMENT["paths"][path][method];
     // What is no operation answers 404 or 405, which no operation can document.
     if operation.is_object() {

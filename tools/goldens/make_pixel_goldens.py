@@ -3,7 +3,7 @@
     pip install pillow numpy blake3
     python tools/goldens/make_pixel_goldens.py tests/goldens/pixels
 
-Writes `images/`, one file for each format and mode; `refused/`, a variant that is not read; `expected/`, the RGB
+Writes `images/`, one file for each format and mode; `refused/`, variants that are not read; `expected/`, the RGB
 pixels of `images/` at side 56; and `manifest.json`, which lists them, with the BLAKE3 of the pixels at every side in
 SIDES.
 The largest inputs are not stored: `pattern` is an integer formula that the test repeats.
@@ -94,21 +94,17 @@ def rgb_on_white(image):
     return image.convert("RGB")
 
 
-def tiff(order, rows, width, bits, interpretation, colors=()):
+def tiff(order, rows, width, bits, interpretation):
     """A TIFF of packed `rows` in the byte `order` of struct, for depths that Pillow reads and does not write."""
     short, long, data = 3, 4, rows.tobytes()
     entries = [(256, long, width), (257, long, len(rows)), (258, short, bits), (259, short, 1),
                (262, short, interpretation), (273, long, 0), (277, short, 1), (278, long, len(rows)),
                (279, long, len(data))]
-    end = 8 + 2 + 12 * (len(entries) + bool(len(colors))) + 4
-    entries[5] = (273, long, end + 2 * len(colors))
+    entries[5] = (273, long, 8 + 2 + 12 * len(entries) + 4)
     packed = {short: "HHIHxx", long: "HHII"}
     directory = b"".join(struct.pack(order + packed[kind], tag, kind, 1, value) for tag, kind, value in entries)
-    if len(colors):
-        directory += struct.pack(order + "HHII", 320, short, len(colors), end)
     header = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
-    count = struct.pack(order + "H", len(entries) + bool(len(colors)))
-    return header + count + directory + bytes(4) + struct.pack(f"{order}{len(colors)}H", *colors) + data
+    return header + struct.pack(order + "H", len(entries)) + directory + bytes(4) + data
 
 
 def images():
@@ -163,10 +159,7 @@ def images():
     yield "cmyk.tiff", saved(rgb.convert("CMYK"), "TIFF")
     yield "grey_16bit.tiff", saved(Image.fromarray(grey16), "TIFF")
     yield "grey_inverted.tiff", saved(rgb.convert("L"), "TIFF", tiffinfo={262: 0})
-    yield "palette.tiff", saved(palette, "TIFF")
-    yield "palette_lzw_turned.tiff", saved(palette, "TIFF", compression="tiff_lzw", tiffinfo={274: 6})
     yield "ycbcr_lzw.tiff", saved(rgb.convert("YCbCr"), "TIFF", compression="tiff_lzw")
-    yield "palette_alpha.tiff", saved(rgba.convert("PA"), "TIFF")
     yield "grey_alpha.tiff", saved(la, "TIFF")
     yield "grey_float.tiff", saved(Image.fromarray(rng.uniform(-20, 300, (31, 45)).astype(np.float32)), "TIFF")
     yield "grey_32bit.tiff", saved(Image.fromarray(rng.integers(-50, 400, (31, 45), dtype=np.int32)), "TIFF")
@@ -175,8 +168,7 @@ def images():
         width = 9 * 8 // bits - 1
         yield f"grey_{bits}bit.tiff", tiff("<", rows, width, bits, interpretation=1)
         yield f"grey_{bits}bit_inverted.tiff", tiff(">", rows, width, bits, interpretation=0)
-        colors = rng.integers(0, 65536, 3 << bits)
-        yield f"palette_{bits}bit.tiff", tiff("><"[bits == 4], rows, width, bits, interpretation=3, colors=colors)
+        rng.integers(0, 65536, 3 << bits)  # drawn for a palette once: the next image depends on it
 
     exif = Image.Exif()
     for orientation in range(1, 9):
@@ -209,7 +201,14 @@ def images():
 
 
 def refused():
-    """A variant of TIFF that the server's decoder does not know."""
+    """Variants of TIFF that the server's decoder does not know: palettes and CIE L*a*b*."""
+    rgb = Image.fromarray(photo(61, 47))
+    palette = rgb.quantize(200)
+    rgba = rgb.copy()
+    rgba.putalpha(Image.fromarray(np.tile(np.linspace(0, 255, 61).astype(np.uint8), (47, 1))))
+    yield "palette.tiff", saved(palette, "TIFF")
+    yield "palette_lzw_turned.tiff", saved(palette, "TIFF", compression="tiff_lzw", tiffinfo={274: 6})
+    yield "palette_alpha.tiff", saved(rgba.convert("PA"), "TIFF")
     yield "lab.tiff", saved(Image.frombytes("LAB", (5, 4), bytes(60)), "TIFF")
 
 

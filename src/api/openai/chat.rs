@@ -7,17 +7,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::answer::collect_text;
-use super::super::error::{ApiError, ErrorCode};
-use super::super::image_source::ImageSource;
-use super::super::job::{Job, Prompt, Task, Wording};
-use super::super::openapi::OpenAiJson;
-use super::super::response::{Head, TokenLogprob};
 use super::logprobs::ChatLogprobs;
-use super::request::{OpenAiRequest, image_required};
+use super::request::{OpenAiJson, OpenAiRequest, image_required};
 use super::stream::{self, Chunks};
 use super::{OpenAiProblems, OpenAiUsage, finish_reason};
+use crate::api::AppState;
+use crate::api::extract::image_source::ImageSource;
+use crate::api::job::{Job, Prompt, Task, Wording};
+use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::respond::shapes::{Head, TokenLogprob};
+use crate::api::respond::whole::collect_text;
 use crate::engine::Summary;
 
 /// Fields of a chat request, beside those that `/v1/completions` takes too.
@@ -86,7 +85,7 @@ pub struct ChatCompletion {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChatChoice {
     index: usize,
-    message: Answer,
+    message: AssistantMessage,
     logprobs: Option<ChatLogprobs>,
     /// `stop` or `length`.
     #[schema(example = "stop")]
@@ -95,7 +94,8 @@ pub struct ChatChoice {
 
 /// What the model says.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Answer {
+#[schema(as = Answer)]
+pub struct AssistantMessage {
     #[schema(example = "assistant")]
     role: &'static str,
     #[schema(example = "a red circle")]
@@ -117,7 +117,7 @@ pub struct ChatChunk {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChunkChoice {
     index: usize,
-    delta: AnswerDelta,
+    delta: AssistantDelta,
     logprobs: Option<ChatLogprobs>,
     /// `stop` or `length`, in the last piece.
     finish_reason: Option<&'static str>,
@@ -125,7 +125,8 @@ pub struct ChunkChoice {
 
 /// What is new.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub struct AnswerDelta {
+#[schema(as = AnswerDelta)]
+pub struct AssistantDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,7 +175,7 @@ pub async fn chat(
     let job = Job::start(
         &state,
         task,
-        request.common(asked.image, max_tokens, logprobs)?,
+        request.common(asked.image, max_tokens, logprobs),
     )
     .await?;
     let head = job.head.clone();
@@ -185,7 +186,7 @@ pub async fn chat(
     let (text, tokens, summary) = collect_text(job).await?;
     let choice = ChatChoice {
         index: 0,
-        message: Answer {
+        message: AssistantMessage {
             role: ASSISTANT,
             content: text,
         },
@@ -263,7 +264,7 @@ impl Message {
                 Part::Text { text } => texts.push(text),
                 Part::ImageUrl { image_url } => {
                     let param = format!("{param}[{index}].image_url.url");
-                    images.push(ImageSource::text(param, image_url.url));
+                    images.push(ImageSource::text(param, image_url.url.into()));
                 }
             }
         }
@@ -278,7 +279,7 @@ struct ChatChunks {
 impl ChatChunks {
     fn chunk(
         &self,
-        delta: AnswerDelta,
+        delta: AssistantDelta,
         logprobs: Option<ChatLogprobs>,
         finish_reason: Option<&'static str>,
     ) -> ChatChunk {
@@ -300,7 +301,7 @@ impl Chunks for ChatChunks {
     type Chunk = ChatChunk;
 
     fn first(&self) -> Option<ChatChunk> {
-        let delta = AnswerDelta {
+        let delta = AssistantDelta {
             role: Some(ASSISTANT),
             content: Some(String::new()),
         };
@@ -308,7 +309,7 @@ impl Chunks for ChatChunks {
     }
 
     fn delta(&mut self, text: String, tokens: Option<Vec<TokenLogprob>>) -> ChatChunk {
-        let delta = AnswerDelta {
+        let delta = AssistantDelta {
             role: None,
             content: Some(text),
         };
@@ -316,7 +317,11 @@ impl Chunks for ChatChunks {
     }
 
     fn last(&self, summary: &Summary) -> ChatChunk {
-        self.chunk(AnswerDelta::default(), None, Some(finish_reason(summary)))
+        self.chunk(
+            AssistantDelta::default(),
+            None,
+            Some(finish_reason(summary)),
+        )
     }
 
     fn usage(&self, usage: OpenAiUsage) -> ChatChunk {

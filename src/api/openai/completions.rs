@@ -6,17 +6,16 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::answer::collect_text;
-use super::super::error::ApiError;
-use super::super::image_source::ImageSource;
-use super::super::job::{Job, Prompt, Task, Wording};
-use super::super::openapi::OpenAiJson;
-use super::super::response::{Head, TokenLogprob};
 use super::logprobs::CompletionLogprobs;
-use super::request::{OpenAiRequest, image_required};
+use super::request::{OpenAiJson, OpenAiRequest, image_required};
 use super::stream::{self, Chunks};
 use super::{OpenAiProblems, OpenAiUsage, finish_reason};
+use crate::api::AppState;
+use crate::api::extract::image_source::ImageSource;
+use crate::api::job::{Job, Prompt, Task, Wording};
+use crate::api::respond::error::ApiError;
+use crate::api::respond::shapes::{Head, TokenLogprob};
+use crate::api::respond::whole::collect_text;
 use crate::engine::Summary;
 
 const OBJECT: &str = "text_completion";
@@ -105,8 +104,8 @@ pub async fn completions(
         }],
         needs_probabilities: false,
     };
-    let image = ImageSource::text("image", image);
-    let job = Job::start(&state, task, request.common(image, None, logprobs)?).await?;
+    let image = ImageSource::text("image", image.into());
+    let job = Job::start(&state, task, request.common(image, None, logprobs)).await?;
     let mut chunks = CompletionChunks {
         head: job.head.clone().with_object(OBJECT),
         offset: 0,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::response::{TokenLogprob, TopToken};
+use crate::api::respond::shapes::{TokenLogprob, TopToken};
 
 /// As `/v1/chat/completions` tells them.
 #[derive(Debug, Serialize, ToSchema)]

@@ -12,7 +12,6 @@ mod request;
 mod stream;
 
 pub use error::{OpenAiError, OpenAiProblems};
-pub use request::SharedFields;
 
 use serde::Serialize;
 use utoipa::ToSchema;

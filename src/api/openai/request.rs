@@ -5,14 +5,17 @@
 use axum::extract::{FromRequest, Request};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::body::{Arrival, Common, read_json_object, receive};
-use super::super::error::{ApiError, ErrorCode};
-use super::super::image_source::ImageSource;
-use super::super::options::Options;
+use crate::api::AppState;
+use crate::api::extract::body::{Arrival, Common, json_bytes, receive};
+use crate::api::extract::field_error::read;
+use crate::api::extract::field_names::field_names;
+use crate::api::extract::image_source::ImageSource;
+use crate::api::extract::json::{Entries, Json};
+use crate::api::extract::json_body::read_entries;
+use crate::api::extract::options::{Options, Stop};
+use crate::api::respond::error::{ApiError, ErrorCode};
 
 /// Fields that both routes take. Others are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -32,7 +35,7 @@ pub struct SharedFields {
     seed: Option<i64>,
     /// One text or several; the answer ends before the first of them.
     #[schema(value_type = Option<Vec<String>>)]
-    stop: Option<Value>,
+    stop: Option<Stop>,
     /// Answer in `text/event-stream`.
     #[schema(default = false)]
     stream: Option<bool>,
@@ -57,20 +60,19 @@ impl SharedFields {
             .unwrap_or(false)
     }
 
-    /// The same as the native routes' options; `max_tokens` and `logprobs` are what the route's own
-    /// fields say.
-    fn options(&self, max_tokens: Option<i64>, logprobs: Option<i64>) -> Result<Options, ApiError> {
-        let max_tokens = max_tokens.or(self.max_tokens);
-        let fields = serde_json::json!({
-            "max_tokens": max_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "seed": self.seed.map(i64::cast_unsigned),
-            "stop": self.stop,
-            "stream": self.stream,
-            "logprobs": logprobs,
-        });
-        read(fields)
+    /// The native routes' options; `max_tokens` and `logprobs` come from the route's own fields.
+    fn options(self, max_tokens: Option<i64>, logprobs: Option<i64>) -> Options {
+        Options {
+            max_tokens: max_tokens.or(self.max_tokens),
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: None,
+            seed: self.seed.map(i64::cast_unsigned),
+            stop: self.stop,
+            logprobs,
+            stream: self.stream,
+            timeout: None,
+        }
     }
 
     /// Whether the model that is served is the one that was asked for.
@@ -92,6 +94,16 @@ impl SharedFields {
     }
 }
 
+/// A request of a client of OpenAI's API.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub struct OpenAiJson<T> {
+    #[serde(flatten)]
+    pub task: T,
+    #[serde(flatten)]
+    pub shared: SharedFields,
+}
+
 /// A request as a route's fields, with the fields that both routes take.
 #[derive(Debug)]
 pub struct OpenAiRequest<T> {
@@ -104,17 +116,32 @@ impl<T: DeserializeOwned> FromRequest<AppState> for OpenAiRequest<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let reading = async |request| read_json_object(request, state).await;
-        let (arrival, object) = receive(request, state, reading).await?;
-        let object = Value::Object(object.0.into_iter().collect::<Map<_, _>>());
-        let shared: SharedFields = read(object.clone())?;
+        let reading = async |request| json_bytes(request, state).await;
+        let (arrival, body) = receive(request, state, reading).await?;
+        let entries = last_of_each(read_entries(&body)?);
+        let names = field_names::<SharedFields>();
+        let (shared, own): (Entries, Entries) = entries
+            .into_iter()
+            .partition(|(name, _)| names.contains(&name.as_ref()));
+        let shared: SharedFields = read(Json::Object(shared))?;
         shared.check(state)?;
         Ok(Self {
-            fields: read(object)?,
+            fields: read(Json::Object(own))?,
             shared,
             arrival,
         })
     }
+}
+
+/// As most JSON parsers do: of fields of the same name, the last counts.
+fn last_of_each(mut entries: Entries<'_>) -> Entries<'_> {
+    let mut kept: Entries<'_> = Vec::new();
+    while let Some((name, value)) = entries.pop() {
+        if !kept.iter().any(|(later, _)| *later == name) {
+            kept.push((name, value));
+        }
+    }
+    kept
 }
 
 impl<T> OpenAiRequest<T> {
@@ -124,29 +151,13 @@ impl<T> OpenAiRequest<T> {
         image: ImageSource,
         max_tokens: Option<i64>,
         logprobs: Option<i64>,
-    ) -> Result<Common, ApiError> {
-        Ok(Common {
+    ) -> Common {
+        Common {
             images: vec![image],
-            options: self.shared.options(max_tokens, logprobs)?,
+            options: self.shared.options(max_tokens, logprobs),
             arrival: self.arrival,
-        })
-    }
-}
-
-fn read<T: DeserializeOwned>(fields: Value) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(fields).map_err(|error| {
-        let field = error.path().to_string();
-        let reason = error.into_inner().to_string();
-        match reason.strip_prefix("missing field `") {
-            Some(name) => {
-                let name = name.trim_end_matches('`');
-                ApiError::new(ErrorCode::MissingField, format!("`{name}` is required")).param(name)
-            }
-            None => {
-                ApiError::new(ErrorCode::InvalidField, format!("`{field}`: {reason}")).param(field)
-            }
         }
-    })
+    }
 }
 
 /// The refusal of a request without a picture.

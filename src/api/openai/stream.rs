@@ -6,11 +6,11 @@ use futures::{Stream, StreamExt};
 use serde::Serialize;
 use tracing::Span;
 
-use super::super::error::{ApiError, ErrorCode};
-use super::super::job::{Job, cut_off, failure};
-use super::super::response::TokenLogprob;
-use super::super::stream::event_stream;
 use super::{OpenAiError, OpenAiUsage};
+use crate::api::job::{Job, cut_off, failure};
+use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::respond::shapes::TokenLogprob;
+use crate::api::respond::stream::event_stream;
 use crate::engine::{Event, Generation, Summary};
 
 /// Makes a route's chunks.

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{AnyOfBuilder, Object, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{OpenApi, RefOr};
 
-use super::super::problem::Problem;
-use super::super::response::{Delta, Done, ObjectFound, TaskResult};
+use crate::api::respond::problem::Problem;
+use crate::api::respond::shapes::{Delta, Done, ObjectFound, TaskResult};
 
 /// One server-sent event, when `stream` is true.
 ///
@@ -16,6 +16,7 @@ use super::super::response::{Delta, Done, ObjectFound, TaskResult};
 /// what fails before it has its own status instead of an `error` event.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "it only describes")]
 pub enum Events<T> {
     Delta(Delta),
     Result(TaskResult<T>),
@@ -29,6 +30,7 @@ pub enum Events<T> {
 /// them once more.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "it only describes")]
 pub enum ObjectEvents<O, T> {
     Delta(Delta),
     Object(ObjectFound<O>),

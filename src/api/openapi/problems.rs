@@ -6,8 +6,8 @@ use serde_json::json;
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-use super::super::error::ErrorCode;
-use super::super::problem::Problem;
+use crate::api::respond::error::ErrorCode;
+use crate::api::respond::problem::Problem;
 
 /// Every problem that a task route answers with.
 pub struct Problems;

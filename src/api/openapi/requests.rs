@@ -5,11 +5,11 @@ use utoipa::openapi::encoding::Encoding;
 use utoipa::openapi::schema::{AnyOfBuilder, Object, ObjectBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{OpenApi, RefOr};
 
-use super::super::openai::SharedFields;
-use super::super::options::Options;
+use crate::api::extract::options::Options;
 
 /// A request with one image, as JSON.
 #[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
 pub struct ImageJson<T> {
     /// Base64, a `data:` URL, or an https URL of an allowed host.
     #[schema(format = "data-url", example = "data:image/png;base64,iVBORw0KGgo…")]
@@ -28,6 +28,7 @@ pub struct ImageText(String);
 
 /// A request with one or several images, as JSON. Either `image` or `images` is required.
 #[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
 pub struct ImagesJson<T> {
     /// Base64, a `data:` URL, or an https URL of an allowed host.
     #[schema(
@@ -47,6 +48,7 @@ pub struct ImagesJson<T> {
 
 /// A request with one image, as a form.
 #[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
 pub struct ImageForm<T> {
     /// The image file.
     #[schema(value_type = String, format = Binary)]
@@ -59,6 +61,7 @@ pub struct ImageForm<T> {
 
 /// A request with one or several images, as a form.
 #[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
 pub struct ImagesForm<T> {
     /// The image files: repeat the field for several.
     #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
@@ -67,15 +70,6 @@ pub struct ImagesForm<T> {
     pub task: T,
     #[serde(flatten)]
     pub options: Options,
-}
-
-/// A request of a client of OpenAI's API.
-#[derive(ToSchema)]
-pub struct OpenAiJson<T> {
-    #[serde(flatten)]
-    pub task: T,
-    #[serde(flatten)]
-    pub shared: SharedFields,
 }
 
 /// What the image of a form may be.

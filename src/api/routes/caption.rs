@@ -5,17 +5,17 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::answer::answer;
-use super::super::body::{Common, SEVERAL_IMAGES, Submission, TaskFields};
-use super::super::error::{ApiError, ErrorCode};
-use super::super::job::{Job, Prompt, Task, Wording};
-use super::super::one_or_several::one_or_several;
-use super::super::openapi::{Events, ImagesForm, ImagesJson, Problems};
-use super::super::reader::text;
-use super::super::region::{Region, RegionSchema};
-use super::super::response::Answer;
 use super::language;
+use super::text_task::{self, TextTask};
+use crate::api::AppState;
+use crate::api::extract::body::Submission;
+use crate::api::extract::one_or_many::one_or_many;
+use crate::api::extract::region::{Region, RegionSchema};
+use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
+use crate::api::job::{Prompt, Wording};
+use crate::api::openapi::{Events, ImagesForm, ImagesJson, Problems};
+use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::respond::shapes::TaskResponse;
 use crate::tasks::DEFAULT_LANGUAGE;
 use crate::tasks::caption::{Length, prompt};
 
@@ -54,6 +54,54 @@ pub struct Caption {
     pub caption: String,
 }
 
+impl TextTask for CaptionFields {
+    const NAME: &'static str = "caption";
+    type Output = Caption;
+
+    fn prompts(self, images: usize) -> Result<Vec<Prompt>, ApiError> {
+        let regions = one_or_many("box", self.region, self.regions)?;
+        if regions.is_empty() {
+            let language = language(self.language)?;
+            let asked = prompt(self.length.unwrap_or_default(), &language);
+            return Ok(Prompt::for_each_image(images, &asked, "language"));
+        }
+        let other_language = self.language.is_some_and(|code| code != DEFAULT_LANGUAGE);
+        let other_length = self.length.unwrap_or_default() != Length::default();
+        for (param, refused, detail) in [
+            (
+                "language",
+                other_language,
+                "the model captions parts of an image in `en` only",
+            ),
+            (
+                "length",
+                other_length,
+                "the model captions parts of an image in the `normal` length only",
+            ),
+            (
+                "image",
+                images > 1,
+                "it is unclear which of several images the box is in; send one image",
+            ),
+        ] {
+            if refused {
+                let detail = format!("`{param}`: {detail}");
+                return Err(ApiError::new(ErrorCode::OutOfRange, detail).param(param));
+            }
+        }
+        let prompt = |(param, Region(region))| Prompt {
+            image: 0,
+            wording: Wording::Region(region),
+            param,
+        };
+        Ok(regions.into_iter().map(prompt).collect())
+    }
+
+    fn output(caption: String) -> Caption {
+        Caption { caption }
+    }
+}
+
 /// Describe images
 ///
 /// One caption for each image, or for each part of the only image, in the order in which they were
@@ -68,7 +116,7 @@ pub struct Caption {
     )),
     responses(
         (status = 200, description = "The captions.", content(
-            (Answer<Caption> = "application/json"),
+            (TaskResponse<Caption> = "application/json"),
             (Events<Caption> = "text/event-stream"),
         )),
         Problems,
@@ -77,53 +125,7 @@ pub struct Caption {
 )]
 pub async fn caption(
     State(state): State<AppState>,
-    Submission { task, common }: Submission<CaptionFields>,
+    submission: Submission<CaptionFields>,
 ) -> Result<Response, ApiError> {
-    let task = Task {
-        name: "caption",
-        prompts: prompts(task, &common)?,
-        needs_probabilities: false,
-    };
-    let job = Job::start(&state, task, common).await?;
-    answer(job, text(|caption| Caption { caption })).await
-}
-
-fn prompts(task: CaptionFields, request: &Common) -> Result<Vec<Prompt>, ApiError> {
-    let regions = one_or_several("box", task.region, task.regions)?;
-    if regions.is_empty() {
-        let language = language(task.language)?;
-        let asked = prompt(task.length.unwrap_or_default(), &language);
-        return Ok(Prompt::for_each_image(request, &asked, "language"));
-    }
-    let images = request.images.len();
-    let other_language = task.language.is_some_and(|code| code != DEFAULT_LANGUAGE);
-    let other_length = task.length.unwrap_or_default() != Length::default();
-    for (param, refused, detail) in [
-        (
-            "language",
-            other_language,
-            "the model captions parts of an image in `en` alone",
-        ),
-        (
-            "length",
-            other_length,
-            "the model captions parts of an image in the `normal` length alone",
-        ),
-        (
-            "image",
-            images > 1,
-            "which of several images the box is of is unclear; send one image",
-        ),
-    ] {
-        if refused {
-            let detail = format!("`{param}`: {detail}");
-            return Err(ApiError::new(ErrorCode::OutOfRange, detail).param(param));
-        }
-    }
-    let prompt = |(param, Region(corners))| Prompt {
-        image: 0,
-        wording: Wording::Region(corners),
-        param,
-    };
-    Ok(regions.into_iter().map(prompt).collect())
+    text_task::run(state, submission).await
 }

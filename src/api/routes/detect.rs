@@ -7,17 +7,19 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::answer::answer;
-use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
-use super::super::error::ApiError;
-use super::super::job::{Job, Prompt, Task};
-use super::super::objects::{ObjectName, names};
-use super::super::openapi::{ImagesForm, ImagesJson, ObjectEvents, Problems};
-use super::super::reader::AnswerReader;
-use super::super::response::{Answer, TokenLogprob};
-use crate::tasks::located::{Dropped, Parser, Piece, prompt};
-use crate::tasks::objects::FoundObject;
+use crate::api::AppState;
+use crate::api::extract::body::Submission;
+use crate::api::extract::object_names::{ObjectName, names};
+use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
+use crate::api::job::{Job, Prompt, Task};
+use crate::api::openapi::{ImagesForm, ImagesJson, ObjectEvents, Problems};
+use crate::api::respond::answer;
+use crate::api::respond::error::ApiError;
+use crate::api::respond::output_parser::OutputParser;
+use crate::api::respond::shapes::{TaskResponse, TokenLogprob};
+use crate::tasks::bounding_box::DetectedObject;
+use crate::tasks::detection::{Dropped, prompt};
+use crate::tasks::detection_parser::{DetectionParser, Piece};
 
 /// Fields of a detection request.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -33,27 +35,28 @@ impl TaskFields for DetectFields {
 
 /// What was found in one image.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub struct Detection {
+#[schema(as = Detection)]
+pub struct Detections {
     /// In the order in which the model names them; empty when it sees none.
-    pub objects: Vec<FoundObject>,
+    pub objects: Vec<DetectedObject>,
     /// Pieces of the answer that are no object, such as a box without its fourth edge.
     pub dropped: Vec<Dropped>,
 }
 
 /// Reads boxes and labels.
 struct Boxes {
-    parser: Parser,
+    parser: DetectionParser,
     /// Of the image in pixels.
     size: (u32, u32),
-    found: Detection,
+    found: Detections,
 }
 
 impl Boxes {
-    fn take(&mut self, pieces: Vec<Piece>) -> Vec<FoundObject> {
+    fn take(&mut self, pieces: Vec<Piece>) -> Vec<DetectedObject> {
         let mut objects = Vec::new();
         for piece in pieces {
             match piece {
-                Ok(object) => objects.push(FoundObject::new(&object, self.size)),
+                Ok(object) => objects.push(DetectedObject::new(&object, self.size)),
                 Err(dropped) => self.found.dropped.push(dropped),
             }
         }
@@ -62,21 +65,21 @@ impl Boxes {
     }
 }
 
-impl AnswerReader for Boxes {
-    type Object = FoundObject;
-    type Fields = Detection;
+impl OutputParser for Boxes {
+    type Object = DetectedObject;
+    type Fields = Detections;
 
     fn push(
         &mut self,
         text: &str,
         tokens: &[TokenLogprob],
-    ) -> impl Future<Output = Vec<FoundObject>> + Send {
+    ) -> impl Future<Output = Vec<DetectedObject>> + Send {
         let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
         let pieces = self.parser.push(text, &logprobs);
         ready(self.take(pieces))
     }
 
-    fn finish(mut self) -> impl Future<Output = (Vec<FoundObject>, Detection)> + Send {
+    fn finish(mut self) -> impl Future<Output = (Vec<DetectedObject>, Detections)> + Send {
         let pieces = self.parser.finish();
         let objects = self.take(pieces);
         ready((objects, self.found))
@@ -97,8 +100,8 @@ impl AnswerReader for Boxes {
     )),
     responses(
         (status = 200, description = "The objects.", content(
-            (Answer<Detection> = "application/json"),
-            (ObjectEvents<FoundObject, Detection> = "text/event-stream"),
+            (TaskResponse<Detections> = "application/json"),
+            (ObjectEvents<DetectedObject, Detections> = "text/event-stream"),
         )),
         Problems,
     ),
@@ -111,15 +114,15 @@ pub async fn detect(
     let asked = prompt("detect", &names(task.objects)?);
     let task = Task {
         name: "detect",
-        prompts: Prompt::for_each_image(&common, &asked, "objects"),
+        prompts: Prompt::for_each_image(common.images.len(), &asked, "objects"),
         needs_probabilities: true,
     };
     let job = Job::start(&state, task, common).await?;
     let sizes = job.sizes.clone();
     let boxes = move |index: usize| Boxes {
-        parser: Parser::new(false),
+        parser: DetectionParser::new(false),
         size: sizes[index],
-        found: Detection::default(),
+        found: Detections::default(),
     };
     answer(job, boxes).await
 }

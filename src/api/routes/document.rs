@@ -2,12 +2,13 @@
 
 use std::sync::LazyLock;
 
+use axum::Extension;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::super::openapi;
-
-static DOCUMENT: LazyLock<String> = LazyLock::new(openapi::document);
+/// The contract as YAML, generated when it is first asked for.
+#[derive(Clone)]
+pub struct Document(pub &'static LazyLock<String>);
 
 /// This document
 #[utoipa::path(
@@ -16,9 +17,6 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(openapi::document);
     tag = "operations",
     responses((status = 200, description = "It.", body = String, content_type = "application/yaml")),
 )]
-pub async fn document() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "application/yaml")],
-        DOCUMENT.as_str(),
-    )
+pub async fn document(Extension(Document(text)): Extension<Document>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/yaml")], text.as_str())
 }

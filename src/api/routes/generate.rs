@@ -5,14 +5,14 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::answer::answer;
-use super::super::body::{ONE_IMAGE, Submission, TaskFields};
-use super::super::error::ApiError;
-use super::super::job::{Job, Prompt, Task, Wording};
-use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
-use super::super::reader::text;
-use super::super::response::Answer;
+use super::text_task::{self, TextTask};
+use crate::api::AppState;
+use crate::api::extract::body::Submission;
+use crate::api::extract::task_fields::{ONE_IMAGE, TaskFields};
+use crate::api::job::{Prompt, Wording};
+use crate::api::openapi::{Events, ImageForm, ImageJson, Problems};
+use crate::api::respond::error::ApiError;
+use crate::api::respond::shapes::TaskResponse;
 
 /// Fields of a generate request.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -34,6 +34,24 @@ pub struct Generated {
     pub text: String,
 }
 
+impl TextTask for GenerateFields {
+    const NAME: &'static str = "generate";
+    type Output = Generated;
+
+    fn prompts(self, _images: usize) -> Result<Vec<Prompt>, ApiError> {
+        let prompt = Prompt {
+            image: 0,
+            wording: Wording::Text(self.prompt),
+            param: "prompt".to_owned(),
+        };
+        Ok(vec![prompt])
+    }
+
+    fn output(text: String) -> Generated {
+        Generated { text }
+    }
+}
+
 /// Give the model a prompt of your own
 #[utoipa::path(
     post,
@@ -45,7 +63,7 @@ pub struct Generated {
     )),
     responses(
         (status = 200, description = "The text.", content(
-            (Answer<Generated> = "application/json"),
+            (TaskResponse<Generated> = "application/json"),
             (Events<Generated> = "text/event-stream"),
         )),
         Problems,
@@ -54,18 +72,7 @@ pub struct Generated {
 )]
 pub async fn generate(
     State(state): State<AppState>,
-    Submission { task, common }: Submission<GenerateFields>,
+    submission: Submission<GenerateFields>,
 ) -> Result<Response, ApiError> {
-    let prompt = Prompt {
-        image: 0,
-        wording: Wording::Text(task.prompt),
-        param: "prompt".to_owned(),
-    };
-    let task = Task {
-        name: "generate",
-        prompts: vec![prompt],
-        needs_probabilities: false,
-    };
-    let job = Job::start(&state, task, common).await?;
-    answer(job, text(|text| Generated { text })).await
+    text_task::run(state, submission).await
 }

@@ -5,10 +5,10 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::availability::availability;
-use super::super::error::ApiError;
-use super::super::problem::Problem;
+use crate::api::AppState;
+use crate::api::readiness::readiness;
+use crate::api::respond::error::ApiError;
+use crate::api::respond::problem::Problem;
 
 /// The server's health.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,7 +57,7 @@ pub async fn healthz() -> Json<Health> {
     ),
 )]
 pub async fn ready(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
-    availability(&state.engine.state())?;
+    readiness(&state.engine.state())?;
     Ok(Json(Health { status: "ready" }))
 }
 

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::super::AppState;
+use crate::api::AppState;
 
 /// Metrics in Prometheus' text format
 #[utoipa::path(

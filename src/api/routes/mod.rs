@@ -1,4 +1,4 @@
-//! One file a route.
+//! One file per route.
 
 pub mod caption;
 pub mod detect;
@@ -12,9 +12,10 @@ pub mod ocr;
 pub mod playground;
 pub mod question;
 pub mod segment;
+mod text_task;
 pub mod vqa;
 
-use super::error::{ApiError, ErrorCode};
+use super::respond::error::{ApiError, ErrorCode};
 use crate::tasks::{DEFAULT_LANGUAGE, is_language_code};
 
 /// The language asked for, or the default.

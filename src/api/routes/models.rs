@@ -5,10 +5,10 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::ModelInfo;
-use super::super::error::{ApiError, ErrorCode};
-use super::super::openapi::{KeyProblem, ModelProblems};
+use crate::api::AppState;
+use crate::api::ModelInfo;
+use crate::api::openapi::{KeyProblem, ModelProblems};
+use crate::api::respond::error::{ApiError, ErrorCode};
 
 /// A list with the one model, under each of its names, in OpenAI's shape.
 #[derive(Debug, Serialize, ToSchema)]

@@ -5,14 +5,14 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::answer::answer;
-use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
-use super::super::error::ApiError;
-use super::super::job::{Job, Prompt, Task};
-use super::super::openapi::{Events, ImagesForm, ImagesJson, Problems};
-use super::super::reader::text;
-use super::super::response::Answer;
+use super::text_task::{self, TextTask};
+use crate::api::AppState;
+use crate::api::extract::body::Submission;
+use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
+use crate::api::job::Prompt;
+use crate::api::openapi::{Events, ImagesForm, ImagesJson, Problems};
+use crate::api::respond::error::ApiError;
+use crate::api::respond::shapes::TaskResponse;
 use crate::tasks::ocr::PROMPT;
 
 /// Text recognition has no fields of its own.
@@ -30,6 +30,19 @@ pub struct Recognized {
     pub text: String,
 }
 
+impl TextTask for OcrFields {
+    const NAME: &'static str = "ocr";
+    type Output = Recognized;
+
+    fn prompts(self, images: usize) -> Result<Vec<Prompt>, ApiError> {
+        Ok(Prompt::for_each_image(images, PROMPT, "image"))
+    }
+
+    fn output(text: String) -> Recognized {
+        Recognized { text }
+    }
+}
+
 /// Read text
 ///
 /// The text in each image, in the order in which they were sent.
@@ -43,7 +56,7 @@ pub struct Recognized {
     )),
     responses(
         (status = 200, description = "The texts.", content(
-            (Answer<Recognized> = "application/json"),
+            (TaskResponse<Recognized> = "application/json"),
             (Events<Recognized> = "text/event-stream"),
         )),
         Problems,
@@ -52,13 +65,7 @@ pub struct Recognized {
 )]
 pub async fn ocr(
     State(state): State<AppState>,
-    Submission { common, .. }: Submission<OcrFields>,
+    submission: Submission<OcrFields>,
 ) -> Result<Response, ApiError> {
-    let task = Task {
-        name: "ocr",
-        prompts: Prompt::for_each_image(&common, PROMPT, "image"),
-        needs_probabilities: false,
-    };
-    let job = Job::start(&state, task, common).await?;
-    answer(job, text(|text| Recognized { text })).await
+    text_task::run(state, submission).await
 }

@@ -4,7 +4,7 @@ use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::routing::get;
 
-use super::super::AppState;
+use crate::api::AppState;
 
 /// Nothing from elsewhere, and no script or style within the page.
 const CONTENT_SECURITY_POLICY: &str =

@@ -5,16 +5,16 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::answer::answer;
-use super::super::body::{ONE_IMAGE, Submission, TaskFields};
-use super::super::error::ApiError;
-use super::super::job::{Job, Prompt, Task, Wording};
-use super::super::one_or_several::texts;
-use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
-use super::super::reader::text;
-use super::super::response;
 use super::language;
+use super::text_task::{self, TextTask};
+use crate::api::AppState;
+use crate::api::extract::body::Submission;
+use crate::api::extract::one_or_many::texts;
+use crate::api::extract::task_fields::{ONE_IMAGE, TaskFields};
+use crate::api::job::{Prompt, Wording};
+use crate::api::openapi::{Events, ImageForm, ImageJson, Problems};
+use crate::api::respond::error::ApiError;
+use crate::api::respond::shapes::TaskResponse;
 use crate::tasks::question::prompt;
 
 /// Fields of a request for questions. Either `answer` or `answers` is required.
@@ -46,6 +46,26 @@ pub struct Question {
     pub question: String,
 }
 
+impl TextTask for QuestionFields {
+    const NAME: &'static str = "question";
+    type Output = Question;
+
+    fn prompts(self, _images: usize) -> Result<Vec<Prompt>, ApiError> {
+        let language = language(self.language)?;
+        let answers = texts("answer", self.answer, self.answers)?;
+        let prompts = answers.into_iter().map(|(param, answer)| Prompt {
+            image: 0,
+            wording: Wording::Text(prompt(&answer, &language)),
+            param,
+        });
+        Ok(prompts.collect())
+    }
+
+    fn output(question: String) -> Question {
+        Question { question }
+    }
+}
+
 /// Find questions that an answer answers
 ///
 /// One question for each answer, in the order in which they were sent.
@@ -59,7 +79,7 @@ pub struct Question {
     )),
     responses(
         (status = 200, description = "The questions.", content(
-            (response::Answer<Question> = "application/json"),
+            (TaskResponse<Question> = "application/json"),
             (Events<Question> = "text/event-stream"),
         )),
         Problems,
@@ -68,20 +88,7 @@ pub struct Question {
 )]
 pub async fn question(
     State(state): State<AppState>,
-    Submission { task, common }: Submission<QuestionFields>,
+    submission: Submission<QuestionFields>,
 ) -> Result<Response, ApiError> {
-    let language = language(task.language)?;
-    let answers = texts("answer", task.answer, task.answers)?;
-    let prompts = answers.into_iter().map(|(param, answer)| Prompt {
-        image: 0,
-        wording: Wording::Text(prompt(&answer, &language)),
-        param,
-    });
-    let task = Task {
-        name: "question",
-        prompts: prompts.collect(),
-        needs_probabilities: false,
-    };
-    let job = Job::start(&state, task, common).await?;
-    answer(job, text(|question| Question { question })).await
+    text_task::run(state, submission).await
 }

@@ -8,20 +8,22 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::answer::answer;
-use super::super::body::{SEVERAL_IMAGES, Submission, TaskFields};
-use super::super::error::{ApiError, ErrorCode};
-use super::super::job::{Job, Prompt, Task};
-use super::super::objects::{ObjectName, names};
-use super::super::openapi::{ImagesForm, ImagesJson, NoDecoderProblem, ObjectEvents, Problems};
-use super::super::reader::AnswerReader;
-use super::super::response::{Answer, TokenLogprob};
+use crate::api::AppState;
+use crate::api::extract::body::Submission;
+use crate::api::extract::object_names::{ObjectName, names};
+use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
+use crate::api::job::{Job, Prompt, Task};
+use crate::api::openapi::{ImagesForm, ImagesJson, NoDecoderProblem, ObjectEvents, Problems};
+use crate::api::respond::answer;
+use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::respond::output_parser::OutputParser;
+use crate::api::respond::shapes::{TaskResponse, TokenLogprob};
 use crate::models::{MASK_SIDE, MaskDecoder};
 use crate::pixels::Preprocessor;
 use crate::pixels::mask::{Mask, Rle};
-use crate::tasks::located::{Dropped, Located, Parser, Piece, prompt};
-use crate::tasks::objects::{FoundObject, edges};
+use crate::tasks::bounding_box::{DetectedObject, edges};
+use crate::tasks::detection::{Detection, Dropped, prompt};
+use crate::tasks::detection_parser::{DetectionParser, Piece};
 
 /// Fields of a segmentation request.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -63,7 +65,7 @@ pub enum MaskData {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct SegmentedObject {
     #[serde(flatten)]
-    pub object: FoundObject,
+    pub object: DetectedObject,
     pub mask: MaskData,
 }
 
@@ -78,7 +80,7 @@ pub struct Segmentation {
 
 /// Reads boxes, labels and masks.
 struct Masks {
-    parser: Parser,
+    parser: DetectionParser,
     /// Of the image in pixels.
     size: (u32, u32),
     format: MaskFormat,
@@ -92,7 +94,7 @@ impl Masks {
         let mut objects = Vec::new();
         for piece in pieces {
             match piece {
-                Ok(located) => objects.extend(self.segmented(located).await),
+                Ok(detection) => objects.extend(self.segmented(detection).await),
                 Err(dropped) => self.found.dropped.push(dropped),
             }
         }
@@ -100,11 +102,11 @@ impl Masks {
         objects
     }
 
-    async fn segmented(&self, located: Located) -> Option<SegmentedObject> {
+    async fn segmented(&self, detection: Detection) -> Option<SegmentedObject> {
         let (size, format, decoder) = (self.size, self.format, self.decoder.clone());
-        let object = FoundObject::new(&located, size);
+        let object = DetectedObject::new(&detection, size);
         // A mask of a large picture takes as much time and memory as decoding one.
-        let work = move || mask(&decoder, &located, size, format);
+        let work = move || mask(&decoder, &detection, size, format);
         match self.preprocessor.bounded(work).await {
             Ok(Ok(mask)) => Some(SegmentedObject { object, mask }),
             Ok(Err(error)) => {
@@ -121,12 +123,12 @@ impl Masks {
 
 fn mask(
     decoder: &MaskDecoder,
-    located: &Located,
+    detection: &Detection,
     size: (u32, u32),
     format: MaskFormat,
 ) -> candle_core::Result<MaskData> {
-    let values = decoder.decode(located.codes.as_ref().map_or(&[], |codes| codes))?;
-    let mask = Mask::new(values, MASK_SIDE as u32, edges(located), size);
+    let values = decoder.decode(detection.codes.as_ref().map_or(&[], |codes| codes))?;
+    let mask = Mask::new(values, MASK_SIDE as u32, edges(detection), size);
     let png = |bytes| MaskData::Png(BASE64_STANDARD.encode::<Vec<u8>>(bytes));
     Ok(match format {
         MaskFormat::Image => png(mask.image_png()),
@@ -135,7 +137,7 @@ fn mask(
     })
 }
 
-impl AnswerReader for Masks {
+impl OutputParser for Masks {
     type Object = SegmentedObject;
     type Fields = Segmentation;
 
@@ -167,7 +169,7 @@ impl AnswerReader for Masks {
     )),
     responses(
         (status = 200, description = "The objects.", content(
-            (Answer<Segmentation> = "application/json"),
+            (TaskResponse<Segmentation> = "application/json"),
             (ObjectEvents<SegmentedObject, Segmentation> = "text/event-stream"),
         )),
         Problems,
@@ -186,13 +188,13 @@ pub async fn segment(
     let format = task.mask_format.unwrap_or_default();
     let task = Task {
         name: "segment",
-        prompts: Prompt::for_each_image(&common, &asked, "objects"),
+        prompts: Prompt::for_each_image(common.images.len(), &asked, "objects"),
         needs_probabilities: true,
     };
     let job = Job::start(&state, task, common).await?;
     let sizes = job.sizes.clone();
     let masks = move |index: usize| Masks {
-        parser: Parser::new(true),
+        parser: DetectionParser::new(true),
         size: sizes[index],
         format,
         decoder: decoder.clone(),

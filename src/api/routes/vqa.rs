@@ -5,16 +5,16 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::AppState;
-use super::super::answer::answer;
-use super::super::body::{ONE_IMAGE, Submission, TaskFields};
-use super::super::error::ApiError;
-use super::super::job::{Job, Prompt, Task, Wording};
-use super::super::one_or_several::texts;
-use super::super::openapi::{Events, ImageForm, ImageJson, Problems};
-use super::super::reader::text;
-use super::super::response::Answer;
 use super::language;
+use super::text_task::{self, TextTask};
+use crate::api::AppState;
+use crate::api::extract::body::Submission;
+use crate::api::extract::one_or_many::texts;
+use crate::api::extract::task_fields::{ONE_IMAGE, TaskFields};
+use crate::api::job::{Prompt, Wording};
+use crate::api::openapi::{Events, ImageForm, ImageJson, Problems};
+use crate::api::respond::error::ApiError;
+use crate::api::respond::shapes::TaskResponse;
 use crate::tasks::vqa::prompt;
 
 /// Fields of a question request. Either `question` or `questions` is required.
@@ -49,6 +49,26 @@ pub struct VqaAnswer {
     pub answer: String,
 }
 
+impl TextTask for VqaFields {
+    const NAME: &'static str = "vqa";
+    type Output = VqaAnswer;
+
+    fn prompts(self, _images: usize) -> Result<Vec<Prompt>, ApiError> {
+        let language = language(self.language)?;
+        let questions = texts("question", self.question, self.questions)?;
+        let prompts = questions.into_iter().map(|(param, question)| Prompt {
+            image: 0,
+            wording: Wording::Text(prompt(&question, &language)),
+            param,
+        });
+        Ok(prompts.collect())
+    }
+
+    fn output(answer: String) -> VqaAnswer {
+        VqaAnswer { answer }
+    }
+}
+
 /// Answer questions about an image
 ///
 /// One answer for each question, in the order in which they were sent. The image is worked on once.
@@ -62,7 +82,7 @@ pub struct VqaAnswer {
     )),
     responses(
         (status = 200, description = "The answers.", content(
-            (Answer<VqaAnswer> = "application/json"),
+            (TaskResponse<VqaAnswer> = "application/json"),
             (Events<VqaAnswer> = "text/event-stream"),
         )),
         Problems,
@@ -71,20 +91,7 @@ pub struct VqaAnswer {
 )]
 pub async fn vqa(
     State(state): State<AppState>,
-    Submission { task, common }: Submission<VqaFields>,
+    submission: Submission<VqaFields>,
 ) -> Result<Response, ApiError> {
-    let language = language(task.language)?;
-    let questions = texts("question", task.question, task.questions)?;
-    let prompts = questions.into_iter().map(|(param, question)| Prompt {
-        image: 0,
-        wording: Wording::Text(prompt(&question, &language)),
-        param,
-    });
-    let task = Task {
-        name: "vqa",
-        prompts: prompts.collect(),
-        needs_probabilities: false,
-    };
-    let job = Job::start(&state, task, common).await?;
-    answer(job, text(|answer| VqaAnswer { answer })).await
+    text_task::run(state, submission).await
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{anyhow, ensure};
 use paligemma_server::tasks::caption::Length;
-use paligemma_server::tasks::{DEFAULT_LANGUAGE, caption, is_language_code, located, ocr, vqa};
+use paligemma_server::tasks::{DEFAULT_LANGUAGE, caption, detection, is_language_code, ocr, vqa};
 
 use super::super::flags::SettingsFlags;
 
@@ -87,8 +87,8 @@ impl Args {
                 ensure!(!question.trim().is_empty(), "--question is empty");
                 vqa::prompt(question, language)
             }
-            TaskName::Detect => located::prompt("detect", &self.names()?),
-            TaskName::Segment => located::prompt("segment", &self.names()?),
+            TaskName::Detect => detection::prompt("detect", &self.names()?),
+            TaskName::Segment => detection::prompt("segment", &self.names()?),
         })
     }
 
@@ -102,7 +102,7 @@ impl Args {
 
     fn names(&self) -> anyhow::Result<Vec<String>> {
         let names = self.objects.iter().map(|object| {
-            located::name(object).map_err(|reason| anyhow!("--object {object:?} {reason}"))
+            detection::name(object).map_err(|reason| anyhow!("--object {object:?} {reason}"))
         });
         names.collect()
     }

@@ -13,8 +13,9 @@ use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::{Pixels, Preprocessor, mask::Mask};
 use paligemma_server::runtime::Runtime;
 use paligemma_server::settings::Settings;
-use paligemma_server::tasks::located::{Located, Parser, Piece};
-use paligemma_server::tasks::objects::{FoundObject, edges};
+use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
+use paligemma_server::tasks::detection::Detection;
+use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
 
 use super::TaskName;
 use super::record::{Object, Record};
@@ -114,7 +115,7 @@ impl Labeller {
         let mut parser = self
             .task
             .has_objects()
-            .then(|| Parser::new(self.decoder.is_some()));
+            .then(|| DetectionParser::new(self.decoder.is_some()));
         let mut events = self.engine.submit(Request {
             image: Arc::new(pixels),
             prompt: self.prompt.clone(),
@@ -162,16 +163,16 @@ impl Labeller {
         let objects = record.objects.insert(Vec::new());
         for piece in pieces {
             match piece {
-                Ok(located) => objects.push(self.object(located, size).await?),
+                Ok(detection) => objects.push(self.object(detection, size).await?),
                 Err(dropped) => record.dropped.push(dropped),
             }
         }
         Ok(())
     }
 
-    async fn object(&self, located: Located, size: (u32, u32)) -> anyhow::Result<Object> {
-        let object = FoundObject::new(&located, size);
-        let (Some(decoder), Some(codes)) = (self.decoder.clone(), located.codes) else {
+    async fn object(&self, detection: Detection, size: (u32, u32)) -> anyhow::Result<Object> {
+        let object = DetectedObject::new(&detection, size);
+        let (Some(decoder), Some(codes)) = (self.decoder.clone(), detection.codes) else {
             return Ok(Object {
                 object,
                 mask: None,
@@ -180,7 +181,7 @@ impl Labeller {
         };
         let work = move || {
             let values = decoder.decode(&codes)?;
-            let mask = Mask::new(values, MASK_SIDE as u32, edges(&located), size);
+            let mask = Mask::new(values, MASK_SIDE as u32, edges(&detection), size);
             anyhow::Ok((mask.rle(), mask.area()))
         };
         let (mask, area) = self.preprocessor.bounded(work).await??;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use paligemma_server::pixels::mask::Rle;
-use paligemma_server::tasks::located::Dropped;
-use paligemma_server::tasks::objects::FoundObject;
+use paligemma_server::tasks::bounding_box::DetectedObject;
+use paligemma_server::tasks::detection::Dropped;
 use serde::{Deserialize, Serialize};
 
 /// What is said of one picture.
@@ -41,7 +41,7 @@ pub struct Record {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Object {
     #[serde(flatten)]
-    pub object: FoundObject,
+    pub object: DetectedObject,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<Rle>,
     /// Pixels of the mask.

@@ -199,11 +199,18 @@ fn a_file_cut_off_is_an_error_and_never_half_a_picture() {
 }
 
 #[test]
-fn a_variant_that_the_decoder_does_not_know_is_refused_with_its_words() {
-    let (code, message) = refusal(&golden("refused/lab.tiff"));
-    assert_eq!(code, "unsupported_image", "{message}");
-    assert!(message.contains("kind of TIFF"), "{message}");
-    assert!(message.contains("convert it to JPEG or PNG"), "{message}");
+fn a_variant_of_tiff_that_is_not_read_is_refused_with_what_to_convert_it_to() {
+    for (file, reason) in [
+        ("lab.tiff", "kind of TIFF"),
+        ("palette.tiff", "its colours are in a palette"),
+        ("palette_lzw_turned.tiff", "its colours are in a palette"),
+        ("palette_alpha.tiff", "its colours are in a palette"),
+    ] {
+        let (code, message) = refusal(&golden(&format!("refused/{file}")));
+        assert_eq!(code, "unsupported_image", "{message}");
+        assert!(message.contains(reason), "{message}");
+        assert!(message.contains("convert it to JPEG or PNG"), "{message}");
+    }
 }
 
 fn image_files() -> Vec<String> {

@@ -1,0 +1,150 @@
+//! Errors as clients see them: one list of codes, one type, one shape (RFC 9457).
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Declares the codes with their status and title in one place, so that the enum, the documents and
+/// the published contract can't differ.
+macro_rules! error_codes {
+    ($($name:ident => $status:ident, $title:literal;)*) => {
+        /// What went wrong, as a word that clients can rely on.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum ErrorCode { $($name,)* }
+
+        impl ErrorCode {
+            /// Every code.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name,)*];
+
+            /// The HTTP status that goes with the code.
+            pub fn status(self) -> StatusCode {
+                match self { $(ErrorCode::$name => StatusCode::$status,)* }
+            }
+
+            /// A short, fixed summary of the code.
+            pub fn title(self) -> &'static str {
+                match self { $(ErrorCode::$name => $title,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    InvalidJson => BAD_REQUEST, "The body is not valid JSON";
+    InvalidMultipart => BAD_REQUEST, "The body is not valid multipart/form-data";
+    IncompleteBody => BAD_REQUEST, "The body ended too early";
+    UnknownField => BAD_REQUEST, "Unknown field";
+    RepeatedField => BAD_REQUEST, "A field was sent more than once";
+    MissingField => BAD_REQUEST, "A required field is missing";
+    InvalidField => BAD_REQUEST, "A field has the wrong type";
+    InvalidBase64 => BAD_REQUEST, "An image is not valid base64";
+    Unauthorized => UNAUTHORIZED, "A valid API key is required";
+    NotFound => NOT_FOUND, "No such route";
+    ModelNotFound => NOT_FOUND, "No such model";
+    MethodNotAllowed => METHOD_NOT_ALLOWED, "The route does not allow this method";
+    RequestTimeout => REQUEST_TIMEOUT, "The body did not arrive in time";
+    BodyTooLarge => PAYLOAD_TOO_LARGE, "The body is too large";
+    ImageTooLarge => PAYLOAD_TOO_LARGE, "An image is too large";
+    UnsupportedMediaType => UNSUPPORTED_MEDIA_TYPE, "The media type is not supported";
+    UnsupportedImage => UNSUPPORTED_MEDIA_TYPE, "The image format is not supported";
+    OutOfRange => UNPROCESSABLE_ENTITY, "A field is out of range";
+    PromptTooLong => UNPROCESSABLE_ENTITY, "The prompt is too long";
+    TooManyImages => UNPROCESSABLE_ENTITY, "Too many images";
+    ImageEmpty => UNPROCESSABLE_ENTITY, "An image is empty";
+    NotAnImage => UNPROCESSABLE_ENTITY, "That is not an image";
+    ImageCorrupt => UNPROCESSABLE_ENTITY, "An image is damaged";
+    ImageUrlNotAllowed => UNPROCESSABLE_ENTITY, "Images are not fetched from this URL";
+    ImageFetchFailed => UNPROCESSABLE_ENTITY, "An image could not be fetched";
+    QueueFull => TOO_MANY_REQUESTS, "The queue is full";
+    ModelFailed => INTERNAL_SERVER_ERROR, "The model failed";
+    Internal => INTERNAL_SERVER_ERROR, "Internal error";
+    NoMaskDecoder => NOT_IMPLEMENTED, "This server has no mask decoder";
+    Loading => SERVICE_UNAVAILABLE, "The model is loading";
+    ShuttingDown => SERVICE_UNAVAILABLE, "The server is shutting down";
+    Unavailable => SERVICE_UNAVAILABLE, "The model is not available";
+    DeadlineExceeded => GATEWAY_TIMEOUT, "The request ran out of time";
+}
+
+/// An error on its way to the client.
+///
+/// As a response it has its status and headers, but no body yet: the layer that knows the request
+/// id and the route's dialect writes that (see [`crate::api::middleware::problems`]).
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{detail}")]
+pub struct ApiError {
+    pub code: ErrorCode,
+    /// What was wrong, with which value, what is allowed.
+    pub detail: String,
+    /// The field to blame, such as `max_tokens` or `images[1]`.
+    pub param: Option<String>,
+    /// How long to wait before retrying.
+    pub retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            param: None,
+            retry_after: None,
+        }
+    }
+
+    /// Names the field to blame.
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// Tells the client when to come back.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// A body larger than the server reads.
+    pub fn body_too_large(max_body: u64) -> Self {
+        let detail =
+            format!("the body is larger than {max_body} bytes, the most this server reads");
+        Self::new(ErrorCode::BodyTooLarge, detail)
+    }
+
+    /// A body whose connection ended.
+    pub fn incomplete_body() -> Self {
+        let detail = "the connection ended before the whole body had arrived";
+        Self::new(ErrorCode::IncompleteBody, detail)
+    }
+
+    /// A value that is not allowed.
+    pub fn out_of_range(param: &str, value: impl std::fmt::Display, allowed: &str) -> Self {
+        let detail = format!("`{param}` is {value}; allowed is {allowed}");
+        Self::new(ErrorCode::OutOfRange, detail).param(param)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        let headers = response.headers_mut();
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, rounded up: the header knows nothing finer.
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+                headers.insert(header::RETRY_AFTER, value);
+            }
+        }
+        if self.code == ErrorCode::Unauthorized {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"paligemma-server\""),
+            );
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,69 @@
+//! Whole answers, sent as JSON when all of it is there.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use futures::future::try_join_all;
+
+use super::error::ApiError;
+use super::output_parser::{OutputParser, text};
+use super::partial::PartialAnswer;
+use super::shapes::{TaskResponse, TokenLogprob, totals};
+use crate::api::job::{Job, cut_off, failure};
+use crate::engine::{Event, Generation, Summary};
+
+/// Waits for all generations of `job`; `answers` are those to its prompts.
+///
+/// # Errors
+/// The first failure of a generation.
+pub async fn answer<P: OutputParser>(
+    job: Job,
+    answers: Vec<PartialAnswer<P>>,
+) -> Result<Response, ApiError> {
+    let generations = job.generations.into_iter().zip(answers);
+    let collected = generations.map(|(generation, answer)| collect(generation, answer));
+    let collected = try_join_all(collected).await?;
+    let summaries = collected.iter().map(|(_, summary)| summary);
+    let (usage, timings) = totals(summaries, job.arrived.elapsed());
+    let mut results = Vec::with_capacity(collected.len());
+    for (index, (answer, summary)) in collected.into_iter().enumerate() {
+        let (_, result) = answer.into_result(index, &summary, job.logprobs).await;
+        results.push(result);
+    }
+    let response = TaskResponse {
+        head: job.head,
+        results,
+        usage,
+        timings,
+    };
+    Ok(Json(response).into_response())
+}
+
+async fn collect<P: OutputParser>(
+    mut generation: Generation,
+    mut answer: PartialAnswer<P>,
+) -> Result<(PartialAnswer<P>, Summary), ApiError> {
+    while let Some(event) = generation.next().await {
+        match event {
+            Event::Delta { text, tokens } => {
+                let tokens = tokens.into_iter().map(TokenLogprob::from).collect();
+                answer.push(&text, tokens).await;
+            }
+            Event::Finished(summary) => return Ok((answer, summary)),
+            Event::Failed(reason) => return Err(failure(reason)),
+        }
+    }
+    Err(cut_off())
+}
+
+/// The text, the tokens and the summary of a job that has one prompt.
+///
+/// # Errors
+/// The failure of its generation.
+pub async fn collect_text(mut job: Job) -> Result<(String, Vec<TokenLogprob>, Summary), ApiError> {
+    let generation = job.generations.pop().ok_or_else(cut_off)?;
+    let answer = PartialAnswer::new(text(|text| text)(0));
+    let (answer, summary) = collect(generation, answer).await?;
+    let (_, result) = answer.into_result(0, &summary, true).await;
+    Ok((result.task, result.logprobs.unwrap_or_default(), summary))
+}
