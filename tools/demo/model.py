@@ -1,4 +1,4 @@
-"""The demo's PaliGemma: transformers' own classes, with few and narrow layers."""
+"""The demo's PaliGemma: transformers' own classes with few, narrow layers."""
 
 import math
 

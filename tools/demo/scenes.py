@@ -1,7 +1,7 @@
 """Scenes of one to four coloured shapes, drawn at any size.
 
-A scene is geometry in the unit square, so the same scene can be drawn squashed to the model's input (for
-training) or as an ordinary picture of any aspect ratio (for examples and evaluation).
+A scene is geometry in the unit square, so it can be drawn at the model's square input size (for training) or as a
+picture of any aspect ratio (for examples and evaluation).
 """
 
 from dataclasses import dataclass, field

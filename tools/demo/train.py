@@ -2,8 +2,9 @@
 
     python train.py --state DIR --vision-minutes 10 --minutes 60 [--resume]
 
-Processes share each step's batch, one thread each; minutes are CPU time of one of them. The state in DIR is written every few minutes and holds
-everything to go on from; DIR/best.safetensors is the best model by its score on the validation scenes.
+Processes with one thread each share every step's batch; minutes are the CPU time of one process. The state in DIR is
+written every few minutes and holds everything needed to resume; DIR/best.safetensors is the model with the best score on
+the validation scenes.
 """
 
 import argparse

@@ -4,7 +4,7 @@
 
 writes DIR/vae-oid.npz (codebook and decoder, with the architecture and the tensor names of the published
 file; https://github.com/google-research/big_vision, PaliGemma's reference for referring segmentation) and
-DIR/mask_codes.json (the codes of each shape's mask, which the training's answers hold).
+DIR/mask_codes.json (the codes of each shape's mask, which the answers in training contain).
 """
 
 import argparse

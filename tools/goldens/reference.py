@@ -1,4 +1,4 @@
-"""What transformers answers: features, first-step logits and greedy tokens of a checkpoint folder."""
+"""transformers' results for a checkpoint folder: features, first-step logits and greedy tokens."""
 
 from dataclasses import dataclass
 
