@@ -103,7 +103,7 @@ impl RepoCache {
         create_parent(&path)?;
         let file = File::create(&path).map_err(disk("create", &path))?;
         let mut waiting = false;
-        // Poll: a blocking wait would go on after the start was cancelled.
+        // Poll, because a blocking wait can't be cancelled.
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(BlobLock { _file: file }),

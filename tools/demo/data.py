@@ -26,7 +26,7 @@ CLASSES = {  # the dense labels of a patch, and how many classes each has; 0 is 
 }
 
 IGNORED = -100  # PyTorch's label for "count no loss here"
-FINE = 4  # cells a side of a patch
+FINE = 4  # cells per side of a patch
 EDGE, ENOUGH = 0.03, 0.2  # coverage that a patch has a part of a shape from, and is the shape's from
 
 # Relative frequency of each task.

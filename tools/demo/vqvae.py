@@ -60,7 +60,7 @@ def encoder():
 
 
 class Codebook(nn.Module):
-    """128 vectors that follow the running mean of what is nearest to them; unused ones move to where data is."""
+    """128 vectors, each the running mean of its nearest data; unused ones move to data points."""
 
     def __init__(self):
         super().__init__()
