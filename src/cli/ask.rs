@@ -1,4 +1,4 @@
-//! `ask`: one prompt about one image, answered on the terminal.
+//! `ask`: answers one prompt about one image on the terminal.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use paligemma_server::runtime::Runtime;
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
 
+use super::detections::Detections;
 use super::flags::SettingsFlags;
-use super::located::Objects;
 use super::threads;
 
 #[derive(clap::Args)]
@@ -26,15 +26,15 @@ pub struct Args {
     image: PathBuf,
     /// The prompt as PaliGemma sees it, such as "caption en" or "answer en What is this?".
     prompt: String,
-    /// Draws the boxes and masks that the answer tells of into a copy of the picture.
+    /// Draw the answer's boxes and masks on a copy of the picture.
     #[arg(long, value_name = "FILE")]
     draw: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingsFlags<true>,
 }
 
-/// Loads the model, answers, ends. The answer goes to stdout as it comes, then a table of the objects
-/// that it tells of; its timing goes to stderr.
+/// Loads the model and answers. The answer streams to stdout, followed by a table of its objects;
+/// timings go to stderr.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?;
     threads::set(&settings);
@@ -52,11 +52,11 @@ async fn answer(
     prompt: String,
     draw: Option<PathBuf>,
 ) -> anyhow::Result<Summary> {
-    let mut objects = Objects::of_prompt(&prompt);
-    if draw.is_some() && objects.is_none() {
-        bail!("--draw needs a prompt that asks where something is, such as \"detect cat\"");
+    let mut detections = Detections::of_prompt(&prompt);
+    if draw.is_some() && detections.is_none() {
+        bail!("--draw needs a detect or segment prompt, such as \"detect cat\"");
     }
-    // Before the model is fetched, so that a wrong path is known at once.
+    // Check paths before fetching the model, so that a wrong one is reported at once.
     let bytes = std::fs::read(&image).with_context(|| format!("--image {}", image.display()))?;
     if let Some(path) = &draw {
         check_drawing(path, &image).with_context(|| format!("--draw {}", path.display()))?;
@@ -84,40 +84,44 @@ async fn answer(
         max_tokens: MaxTokens::AtMost(settings.max_tokens_default),
         sampling: Sampling::greedy(),
         stop: Vec::new(),
-        logprobs: objects.as_ref().map(|_| 0),
+        logprobs: detections.as_ref().map(|_| 0),
         deadline: None,
     })?;
-    let summary = print(events, objects.as_mut()).await?;
-    let Some(objects) = objects else {
+    let summary = print(events, detections.as_mut()).await?;
+    let Some(detections) = detections else {
         return Ok(summary);
     };
-    write!(std::io::stdout(), "{}", objects.table(size))?;
+    write!(std::io::stdout(), "{}", detections.table(size))?;
     if let Some(path) = draw {
         let picture = preprocessor.picture(&bytes).with_context(named)?;
-        objects.draw(picture, mask_decoder.as_deref(), &path)?;
+        detections.draw(picture, mask_decoder.as_deref(), &path)?;
     }
     Ok(summary)
 }
 
-/// Says whether the drawing can be written at the end.
+/// Checks that the drawing can be written later.
 fn check_drawing(path: &Path, image: &Path) -> anyhow::Result<()> {
     ImageFormat::from_path(path)
         .ok()
         .filter(ImageFormat::can_write)
-        .context("end the name with the format, such as .png or .jpg")?;
+        .context("the name must end with an image format, such as .png or .jpg")?;
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let folder = folder.unwrap_or(Path::new("."));
-    ensure!(folder.is_dir(), "there is no folder {}", folder.display());
+    ensure!(
+        folder.is_dir(),
+        "the folder {} does not exist",
+        folder.display()
+    );
     let same =
         matches!((path.canonicalize(), image.canonicalize()), (Ok(one), Ok(other)) if one == other);
-    ensure!(!same, "that is the picture itself; name another file");
+    ensure!(!same, "this is the input picture; choose another file");
     Ok(())
 }
 
-/// Prints an answer as it comes, and reads its objects.
+/// Streams the answer to stdout and parses its objects.
 async fn print(
     mut events: Generation,
-    mut objects: Option<&mut Objects>,
+    mut detections: Option<&mut Detections>,
 ) -> anyhow::Result<Summary> {
     let mut stdout = std::io::stdout();
     while let Some(event) = events.next().await {
@@ -125,22 +129,22 @@ async fn print(
             Event::Delta { text, tokens } => {
                 stdout.write_all(text.as_bytes())?;
                 stdout.flush()?;
-                if let Some(objects) = &mut objects {
+                if let Some(detections) = &mut detections {
                     let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
-                    objects.push(&text, &logprobs);
+                    detections.push(&text, &logprobs);
                 }
             }
             Event::Finished(summary) => {
                 writeln!(stdout)?;
-                if let Some(objects) = objects {
-                    objects.finish();
+                if let Some(detections) = detections {
+                    detections.finish();
                 }
                 return Ok(summary);
             }
             Event::Failed(failure) => return Err(failure.into()),
         }
     }
-    bail!("the engine ended without an answer")
+    bail!("the engine stopped without an answer")
 }
 
 async fn loaded(engine: &EngineHandle) -> anyhow::Result<()> {

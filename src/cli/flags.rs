@@ -1,4 +1,4 @@
-//! The settings as flags: one for each key of `config/default.toml`, made from it.
+//! The settings as flags: one per key of `config/default.toml`, generated from it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use paligemma_server::settings::{KEYS, Key, Settings, SettingsError};
 
-/// `--config` and the flags of settings. `ask` shows only those that matter to a single answer;
-/// it accepts them all, as it reads the same config file as `serve`.
+/// `--config` and the settings' flags. `ask` shows only the flags that affect a single answer, but
+/// accepts all of them, because it reads the same config file as `serve`.
 #[derive(Clone, Default)]
 pub struct SettingsFlags<const ASK: bool = false> {
     config: Option<PathBuf>,
@@ -15,7 +15,7 @@ pub struct SettingsFlags<const ASK: bool = false> {
 }
 
 impl<const ASK: bool> SettingsFlags<ASK> {
-    /// No flag but `--config`.
+    /// Only `--config`, no other flag.
     pub fn of(config: Option<PathBuf>) -> Self {
         Self {
             config,
@@ -23,9 +23,9 @@ impl<const ASK: bool> SettingsFlags<ASK> {
         }
     }
 
-    /// All layers together, checked.
+    /// Loads and checks all layers.
     pub fn load(self) -> Result<Settings, SettingsError> {
-        // A value that isn't UTF-8 can't be a valid setting either; lossy, it is named as wrong.
+        // No valid setting is other than UTF-8; the lossy text shows up in the error.
         let environment = std::env::vars_os().map(|(name, value)| {
             let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
             (text(name), text(value))
@@ -51,7 +51,7 @@ impl<const ASK: bool> clap::Args for SettingsFlags<ASK> {
             .long("config")
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
-            .help("A TOML file with any of the settings below. Variables such as PALIGEMMA_PORT are stronger, and flags are stronger still");
+            .help("A TOML file with any of the settings below. Variables such as PALIGEMMA_PORT override it, and flags override both");
         let flags = KEYS.iter().map(|key| {
             Arg::new(key.name)
                 .long(key.flag.as_str())
@@ -61,7 +61,7 @@ impl<const ASK: bool> clap::Args for SettingsFlags<ASK> {
                     _ => ArgAction::Set,
                 })
                 .help_heading(key.section)
-                // A wrong value such as `-1` is for the settings to name, not a flag `-1`.
+                // The settings must name a wrong value such as `-1`; clap would take it for a flag.
                 .allow_hyphen_values(true)
                 .hide(ASK && !shown_by_ask(key))
                 .help(help(key))
@@ -77,7 +77,7 @@ impl<const ASK: bool> clap::Args for SettingsFlags<ASK> {
 impl<const ASK: bool> clap::FromArgMatches for SettingsFlags<ASK> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let value = |key: &Key| {
-            // A list may be written with commas, or its flag be repeated.
+            // Lists are separated by commas, or the flag is repeated.
             let values: Vec<_> = matches.get_many::<String>(key.name)?.cloned().collect();
             Some((key.name.to_owned(), values.join(",")))
         };

@@ -1,4 +1,4 @@
-//! `health`: asks a running server whether it takes requests, for whoever watches its container.
+//! `health`: checks whether a running server is ready, for container health checks.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use serde::Deserialize;
 
 use super::flags::SettingsFlags;
 
-/// A server that takes longer is not well; Docker's own default for a check is 30 s.
+/// A healthy server answers sooner. Docker's default timeout for a check is 30 s.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The server to ask, such as http://127.0.0.1:8080. Without it, the one that `serve` starts on
-    /// this machine with the same --config and the same PALIGEMMA_* variables
+    /// The server to check, such as http://127.0.0.1:8080. Default: the one that `serve` starts on
+    /// this machine with the same --config and PALIGEMMA_* variables
     #[arg(long, value_name = "URL", value_parser = url)]
     url: Option<reqwest::Url>,
 
@@ -26,7 +26,7 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-/// What the server says about itself.
+/// The body of `/health/ready`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Answer {
@@ -41,17 +41,17 @@ fn url(text: &str) -> Result<reqwest::Url, String> {
     }
 }
 
-/// A server listens on a host and a port, of which paths are no part.
+/// Whether the URL has only a scheme, a host and a port.
 fn is_server(url: &reqwest::Url) -> bool {
     ["http", "https"].contains(&url.scheme()) && url.path() == "/" && url.query().is_none()
 }
 
-/// Succeeds when the server takes requests.
+/// Succeeds if the server is ready for requests.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let url = match args.url {
         Some(url) => url,
-        // Wrong settings are no other answer than a server that is not there: 1, and not 2, which
-        // Docker keeps for itself.
+        // `bail!` drops the error's type, so that wrong settings exit with 1 as well: Docker
+        // reserves 2.
         None => match SettingsFlags::<false>::of(args.config).load() {
             Ok(settings) => local(&settings)?,
             Err(error) => bail!("{error}"),
@@ -64,7 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn ask(url: reqwest::Url) -> anyhow::Result<()> {
-    // A proxy that the environment names is for the world outside.
+    // Proxies in the environment are for requests to the internet.
     let client = reqwest::Client::builder()
         .no_proxy()
         .redirect(Policy::none())
@@ -81,7 +81,7 @@ async fn ask(url: reqwest::Url) -> anyhow::Result<()> {
     match serde_json::from_str(&text) {
         Ok(Answer::Health { status }) if status == "ready" => Ok(()),
         Ok(Answer::Problem { detail }) => bail!("not ready: {detail}"),
-        _ => bail!("{url} answered {status}, but not as a paligemma-server does"),
+        _ => bail!("{url} answered {status}, but it is not a paligemma-server"),
     }
 }
 
@@ -89,7 +89,7 @@ async fn ask(url: reqwest::Url) -> anyhow::Result<()> {
 fn local(settings: &Settings) -> anyhow::Result<reqwest::Url> {
     let Settings { host, port, .. } = settings;
     if *port == 0 {
-        bail!("port is 0, so that the server has taken any free one: name it with --url");
+        bail!("port is 0, so the server picked a free port: pass it with --url");
     }
     let host = match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),

@@ -2,9 +2,9 @@
 
 mod annotate;
 mod ask;
+mod detections;
 mod flags;
 mod health;
-mod located;
 mod openapi;
 mod serve;
 mod threads;
@@ -16,7 +16,7 @@ use paligemma_server::runtime::RuntimeError;
 use paligemma_server::server::ServerError;
 use paligemma_server::settings::SettingsError;
 
-/// Serves PaliGemma and PaliGemma 2 over HTTP: captions and answers about images.
+/// Serves PaliGemma and PaliGemma 2 over HTTP: captions, answers, text, boxes and masks of images.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -30,16 +30,16 @@ enum Command {
     Serve(serve::Args),
     /// Answer one prompt about one image on the terminal.
     Ask(ask::Args),
-    /// Label the pictures of a folder.
+    /// Label the pictures in a folder.
     Annotate(annotate::Args),
-    /// Ask a running server whether it takes requests.
+    /// Check whether a running server is ready for requests.
     Health(health::Args),
-    /// Print the OpenAPI document of the HTTP interface.
+    /// Print the OpenAPI document of the HTTP API.
     Openapi,
 }
 
 impl Cli {
-    /// Runs the subcommand. A failure is one line on stderr; [`exit_code`] says with which code.
+    /// Runs the subcommand. On failure, prints one line on stderr and returns [`exit_code`].
     pub fn run(self) -> ExitCode {
         let outcome = match self.command {
             Command::Serve(args) => serve::run(args),
@@ -58,8 +58,8 @@ impl Cli {
     }
 }
 
-/// 2 when the settings are wrong, as for flags that clap refuses; 3 when a model that served has
-/// failed, so that whoever supervises the process knows to start it again; otherwise 1.
+/// 2 for wrong settings, like the flags that clap refuses; 3 when the model failed for good while
+/// serving, so that the process's supervisor can restart it; otherwise 1.
 fn exit_code(error: &anyhow::Error) -> u8 {
     let runtime = error.downcast_ref::<RuntimeError>();
     let server = error.downcast_ref::<ServerError>();

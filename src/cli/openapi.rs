@@ -1,8 +1,8 @@
-//! `openapi`: the contract, as `openapi.yaml` holds it.
+//! `openapi`: the HTTP contract, identical to `openapi.yaml`.
 
 use std::io::Write;
 
-/// Prints the document; the file is written with `paligemma-server openapi > openapi.yaml`.
+/// Prints the document. `paligemma-server openapi > openapi.yaml` updates the file.
 pub fn run() -> anyhow::Result<()> {
     let document = paligemma_server::api::document();
     std::io::stdout().write_all(document.as_bytes())?;

@@ -1,4 +1,4 @@
-//! `serve`: a model over HTTP.
+//! `serve`: serves a model over HTTP.
 
 use std::io::Write as _;
 
@@ -18,26 +18,26 @@ pub struct Args {
     settings: SettingsFlags,
 }
 
-/// Serves until a signal comes; fails when the model can't be loaded or breaks down.
+/// Serves until a signal arrives. Fails when the model can't be loaded or fails for good.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.load()?;
     threads::set(&settings);
     logging::init(settings.log_format, &settings.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(serve(settings));
-    // Images that are being decoded or a model that is loading must not hold the process.
+    // Don't wait for images that are being decoded or for a model that is loading.
     runtime.shutdown_background();
     outcome
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::on_signals()?;
-    // Before the model is fetched, so that a port in use is known at once.
+    // Bind before fetching the model, so that a port in use is reported at once.
     let listener = bind(&settings).await?;
     let runtime = tokio::select! {
         runtime = Runtime::load(&settings) => runtime?,
         name = shutdown.next() => {
-            tracing::info!(signal = name, "ended before the model was there");
+            tracing::info!(signal = name, "stopped before the model was loaded");
             return Ok(());
         }
     };
@@ -49,19 +49,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         "loading"
     );
     if let Some(description) = info.description {
-        tracing::info!("this is {description}; --model takes another");
+        tracing::info!("this is {description}; --model selects another");
     }
     let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}");
     match settings.api_keys.len() {
-        0 => tracing::info!("/v1 needs no key: whoever reaches this address may use it"),
+        0 => tracing::info!("/v1 needs no key: everyone who can reach this address may use it"),
         keys => tracing::info!(keys, "/v1 needs a key"),
     }
-    // For whoever started it with port 0; the log may be JSON or off.
-    // Whoever closed stdout doesn't want to know.
+    // The address on stdout tells a caller that passed port 0, even when the log is JSON or off.
+    // Ignore errors: a caller that closed stdout doesn't need it.
     let _ = writeln!(std::io::stdout(), "http://{address}");
     server::run(listener, runtime, &mut shutdown).await?;
-    tracing::info!("ended");
+    tracing::info!("stopped");
     Ok(())
 }
 
@@ -69,5 +69,5 @@ async fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
     let Settings { host, port, .. } = settings;
     TcpListener::bind((host.as_str(), *port))
         .await
-        .with_context(|| format!("can't listen on {host}:{port}; set --host and --port to an address of this machine that is free"))
+        .with_context(|| format!("can't listen on {host}:{port}; set --host and --port to a free address of this machine"))
 }

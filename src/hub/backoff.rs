@@ -1,10 +1,10 @@
-//! How often, and after which waits, a failed request is tried again.
+//! How often a failed request is retried, and how long to wait between attempts.
 
 use std::time::Duration;
 
 const ATTEMPTS: u32 = 5;
 
-/// Waits that double, and end.
+/// Waits that double with each failure, up to a number of attempts.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -16,7 +16,7 @@ impl Backoff {
         Self { first, failures: 0 }
     }
 
-    /// Waits before the next attempt; `false`, at once, when there should be none.
+    /// Waits before the next attempt. Returns `false` at once when no attempts are left.
     pub(super) async fn wait(&mut self) -> bool {
         if self.failures == ATTEMPTS {
             return false;
@@ -26,12 +26,12 @@ impl Backoff {
         true
     }
 
-    /// Counts from the start again, after an attempt that got further.
+    /// Starts counting again, after an attempt that made progress.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// How many attempts have followed a failure.
+    /// The number of retries since the last reset.
     pub(super) fn retries(&self) -> u32 {
         self.failures
     }

@@ -1,4 +1,4 @@
-//! One repository in the cache that all Hugging Face tools share.
+//! One repository in the cache that Hugging Face tools share.
 //!
 //! ```text
 //! <cache_dir>/models--owner--name/blobs/<etag>                the files' bytes
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Source: <https://huggingface.co/docs/huggingface_hub/guides/manage-cache>. The `hf-hub` crate
-//! reads and writes the same layout but keeps its functions for it private.
+//! uses the same layout, but its functions for it are private.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,8 @@ pub(super) struct RepoCache {
     locks: PathBuf,
 }
 
-/// Held while a blob is written; other processes, Python's `filelock` included, wait for its drop.
+/// Held while a blob is written. Other processes, including Python's `filelock`, wait until it is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct BlobLock {
     _file: File,
@@ -45,7 +46,7 @@ impl RepoCache {
         self.root.join("snapshots").join(commit)
     }
 
-    /// The commit that a revision stood for when it was last fetched, if it ever was.
+    /// The commit that a revision named when it was last fetched, if ever.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
@@ -55,7 +56,7 @@ impl RepoCache {
         is_commit(commit).then(|| commit.to_owned())
     }
 
-    /// Remembers the commit that a branch or tag stands for; nothing to do for a commit itself.
+    /// Records the commit that a branch or tag names. Does nothing for a commit itself.
     pub(super) fn remember(&self, revision: &str, commit: &str) -> Result<(), HubError> {
         if revision == commit {
             return Ok(());
@@ -83,32 +84,32 @@ impl RepoCache {
         self.root.join("blobs").join(etag)
     }
 
-    /// Where a blob grows. Not `<etag>.incomplete`: under that name other tools keep files that
-    /// they filled out of order, and continuing one of those would leave holes.
+    /// The partial download of a blob. Not `<etag>.incomplete`: other tools fill files of that name
+    /// out of order, so resuming one would leave holes.
     pub(super) fn partial(&self, etag: &str) -> PathBuf {
         self.root.join("blobs").join(format!("{etag}.partial"))
     }
 
-    /// Puts a blob into a commit's snapshot under its name there.
+    /// Links a blob into a commit's snapshot as `file`.
     pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
         let path = self.snapshot(commit).join(file);
         create_parent(&path)?;
         replace(&path, |path| link_blob(&self.blob(etag), etag, path))
     }
 
-    /// Waits until no other process writes this blob, then keeps others from writing it.
+    /// Waits until no other process writes this blob, then locks it.
     pub(super) async fn lock(&self, etag: &str) -> Result<BlobLock, HubError> {
         let path = self.locks.join(format!("{etag}.lock"));
         create_parent(&path)?;
         let file = File::create(&path).map_err(disk("create", &path))?;
         let mut waiting = false;
-        // Polled instead of a blocking wait, which would outlive the start when that is cancelled.
+        // Poll, because a blocking wait can't be cancelled.
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(BlobLock { _file: file }),
                 Err(TryLockError::WouldBlock) => {
                     if !waiting {
-                        tracing::info!(lock = %path.display(), "waiting for another process that is fetching the same file");
+                        tracing::info!(lock = %path.display(), "another process is downloading this file; waiting for it");
                         waiting = true;
                     }
                     tokio::time::sleep(LOCK_POLL).await;
@@ -123,12 +124,12 @@ impl RepoCache {
     }
 }
 
-/// Whether a revision is a full commit hash, which can't come to mean something else.
+/// Whether a revision is a full commit hash, which always names the same content.
 pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Names the file and the action in an error of the file system.
+/// Adds the file and the action to a file system error.
 pub(super) fn disk(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> HubError {
     let path = path.to_owned();
     move |source| HubError::Disk {
@@ -145,7 +146,8 @@ pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
     fs::create_dir_all(parent).map_err(disk("create", parent))
 }
 
-/// Makes `path` anew beside it and renames it there, so that nobody sees it half made or missing.
+/// Creates the new `path` under a temporary name and renames it, so that readers never see it
+/// incomplete or missing.
 fn replace(path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), HubError> {
     let beside = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4().simple()));
     make(&beside).map_err(disk("write", &beside))?;
@@ -154,7 +156,7 @@ fn replace(path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Resu
 
 #[cfg(unix)]
 fn link_blob(_blob: &Path, etag: &str, path: &Path) -> std::io::Result<()> {
-    // From snapshots/<commit>/<file>; relative, so that the cache can be moved.
+    // Relative to snapshots/<commit>/<file>, so that the cache can be moved.
     std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), path)
 }
 

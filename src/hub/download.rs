@@ -1,8 +1,7 @@
-//! One file's bytes, from the hub into the cache, however often the connection is cut.
+//! Downloads one file into the cache and resumes when the connection is cut.
 //!
-//! `hf-hub` 1.0 has a download of its own, but it starts from zero each time, ends at the first
-//! cut, takes an error page for the file and checks no size. Its ranged byte stream is right, and
-//! used here.
+//! The download in `hf-hub` 1.0 always starts from zero, fails at the first cut, accepts an error
+//! page as the file and checks no size. Only its ranged byte stream is used here.
 
 use std::path::{Path, PathBuf};
 
@@ -17,9 +16,9 @@ use super::error::HubError;
 use super::progress::{FileProgress, Progress};
 use super::remote::{Remote, RemoteFile, reason};
 
-/// Why an attempt ended early.
+/// Why an attempt failed.
 enum Interruption {
-    /// Another attempt may get further.
+    /// A retry may get further.
     Transient(String),
     Final(HubError),
 }
@@ -30,7 +29,7 @@ impl From<HubError> for Interruption {
     }
 }
 
-/// A blob on its way into the cache.
+/// A blob being downloaded into the cache.
 struct Download<'a> {
     remote: &'a Remote,
     commit: &'a str,
@@ -38,7 +37,7 @@ struct Download<'a> {
     partial: PathBuf,
 }
 
-/// Brings a file's blob into the cache, from where an earlier attempt left off.
+/// Downloads a file's blob into the cache, resuming an earlier attempt.
 pub(super) async fn download(
     remote: &Remote,
     commit: &str,
@@ -48,7 +47,7 @@ pub(super) async fn download(
 ) -> Result<(), HubError> {
     let _lock = cache.lock(&file.etag).await?;
     let blob = cache.blob(&file.etag);
-    // Another process, or another revision with the same content, may have brought it.
+    // Another process, or another revision with the same content, may have downloaded it.
     if blob.exists() {
         return Ok(());
     }
@@ -86,9 +85,9 @@ impl Download<'_> {
             if !backoff.wait().await {
                 return Err(self.cut(done, attempts, reason));
             }
-            tracing::warn!(file = self.file.name, done, %reason, "the download was cut; resuming");
+            tracing::warn!(file = self.file.name, done, %reason, "the download was interrupted; resuming");
         }
-        // Before the rename, so that a power cut can't leave a blob that only looks whole.
+        // Before the rename, so that a power cut can't leave a truncated blob.
         target
             .sync_all()
             .await
@@ -97,7 +96,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// Appends what is missing; the file is whole when this succeeds.
+    /// Appends the missing bytes; on success the file is complete.
     async fn attempt(
         &self,
         target: &mut File,
@@ -116,7 +115,7 @@ impl Download<'_> {
             0 => self.stream(0).await?,
             _ => match self.stream(done).await? {
                 (Some(announced), bytes) if announced == size - done => (Some(announced), bytes),
-                // A server that does not do ranges sends the whole file: begin anew.
+                // A server without range support sends the whole file, so start over.
                 _ => {
                     done = 0;
                     self.truncate(target).await?;
@@ -136,7 +135,7 @@ impl Download<'_> {
             return Ok(());
         }
         match announced {
-            // Without an announced length a cut can't be told from the end.
+            // Without an announced length, a cut looks like the end.
             None if done < size => Err(Interruption::Transient("it ended early".to_owned())),
             _ => Err(self.wrong_size(done).await.into()),
         }
@@ -155,7 +154,7 @@ impl Download<'_> {
         })
     }
 
-    /// Appends a stream, and answers how long the file is then.
+    /// Appends a stream and returns the file's new length.
     async fn write(
         &self,
         target: &mut File,

@@ -1,10 +1,11 @@
-//! Why a checkpoint could not be fetched.
+//! Errors of fetching a checkpoint.
 
 use std::path::PathBuf;
 
-/// Why a checkpoint could not be fetched, for the person who started the server.
+/// Why a checkpoint could not be fetched, for the person who starts the server.
 ///
-/// Nothing that the hub answered is repeated here: a body could echo the token, a URL be signed.
+/// Messages never repeat the hub's response, because a body could echo the token and a URL could be
+/// signed.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     #[error(
@@ -21,22 +22,22 @@ pub enum HubError {
     InvalidEndpoint { endpoint: String, reason: String },
 
     #[error(
-        "the token in HF_TOKEN (or in the login file) holds characters that no token has: copy it again from https://huggingface.co/settings/tokens"
+        "the token in HF_TOKEN (or in the login file) holds invalid characters: copy it again from https://huggingface.co/settings/tokens"
     )]
     InvalidToken,
 
     #[error(
-        "the hub does not give `{id}` to strangers ({status}), and no token was given: accept the licence at https://huggingface.co/{id} and set HF_TOKEN to a token of that account"
+        "the hub requires a token for `{id}` ({status}), and no token was given: accept the licence at https://huggingface.co/{id} and set HF_TOKEN to a token of that account"
     )]
     TokenNeeded { id: String, status: u16 },
 
     #[error(
-        "the hub refused the given token for `{id}` ({status}): accept the licence at https://huggingface.co/{id} and set HF_TOKEN to a token of that account, one that is still valid and may read gated repositories"
+        "the hub refused the given token for `{id}` ({status}): accept the licence at https://huggingface.co/{id} and set HF_TOKEN to a token of that account that is still valid and may read gated repositories"
     )]
     TokenRefused { id: String, status: u16 },
 
     #[error(
-        "{endpoint} has no model `{id}` with revision `{revision}`: check both names; a private repository also answers 404 to those who may not read it, so if it is one, set HF_TOKEN"
+        "{endpoint} has no model `{id}` with revision `{revision}`: check both names; a private repository also answers 404 without access, so if it is private, set HF_TOKEN"
     )]
     NotFound {
         endpoint: String,
@@ -67,15 +68,15 @@ pub enum HubError {
     },
 
     #[error(
-        "no usable answer from the hub at {endpoint} ({reason}): check the network, proxy and HF_ENDPOINT, then start again"
+        "no usable response from the hub at {endpoint} ({reason}): check the network, proxy and HF_ENDPOINT, then start again"
     )]
     Unreachable { endpoint: String, reason: String },
 
-    #[error("the hub at {endpoint} answered something unexpected: {what}")]
+    #[error("unexpected response from the hub at {endpoint}: {what}")]
     UnexpectedAnswer { endpoint: String, what: String },
 
     #[error(
-        "the connection was cut while fetching {file} of `{id}`, after {done} of {total} bytes, and {attempts} further attempts got no further ({reason}): start again to resume from there"
+        "the connection was cut while fetching {file} of `{id}`, after {done} of {total} bytes, and {attempts} retries made no progress ({reason}): start again to resume"
     )]
     Cut {
         id: String,
@@ -87,7 +88,7 @@ pub enum HubError {
     },
 
     #[error(
-        "{file} of `{id}` has the wrong size: the hub announced {expected} bytes and sent {got}; what was received is deleted, so start again, and if this repeats, check HF_ENDPOINT and proxies"
+        "{file} of `{id}` has the wrong size: the hub announced {expected} bytes and sent {got}; the file was deleted; start again, and if this repeats, check HF_ENDPOINT and proxies"
     )]
     WrongSize {
         id: String,

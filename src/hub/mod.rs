@@ -1,4 +1,4 @@
-//! Fetches a checkpoint from the Hugging Face hub into the cache that all its tools share.
+//! Fetches a checkpoint from the Hugging Face hub into the cache that its tools share.
 
 mod backoff;
 mod cache;
@@ -30,14 +30,14 @@ const OPTIONAL: [&str; 3] = [
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Fetches what the server needs of the model `id` (`owner/name`) at a revision (a branch, tag or
-/// commit; `main` when none is given), and answers the folder that holds it: `config.json`,
-/// `tokenizer.json`, `model.safetensors` or the index and its shards, and those of
-/// `tokenizer_config.json`, `preprocessor_config.json` and `generation_config.json` that exist.
+/// Fetches the files that the server needs of the model `id` (`owner/name`) at a revision (a branch,
+/// tag or commit; default `main`) and returns their folder: `config.json`, `tokenizer.json`,
+/// `model.safetensors` or the index and its shards, and, if they exist, `tokenizer_config.json`,
+/// `preprocessor_config.json` and `generation_config.json`.
 ///
-/// What the cache already has is not sent again, and a file that was cut off is resumed, within
-/// this call and after a restart. When the hub can't be reached, a whole checkpoint in the cache
-/// is used, with a warning. Several processes may fetch at once.
+/// Files in the cache are not downloaded again, and interrupted downloads resume, within this call
+/// and after a restart. When the hub can't be reached, a complete checkpoint in the cache is used,
+/// with a warning. Several processes may fetch at the same time.
 pub async fn fetch(
     id: &str,
     revision: Option<&str>,
@@ -78,7 +78,7 @@ pub async fn fetch(
     checkpoint.fetch().await
 }
 
-/// A checkpoint at one commit, on its way into the cache.
+/// A checkpoint at one commit, being fetched into the cache.
 struct Checkpoint<'a> {
     remote: Remote,
     cache: RepoCache,
@@ -90,7 +90,7 @@ struct Checkpoint<'a> {
 impl Checkpoint<'_> {
     async fn fetch(self) -> Result<PathBuf, HubError> {
         let started = Instant::now();
-        // Small files first: what is wrong with them shows before gigabytes are fetched.
+        // Small files first, so that their errors appear before gigabytes are downloaded.
         for file in REQUIRED {
             self.require(file).await?;
         }
@@ -131,7 +131,7 @@ impl Checkpoint<'_> {
         }
     }
 
-    /// Brings a file into the snapshot; `false` when the repository has no such file.
+    /// Fetches a file into the snapshot. Returns `false` when the repository has no such file.
     async fn obtain(&self, file: &str) -> Result<bool, HubError> {
         let (cache, commit) = (&self.cache, &self.commit);
         if cache.has(commit, file) {
@@ -158,7 +158,7 @@ impl Checkpoint<'_> {
     }
 }
 
-/// The snapshot that the cache has of a revision, or what it lacks.
+/// The cached snapshot of a revision, or the names of what is missing.
 fn cached(cache: &RepoCache, revision: &str) -> Result<Result<PathBuf, String>, HubError> {
     let Some(commit) = cache.commit_of(revision) else {
         return Ok(Err("everything".to_owned()));
@@ -171,13 +171,13 @@ fn cached(cache: &RepoCache, revision: &str) -> Result<Result<PathBuf, String>, 
     }
 }
 
-/// Whether nothing remains to be asked of the hub about a commit.
+/// Whether the cache has everything about a commit, so that the hub need not be asked.
 fn is_settled(cache: &RepoCache, commit: &str) -> Result<bool, HubError> {
     let settled = |file| cache.has(commit, file) || cache.is_known_absent(commit, file);
     Ok(OPTIONAL.into_iter().all(settled) && lacking(cache, commit)?.is_empty())
 }
 
-/// The needed files that the cache does not have of a commit.
+/// The required files of a commit that the cache lacks.
 fn lacking(cache: &RepoCache, commit: &str) -> Result<Vec<String>, HubError> {
     let mut needed: Vec<String> = REQUIRED.map(str::to_owned).to_vec();
     if cache.has(commit, INDEX) && !cache.has(commit, SINGLE) {
@@ -189,7 +189,7 @@ fn lacking(cache: &RepoCache, commit: &str) -> Result<Vec<String>, HubError> {
     Ok(needed)
 }
 
-/// The files that a shard index names, each once.
+/// The distinct files that a shard index names.
 fn shards(path: &Path) -> Result<BTreeSet<String>, HubError> {
     #[derive(Deserialize)]
     struct Index {
@@ -202,7 +202,7 @@ fn shards(path: &Path) -> Result<BTreeSet<String>, HubError> {
     let bytes = std::fs::read(path).map_err(disk("read", path))?;
     let index: Index = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-    // The names come from outside and become paths.
+    // These names are untrusted and become paths.
     match shards.iter().find(|shard| !is_shard_name(shard)) {
         Some(shard) => Err(bad(format!(
             "`{shard}` is not a .safetensors file beside it"
@@ -226,7 +226,7 @@ fn split_id(id: &str) -> Result<(&str, &str), HubError> {
         .ok_or_else(|| HubError::InvalidId { id: id.to_owned() })
 }
 
-/// A revision becomes a path under `refs`, so it must not lead out of there.
+/// A revision becomes a path under `refs`, so it must not lead out of that folder.
 fn checked_revision(revision: &str) -> Result<&str, HubError> {
     let valid = |part: &str| {
         !part.is_empty()

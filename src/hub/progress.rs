@@ -1,4 +1,4 @@
-//! How far a download is: bars on a terminal, a log line every few seconds elsewhere.
+//! Shows download progress: bars on a terminal, otherwise a log line every few seconds.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ enum Display {
 }
 
 impl Progress {
-    /// Bars when standard error is a terminal, the log otherwise.
+    /// Bars if stderr is a terminal, otherwise the log.
     pub(super) fn detect() -> Self {
         if std::io::stderr().is_terminal() {
             Self::Terminal(MultiProgress::new())
@@ -41,7 +41,7 @@ impl Progress {
         }
     }
 
-    /// Begins to show a file of `total` bytes, of which `done` are already there.
+    /// Starts the display of a file of `total` bytes, of which `done` are already there.
     pub(super) fn file(&self, name: &str, total: u64, done: u64) -> FileProgress {
         let started = Instant::now();
         let display = match self {
@@ -63,7 +63,7 @@ impl Progress {
 }
 
 impl FileProgress {
-    /// Tells that `done` bytes of the file are there now; fewer than before after a fresh start.
+    /// Shows that `done` bytes of the file are there; fewer than before when it starts over.
     pub(super) fn advance(&mut self, done: u64) {
         self.done = done;
         self.resumed_at = self.resumed_at.min(done);
@@ -84,7 +84,7 @@ impl FileProgress {
         }
     }
 
-    /// Tells that the file is whole.
+    /// Shows that the file is complete.
     pub(super) fn finish(self) {
         match &self.display {
             Display::Bar(bar) => bar.finish(),
@@ -97,7 +97,7 @@ impl FileProgress {
         }
     }
 
-    /// Received per second since this start, what an earlier one had received not counted.
+    /// Bytes per second since this process started the download.
     fn rate(&self) -> ByteSize {
         let received = (self.done - self.resumed_at) as f64;
         let seconds = self.started.elapsed().as_secs_f64().max(1e-3);
@@ -106,7 +106,7 @@ impl FileProgress {
 }
 
 fn bar(name: &str, total: u64, done: u64) -> ProgressBar {
-    // The template is a constant that a test checks; the plain bar is no reason to stop.
+    // A test checks the template; if it were wrong, the default bar would do.
     let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(total)
         .with_style(style)

@@ -1,4 +1,4 @@
-//! The hub's side: what a revision is, what a file is, and a file's bytes.
+//! Requests to the hub: the commit of a revision, a file's metadata, and its bytes.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use super::error::HubError;
 use super::settings::HubSettings;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may stay silent before it counts as cut.
+/// A connection without data for this long counts as cut.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_RELATIVE_REDIRECTS: usize = 5;
 const USER_AGENT: &str = concat!("paligemma-server/", env!("CARGO_PKG_VERSION"));
-/// Keeps `hf-hub` from looking for a token on its own when the settings hold none: it can't be a
-/// header's value, so the crate sends no `Authorization` at all.
+/// Stops `hf-hub` from looking for a token itself when the settings have none. This value is invalid
+/// in a header, so the crate sends no `Authorization`.
 const NO_TOKEN: &str = "\n";
 
 const ERROR_CODE: &str = "x-error-code";
@@ -37,11 +37,11 @@ pub(super) struct Remote {
     metadata: reqwest::Client,
 }
 
-/// What the hub says of a file before its bytes.
+/// A file's metadata.
 #[derive(Debug, Clone)]
 pub(super) struct RemoteFile {
     pub(super) name: String,
-    /// Names the content: its SHA-256 for large files, its git hash for small ones.
+    /// Identifies the content: SHA-256 for large files, git hash for small ones.
     pub(super) etag: String,
     /// In bytes.
     pub(super) size: u64,
@@ -59,14 +59,14 @@ impl Remote {
             return Err(bad_endpoint("it is neither http nor https".to_owned()));
         }
         let authorization = settings.token.as_deref().map(authorization).transpose()?;
-        // hf-hub's own client waits for ever on a connection that has gone silent.
+        // hf-hub's own client waits forever on a silent connection.
         let bytes = http().build();
-        // hf-hub's metadata call follows redirects to the second host, whose answer lacks the
-        // hub's etag; so metadata is asked for here, without following.
+        // hf-hub's metadata call follows redirects to the second host, whose response lacks the
+        // hub's ETag, so we request metadata without following redirects.
         let metadata = http().redirect(reqwest::redirect::Policy::none()).build();
         let broken_client = |error: reqwest::Error| HubError::UnexpectedAnswer {
             endpoint: endpoint.clone(),
-            what: format!("no HTTP client could be made: {error}"),
+            what: format!("the HTTP client can't be created: {error}"),
         };
         let client = HFClient::builder()
             .endpoint(endpoint.as_str())
@@ -96,7 +96,7 @@ impl Remote {
         Backoff::new(self.retry_delay)
     }
 
-    /// The commit that a branch, tag or commit hash stands for now.
+    /// The commit that a branch, tag or commit hash currently names.
     pub(super) async fn commit(&self, revision: &str) -> Result<String, HubError> {
         let info = self.repository.info().revision(revision).send().await;
         let commit = info
@@ -109,7 +109,7 @@ impl Remote {
         Ok(commit)
     }
 
-    /// What the hub says of a file at a commit; `None` when there is no such file.
+    /// A file's metadata at a commit, or `None` if there is no such file.
     pub(super) async fn describe(
         &self,
         commit: &str,
@@ -145,7 +145,7 @@ impl Remote {
         }
     }
 
-    /// A file's bytes, or a range of them, and how many the answer announces.
+    /// A file's bytes or a range of them, with the announced length.
     pub(super) async fn open(
         &self,
         commit: &str,
@@ -161,7 +161,7 @@ impl Remote {
             .await
     }
 
-    /// Our error for one of `hf-hub`'s.
+    /// Converts an `hf-hub` error to ours.
     pub(super) fn explain(&self, error: &HFError, revision: &str) -> HubError {
         match error {
             HFError::AuthRequired { context } | HFError::Forbidden { context } => {
@@ -171,14 +171,14 @@ impl Remote {
             | HFError::RevisionNotFound { .. }
             | HFError::EntryNotFound { .. } => self.not_found(revision),
             HFError::Request { source, .. } if source.is_decode() => {
-                self.unexpected("a body that is not the JSON it should be".to_owned())
+                self.unexpected("the body is not the expected JSON".to_owned())
             }
             other => self.unreachable(reason(other)),
         }
     }
 
-    /// HEAD without following a redirect to another host: its answer carries the hub's metadata.
-    /// Relative redirects are followed; they lead to a renamed repository on the same hub.
+    /// HEAD without following redirects to another host, because the hub's own response carries the
+    /// metadata. Follows relative redirects, which lead to a renamed repository on the same hub.
     async fn head(&self, mut url: Url) -> Result<Response, HubError> {
         for _ in 0..=MAX_RELATIVE_REDIRECTS {
             let answer = self.head_once(&url).await?;
@@ -224,7 +224,7 @@ impl Remote {
     }
 
     fn refused(&self, status: StatusCode, code: Option<&str>, revision: &str) -> HubError {
-        // So the hub answers strangers who ask for what does not exist, or is private.
+        // Without access, the hub answers like this for missing and for private repositories.
         if code == Some("RepoNotFound") {
             return self.not_found(revision);
         }
@@ -258,7 +258,7 @@ impl Remote {
     }
 }
 
-/// What went wrong with a request, without URLs (they may be signed) and bodies.
+/// What went wrong with a request, without URLs (which may be signed) and bodies.
 pub(super) fn reason(error: &HFError) -> String {
     match error {
         HFError::Request { source, .. } => transport_reason(source),
@@ -318,7 +318,7 @@ fn bare_etag(etag: &str) -> &str {
     etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"')
 }
 
-/// Whether an etag, which comes from outside, may name a file in the cache.
+/// Whether an ETag, which is untrusted, is safe as a file name in the cache.
 fn is_file_name(etag: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !etag.is_empty() && etag.len() <= 128 && etag.bytes().all(allowed)

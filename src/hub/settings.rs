@@ -1,4 +1,4 @@
-//! Where the hub is, who we are there, and where its files are kept.
+//! The hub's address, our token, and the cache.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ pub struct HubSettings {
     pub token: Option<String>,
     /// The shared cache, in the standard layout (`HF_HUB_CACHE`, or `HF_HOME` with `/hub`).
     pub cache_dir: PathBuf,
-    /// Use the cache alone and send nothing (`HF_HUB_OFFLINE`).
+    /// Use only the cache and send nothing (`HF_HUB_OFFLINE`).
     pub offline: bool,
-    /// The wait before the first retry after a failed request; it doubles with each further one.
+    /// Wait before the first retry of a failed request; it doubles with each further retry.
     pub retry_delay: Duration,
 }
 
@@ -29,8 +29,8 @@ impl HubSettings {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// As [`HubSettings::from_env`], with the environment given as a function. Variables that are
-    /// empty count as unset.
+    /// As [`HubSettings::from_env`], with the environment as a function. Empty variables count as
+    /// unset.
     fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| {
             variable(name)
@@ -51,7 +51,7 @@ impl HubSettings {
     }
 }
 
-// By hand, so that the token is in no log.
+// Not derived, so that no log shows the token.
 impl fmt::Debug for HubSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter

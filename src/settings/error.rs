@@ -1,4 +1,4 @@
-//! Why the settings don't stand, for whoever typed them.
+//! What is wrong with the settings, for the person who wrote them.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use figment::{Figment, Metadata, Profile};
 
 use super::key::KEYS;
 
-/// A mistake in the settings; each message names the key and the place that it came from.
+/// A mistake in the settings. Each message names the key and where its value came from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// A key that doesn't exist. Its value isn't told: it may be a misspelt secret's.
-    #[error("unknown setting {key} ({origin}){suggestion}; known are {known}", suggestion = Suggestion(.closest), known = known())]
+    /// A key that doesn't exist. The message leaves out its value, which may be a secret.
+    #[error("unknown setting {key} ({origin}){suggestion}; known settings are {known}", suggestion = Suggestion(.closest), known = known())]
     Unknown {
         key: String,
         origin: String,
         closest: Option<&'static str>,
     },
-    /// A value that can't be, such as a wrong unit.
-    #[error("setting {key} = {value} ({origin}) is not possible; allowed is {allowed}")]
+    /// An invalid value, such as one with a wrong unit.
+    #[error("setting {key} = {value} ({origin}) is invalid; allowed is {allowed}")]
     Invalid {
         key: String,
         value: String,
         origin: String,
         allowed: String,
     },
-    /// A value that would do for another model.
-    #[error("setting {key} = {value} is not possible with this model; allowed is {allowed}")]
+    /// A value that this model doesn't support.
+    #[error("setting {key} = {value} is invalid for this model; allowed is {allowed}")]
     ForModel {
         key: &'static str,
         value: String,
@@ -54,7 +54,7 @@ fn known() -> String {
 }
 
 impl SettingsError {
-    /// Words `error`, which came from extracting `figment`.
+    /// Turns an `error` from extracting `figment` into our message.
     pub(super) fn new(error: &figment::Error, figment: &Figment) -> Self {
         if let Kind::UnknownField(key, _) = &error.kind {
             return Self::Unknown {
@@ -115,8 +115,8 @@ fn shown(actual: &Actual) -> String {
     }
 }
 
-/// The first line of a TOML error, which says where, and the last, which says what; the lines
-/// between quote the file and could show a secret.
+/// The first line of a TOML error (where) and the last (what). The lines between quote the file,
+/// which could show a secret.
 fn without_excerpt(message: &str) -> String {
     let mut lines = message.trim().lines();
     let first = lines.next().unwrap_or_default();

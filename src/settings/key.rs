@@ -1,4 +1,5 @@
-//! The keys as `config/default.toml` documents them: what flags, help and the README are made of.
+//! The keys as `config/default.toml` documents them. Flags, help and the README are generated from
+//! them.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -10,15 +11,15 @@ use super::DEFAULTS;
 pub struct Key {
     /// `max_images`.
     pub name: &'static str,
-    /// `max-images`, as a flag without its dashes.
+    /// The flag without its leading dashes: `max-images`.
     pub flag: String,
     /// The section's heading.
     pub section: &'static str,
-    /// What a value is: `NUMBER`, `DURATION`, or the choices.
+    /// The kind of value: `NUMBER`, `DURATION`, or the choices.
     pub kind: &'static str,
     /// The default as TOML.
     pub default: &'static str,
-    /// What it is for.
+    /// What the setting is for.
     pub why: &'static str,
 }
 
@@ -60,7 +61,7 @@ fn parse(toml: &'static str) -> Vec<Key> {
 pub fn table() -> String {
     let mut table = String::from("| setting | value | default | what for |\n|---|---|---|---|\n");
     for key in KEYS.iter() {
-        // A bar would end the cell, also within backquotes.
+        // A bar would end the cell, even inside backquotes.
         let kind = key.kind.replace('|', " \\| ");
         let Key {
             name, default, why, ..

@@ -1,15 +1,15 @@
-//! Settings that come as text: environment variables and flags.
+//! Settings given as text: environment variables and flags.
 
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Metadata, Profile, Provider};
 
-/// What the name of an environment variable begins with to be a setting.
+/// Prefix of the environment variables that are settings.
 pub(super) const PREFIX: &str = "PALIGEMMA_";
 
-/// Keys and their values as someone typed them, so that an API key `0123` stays what it is;
-/// figment's own provider for the environment would guess a type.
+/// Keys and their values exactly as typed. figment's own environment provider guesses types, which
+/// would change an API key such as `0123`.
 pub(super) struct TextLayer {
     metadata: Metadata,
     values: BTreeMap<String, String>,
@@ -30,7 +30,7 @@ impl TextLayer {
         Self { metadata, values }
     }
 
-    /// `values` by key, not by flag: `max_images`.
+    /// `values` are named by key (`max_images`), not by flag.
     pub(super) fn flags(values: BTreeMap<String, String>) -> Self {
         let metadata = Metadata::named("flag")
             .interpolater(|_, keys: &[&str]| format!("--{}", keys.concat().replace('_', "-")));

@@ -1,8 +1,8 @@
 //! What an operator can set: defaults < config file < `PALIGEMMA_*` variables < flags.
 //!
-//! A key is declared in two places that a test keeps together: `config/default.toml` holds its
-//! default and its documentation, from which flags, help and the README's table are made
-//! ([`key`]), and [`Settings`] holds its type, from which it is checked ([`value`]).
+//! A key is declared in two places, and a test checks that they match. `config/default.toml` holds
+//! its default and documentation, from which flags, help and the README's table are generated
+//! ([`key`]). [`Settings`] holds its type, which determines how it is checked ([`value`]).
 
 mod error;
 mod key;
@@ -41,20 +41,20 @@ pub struct Settings {
     pub dtype: FormatChoice,
     #[serde(deserialize_with = "value::device")]
     pub device: DeviceChoice,
-    /// `None`: as many as there are cores to use.
+    /// `None`: one per usable core.
     #[serde(deserialize_with = "value::auto_or_whole::<_, 1, 1_024>")]
     pub threads: Option<usize>,
     /// Empty: derived from `model`.
     #[serde(deserialize_with = "value::names")]
     pub served_model_name: Vec<String>,
-    /// Empty: the one that comes with the model, if there is one.
+    /// Empty: the one in the model's folder, if any.
     pub mask_decoder: String,
     #[serde(deserialize_with = "value::host")]
     pub host: String,
-    /// 0: any free one.
+    /// 0: any free port.
     #[serde(deserialize_with = "value::whole::<_, _, 0, 65_535>")]
     pub port: u16,
-    /// Empty: everyone is let in.
+    /// Empty: no key is needed.
     #[serde(deserialize_with = "value::api_keys")]
     pub api_keys: Vec<ApiKey>,
     /// `*` or serialised origins (`https://host[:port]`).
@@ -64,7 +64,7 @@ pub struct Settings {
     pub slots: usize,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
     pub queue: usize,
-    /// In tokens; `None`: the image's and a fixed number more.
+    /// In tokens. `None`: the image's tokens plus a fixed number.
     #[serde(deserialize_with = "value::auto_or_whole::<_, 2, 1_000_000>")]
     pub context: Option<usize>,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
@@ -112,12 +112,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Layers the defaults, `config` (TOML), those `environment` variables that begin with
-    /// `PALIGEMMA_`, and `flags` (key to value as typed), and checks the outcome.
+    /// Layers the defaults, `config` (TOML), the `environment` variables that begin with
+    /// `PALIGEMMA_`, and `flags` (key to value as typed), and checks the result.
     ///
     /// # Errors
-    /// The first unknown key or impossible value, with the place that it came from; a file that
-    /// can't be read or isn't TOML.
+    /// The first unknown key or invalid value, with its origin; a file that can't be read or isn't
+    /// TOML.
     pub fn load(
         config: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,

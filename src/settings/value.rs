@@ -1,4 +1,4 @@
-//! How a setting's value is read and checked, whether it comes as text or as a TOML value.
+//! Reads and checks a setting's value, given as text or as a TOML value.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,15 +12,15 @@ use url::{Host, Url};
 
 use crate::kernels::{DeviceChoice, FormatChoice};
 
-/// Longest duration that a setting takes: beyond it, arithmetic on `Instant`s could overflow.
+/// Longest duration that a setting accepts. Beyond it, arithmetic on `Instant`s could overflow.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A bearer token. Its text shows only where it is asked for by [`ApiKey::expose`].
+/// A bearer token. Only [`ApiKey::expose`] reveals its text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// The secret itself, to compare with (in constant time).
+    /// The secret itself. Compare it in constant time.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -39,8 +39,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads one value, given as text or as a number, with `parse`; `allowed` ends the error message
-/// "… is not possible; allowed is …".
+/// Reads one value, given as text or as a number, with `parse`. `allowed` ends the error message
+/// "… is invalid; allowed is …".
 fn scalar<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     allowed: &dyn fmt::Display,
@@ -78,7 +78,7 @@ fn scalar<'de, D: Deserializer<'de>, T>(
     deserializer.deserialize_any(Scalar(allowed, parse))
 }
 
-/// Reads a list, given as a TOML array or as text with commas, whose items go through `parse`.
+/// Reads a list, given as a TOML array or as text with commas, and parses its items with `parse`.
 fn list<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     allowed: &'static str,
@@ -118,7 +118,7 @@ fn list<'de, D: Deserializer<'de>, T>(
     deserializer.deserialize_any(List(allowed, parse))
 }
 
-/// A whole number from `MIN` to `MAX`, both included.
+/// A whole number from `MIN` to `MAX`, inclusive.
 pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>, const MIN: u64, const MAX: u64>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -154,8 +154,8 @@ pub(super) fn duration<'de, D: Deserializer<'de>, const MIN_MILLIS: u64>(
     )
 }
 
-/// A size with its unit, of at least `MIN` bytes. Only 0 needs no unit: a bare number is more
-/// often a forgotten unit than a count of bytes.
+/// A size with its unit, of at least `MIN` bytes. Only 0 needs no unit, because a bare number is
+/// more often a forgotten unit than a count of bytes.
 pub(super) fn size<'de, D: Deserializer<'de>, const MIN: u64>(
     deserializer: D,
 ) -> Result<ByteSize, D::Error> {
@@ -191,7 +191,7 @@ pub(super) fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Devic
     )
 }
 
-/// A host name or an address, in the form that `url` writes it, without brackets.
+/// A host name or an address as `url` writes it, without brackets.
 fn parse_host(text: &str) -> Option<String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_string());
@@ -278,8 +278,8 @@ pub(super) fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<St
         deserializer,
         &"error, warn, info, debug, trace or off, or a list such as info,paligemma_server::engine=debug",
         |text| {
-            // A directive that names no level or a misspelt one is taken for a module: `inof`
-            // alone would silence everything.
+            // EnvFilter takes an unknown word for a module, so a typo such as `inof` would silence
+            // everything.
             let known = |directive: &str| {
                 let level = directive.rsplit('=').next().unwrap_or(directive);
                 level

@@ -1,7 +1,7 @@
 //! Log lines on stderr, as text or JSON.
 //!
-//! A line within a request carries the fields of the request's span, its id among them. Prompts,
-//! answers and images are never logged.
+//! Lines within a request carry the fields of its span, including the request id. Prompts, answers
+//! and images are never logged.
 
 use std::io::{self, IsTerminal};
 
@@ -22,11 +22,10 @@ pub enum LoggingError {
     Taken(#[from] TryInitError),
 }
 
-/// Sends the log lines of this process that `level` (directives of [`EnvFilter`]) lets through to
-/// stderr.
+/// Logs to stderr what `level` (directives of [`EnvFilter`]) lets through.
 ///
 /// # Errors
-/// A `level` that can't be parsed; logging that was set up before.
+/// If `level` can't be parsed, or logging was already set up.
 pub fn init(format: LogFormat, level: &str) -> Result<(), LoggingError> {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     match format {
@@ -58,7 +57,7 @@ fn json<W>(level: &str, writer: W) -> Result<impl Subscriber, LoggingError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // The list of spans, not the current one: a span within the request's has no request id.
+    // List all spans: the current one may be inside the request's span and lack its id.
     Ok(tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -75,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    /// Collects what was written.
+    /// Collects the output.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 

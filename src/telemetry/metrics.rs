@@ -1,7 +1,7 @@
-//! Every metric that the server has: its name, its meaning, and the one function that sets it.
+//! All metrics: their names, their meaning, and the function that sets each.
 //!
-//! Names begin with `paligemma_` and end in their base unit. [`install`] sets all of them up, so
-//! that each series is there, at 0, before its first event.
+//! Names begin with `paligemma_` and end in their base unit. [`install`] registers every series with
+//! the value 0, so that it exists before its first event.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// How often samples that nobody has scraped are folded into their histograms.
+/// How often unscraped samples are folded into their histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Upper bounds in seconds, for what takes from a millisecond to minutes.
+/// Bucket bounds in seconds, for durations from a millisecond to minutes.
 const SECONDS: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
 
-/// Upper bounds for numbers of sequences.
+/// Bucket bounds for numbers of sequences.
 const SEQUENCES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 /// A metric's name and what it means.
@@ -25,84 +25,72 @@ type Metric = (&'static str, &'static str);
 
 const HTTP_REQUESTS: Metric = (
     "paligemma_http_requests_total",
-    "HTTP requests answered, by method, route and status.",
+    "Answered HTTP requests, by method, route and status.",
 );
 const HTTP_SECONDS: Metric = (
     "paligemma_http_request_duration_seconds",
-    "From an HTTP request to the end of its answer (of a stream, to the end of the stream), by method and route.",
+    "Time from an HTTP request to the end of its response (or stream), by method and route.",
 );
-const QUEUE_LENGTH: Metric = (
-    "paligemma_queue_length",
-    "Generations that wait for a slot.",
-);
+const QUEUE_LENGTH: Metric = ("paligemma_queue_length", "Generations waiting for a slot.");
 const QUEUE_CAPACITY: Metric = (
     "paligemma_queue_capacity",
-    "Generations that may wait for a slot; one more is rejected.",
+    "Most generations that may wait for a slot; further ones are rejected.",
 );
 const SLOTS_USED: Metric = (
     "paligemma_slots_used",
     "Sequences in the model: in the vision tower, in prefill or decoding.",
 );
-const SLOTS: Metric = ("paligemma_slots", "Sequences that the model has room for.");
+const SLOTS: Metric = ("paligemma_slots", "Most sequences in the model at once.");
 const READY: Metric = (
     "paligemma_ready",
-    "1 while the model is loaded and takes requests, else 0.",
+    "1 while the server takes requests, otherwise 0.",
 );
 const QUEUE_SECONDS: Metric = (
     "paligemma_queue_seconds",
-    "From a generation's submission to the first work on it.",
+    "Time from a generation's submission to the first work on it.",
 );
 const VISION_SECONDS: Metric = (
     "paligemma_vision_seconds",
-    "From the first work on a generation to its image's features, where these were not cached.",
+    "Time from the first work on a generation to its image features, if they were not cached.",
 );
 const PREFILL_SECONDS: Metric = (
     "paligemma_prefill_seconds",
-    "From a generation's image features to its first token.",
+    "Time from a generation's image features to its first token.",
 );
 const DECODE_SECONDS: Metric = (
     "paligemma_decode_seconds",
-    "From a generation's first token to its last.",
+    "Time from a generation's first token to its last.",
 );
 const FIRST_TOKEN_SECONDS: Metric = (
     "paligemma_time_to_first_token_seconds",
-    "From a generation's submission to its first token.",
+    "Time from a generation's submission to its first token.",
 );
 const INTER_TOKEN_SECONDS: Metric = (
     "paligemma_inter_token_seconds",
-    "From one token of a generation to the next.",
+    "Time from one token of a generation to the next.",
 );
 const STEP_SECONDS: Metric = (
     "paligemma_step_seconds",
-    "One step of the model, with all that runs side by side in it.",
+    "Duration of one model step, with all its sequences.",
 );
 const BATCH_SIZE: Metric = (
     "paligemma_decode_batch_size",
-    "Sequences that got a token together, by step.",
+    "Sequences decoded together in one step.",
 );
 const PREFILL_BATCH_SIZE: Metric = (
     "paligemma_prefill_batch_size",
-    "Sequences whose prefixes were computed together.",
+    "Sequences prefilled together in one batch.",
 );
-const IMAGE_TOKENS: Metric = (
-    "paligemma_image_tokens_total",
-    "Image tokens that went into the model.",
-);
-const PROMPT_TOKENS: Metric = (
-    "paligemma_prompt_tokens_total",
-    "Prompt tokens that went into the model.",
-);
-const COMPLETION_TOKENS: Metric = (
-    "paligemma_completion_tokens_total",
-    "Tokens that were generated.",
-);
+const IMAGE_TOKENS: Metric = ("paligemma_image_tokens_total", "Image tokens processed.");
+const PROMPT_TOKENS: Metric = ("paligemma_prompt_tokens_total", "Prompt tokens processed.");
+const COMPLETION_TOKENS: Metric = ("paligemma_completion_tokens_total", "Tokens generated.");
 const CACHE_HITS: Metric = (
     "paligemma_image_cache_hits_total",
-    "Generations whose image's features were cached, or being computed for another.",
+    "Generations whose image features were cached or being computed for another generation.",
 );
 const CACHE_MISSES: Metric = (
     "paligemma_image_cache_misses_total",
-    "Images that went through the vision tower.",
+    "Images encoded by the vision tower.",
 );
 const CACHE_BYTES: Metric = (
     "paligemma_image_cache_bytes",
@@ -110,28 +98,28 @@ const CACHE_BYTES: Metric = (
 );
 const CACHE_CAPACITY: Metric = (
     "paligemma_image_cache_capacity_bytes",
-    "Size that the cached image features may have.",
+    "Most bytes of cached image features.",
 );
 const FINISHED: Metric = (
     "paligemma_generations_finished_total",
-    "Generations that came to their end, by reason.",
+    "Finished generations, by reason.",
 );
 const CANCELLED: Metric = (
     "paligemma_generations_cancelled_total",
-    "Generations that were given up because their client left, by how far they were.",
+    "Generations cancelled because the client disconnected, by stage.",
 );
 const FAILED: Metric = (
     "paligemma_generations_failed_total",
-    "Generations that ended with an error, by reason.",
+    "Generations that failed, by reason.",
 );
 const REJECTED: Metric = (
     "paligemma_generations_rejected_total",
-    "Generations that were not taken on, by reason.",
+    "Generations that were rejected, by reason.",
 );
 
 const MODEL_RESTARTS: Metric = (
     "paligemma_model_restarts_total",
-    "Times that the model failed and was loaded again.",
+    "Times the model failed and was loaded again.",
 );
 
 /// Counters without labels.
@@ -144,7 +132,7 @@ const COUNTERS: [Metric; 6] = [
     CACHE_MISSES,
 ];
 
-/// Counters with one label, and all values it takes.
+/// Counters with one label, and all its values.
 const LABELLED_COUNTERS: [(Metric, &str, &[&str]); 4] = [
     (FINISHED, "reason", &["stop", "length"]),
     (CANCELLED, "stage", &["queue", "prefill", "decode"]),
@@ -179,12 +167,12 @@ const HISTOGRAMS: [(Metric, &[f64]); 9] = [
     (PREFILL_BATCH_SIZE, &SEQUENCES),
 ];
 
-/// Installs the process's recorder, with every series at 0, and returns what renders `/metrics`.
-/// A second call returns the same. Comes before the engine's start, which reports its capacities
-/// once.
+/// Installs the process's recorder, with every series at 0, and returns the handle that renders
+/// `/metrics`. Further calls return the same handle. Call it before the engine starts, because the
+/// engine reports its capacities only once.
 ///
 /// # Errors
-/// When something else installed a recorder before.
+/// If another recorder was installed before.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +182,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder()?.install_recorder()?;
     register();
     *installed = Some(handle.clone());
-    // Without this, samples would pile up for as long as nobody scrapes.
+    // Otherwise samples would accumulate in memory until the next scrape.
     let upkeep = handle.clone();
     std::thread::spawn(move || {
         loop {
@@ -216,7 +204,7 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         })
 }
 
-/// Describes every metric, and sets up every series whose labels are known.
+/// Describes every metric and registers every series whose labels are known.
 fn register() {
     describe_counter!(HTTP_REQUESTS.0, HTTP_REQUESTS.1);
     describe_histogram!(HTTP_SECONDS.0, HTTP_SECONDS.1);
@@ -240,7 +228,7 @@ fn register() {
     }
 }
 
-/// Sets up the series of a route, at 0, for each status that it is known to answer.
+/// Registers a route's series with the value 0, one per status that it can return.
 pub fn http_route(method: &str, route: &str, statuses: &[u16]) {
     let labels = [("method", method.to_owned()), ("route", route.to_owned())];
     let _registered = histogram!(HTTP_SECONDS.0, &labels);
@@ -282,13 +270,13 @@ pub(crate) fn model_restart() {
     counter!(MODEL_RESTARTS.0).increment(1);
 }
 
-/// How many generations wait, and how many are in the model.
+/// The numbers of generations in the queue and in the model.
 pub(crate) fn load(queued: usize, slots_used: usize) {
     gauge!(QUEUE_LENGTH.0).set(queued as f64);
     gauge!(SLOTS_USED.0).set(slots_used as f64);
 }
 
-/// The model did one step, in which `batch` sequences decoded.
+/// The model ran one step that decoded `batch` sequences.
 pub(crate) fn step(batch: usize, duration: Duration) {
     histogram!(STEP_SECONDS.0).record(duration);
     if batch > 0 {
@@ -296,14 +284,14 @@ pub(crate) fn step(batch: usize, duration: Duration) {
     }
 }
 
-/// `sequences` began to be computed together; `encoded` of their images were new.
+/// A prefill batch of `sequences` started; `encoded` of their images were not cached.
 pub(crate) fn prefill_batch(sequences: usize, encoded: usize) {
     histogram!(PREFILL_BATCH_SIZE.0).record(sequences as f64);
     counter!(CACHE_MISSES.0).increment(encoded as u64);
     counter!(CACHE_HITS.0).increment((sequences - encoded) as u64);
 }
 
-/// The cached image features changed.
+/// The cached image features now take `bytes`.
 pub(crate) fn image_cache(bytes: usize) {
     gauge!(CACHE_BYTES.0).set(bytes as f64);
 }
@@ -320,13 +308,13 @@ pub(crate) fn vision(duration: Duration) {
     histogram!(VISION_SECONDS.0).record(duration);
 }
 
-/// A generation has its first token.
+/// A generation produced its first token.
 pub(crate) fn first_token(prefill: Duration, since_submission: Duration) {
     histogram!(PREFILL_SECONDS.0).record(prefill);
     histogram!(FIRST_TOKEN_SECONDS.0).record(since_submission);
 }
 
-/// A generation got a token after its first.
+/// A generation produced a token after its first.
 pub(crate) fn next_token(since_last: Duration) {
     histogram!(INTER_TOKEN_SECONDS.0).record(since_last);
 }
@@ -336,24 +324,23 @@ pub(crate) fn completion_token() {
     counter!(COMPLETION_TOKENS.0).increment(1);
 }
 
-/// A generation came to its end after it had decoded for that long; `reason` is one of those listed
-/// for the metric.
+/// A generation finished after decoding for `decode`; `reason` is one of those listed for the metric.
 pub(crate) fn finished(reason: &'static str, decode: Duration) {
     histogram!(DECODE_SECONDS.0).record(decode);
     counter!(FINISHED.0, "reason" => reason).increment(1);
 }
 
-/// A generation's client left; `stage` is one of those listed for the metric.
+/// A generation's client disconnected; `stage` is one of those listed for the metric.
 pub(crate) fn cancelled(stage: &'static str) {
     counter!(CANCELLED.0, "stage" => stage).increment(1);
 }
 
-/// A generation ended with an error; `reason` is one of those listed for the metric.
+/// A generation failed; `reason` is one of those listed for the metric.
 pub(crate) fn failed(reason: &'static str) {
     counter!(FAILED.0, "reason" => reason).increment(1);
 }
 
-/// `generations` were not taken on; `reason` is one of those listed for the metric.
+/// `generations` were rejected; `reason` is one of those listed for the metric.
 pub(crate) fn rejected(reason: &'static str, generations: usize) {
     counter!(REJECTED.0, "reason" => reason).increment(generations as u64);
 }

@@ -1,4 +1,4 @@
-// The answer: its words as they come, the objects, and how long everything took.
+// The answer: its streamed text, its objects, and the timings.
 import { Overlay, colourOf } from "./overlay.js";
 import { findsObjects, textOf } from "./tasks.js";
 
@@ -44,7 +44,7 @@ export class Answer {
   failed() {
     byId("figures").hidden = byId("first-token").textContent === "–";
     const begun = this.#count > 0 || byId("text").textContent !== "";
-    this.#hint(begun ? "Not complete:" : "There is none this time.");
+    this.#hint(begun ? "Not complete:" : "No answer.");
   }
 
   /** For screen readers only. */
@@ -116,14 +116,14 @@ export class Answer {
 
 function remark(text) {
   if (text.trim() === "") return "The model had nothing to say.";
-  // Only a prompt of one's own shows what the model writes for boxes and masks.
+  // Only a free prompt shows the tokens of boxes and masks.
   if (/<(loc|seg)\d+>/.test(text)) return "These are places in the picture, as the model writes them. Detect and Segment draw them.";
   return "";
 }
 
-/** The first token is when the clock starts, so one less than all are counted. */
+/** The clock starts at the first token, so that token isn't counted. */
 function speed(tokens, { first, last }, timings) {
-  // Where a proxy holds the stream back, all arrives at once, and only the server knows how long it took.
+  // If a proxy buffers the stream, everything arrives at once, and only the server knows how long it took.
   const elapsed = Math.max((last ?? 0) - (first ?? 0), timings.decode_ms);
   if (tokens < 2 || elapsed <= 0) return "–";
   return `${((tokens - 1) / (elapsed / 1000)).toFixed(elapsed < 100 ? 0 : 1)} tokens/s`;

@@ -1,15 +1,15 @@
-// Requests to the server that gave us this page, and what went wrong with them.
+// Requests to the server of this page, and their failures.
 import { readEvents } from "./sse.js";
 
 const KEY = "paligemma-api-key";
 
-/** The key is kept for this tab only, and forgotten with it. */
+/** The key is kept only until this tab is closed. */
 export const apiKey = {
   get: () => sessionStorage.getItem(KEY) ?? "",
   set: (key) => sessionStorage.setItem(KEY, key),
 };
 
-/** A failure that can be shown: the server's problem document, or one worded here in the same form. */
+/** A failure to show: the server's problem document, or one made here in the same form. */
 export class Problem extends Error {
   constructor(document, retryAfter = null) {
     super(document.title);
@@ -58,7 +58,7 @@ async function send(path, options) {
   return response;
 }
 
-/** A connection that breaks in the middle of an answer is told apart from one that never was. */
+/** Distinguishes a connection that breaks during an answer from one that was never made. */
 async function* guarded(events) {
   try {
     yield* events;
@@ -68,7 +68,7 @@ async function* guarded(events) {
 }
 
 async function problemOf(response) {
-  // Something between us and the server, such as a proxy, may answer in a form of its own.
+  // A proxy between this page and the server may answer in another format.
   const document = await response.json().catch(() => null);
   const fallback = { title: `The server answered ${response.status} ${response.statusText}`.trim() };
   const known = document && typeof document.title === "string" ? document : fallback;
@@ -86,7 +86,7 @@ function unreachable() {
   return new Problem({
     code: "unreachable",
     title: "The server can’t be reached",
-    detail: `${location.origin} did not answer. See whether it is still running, then try again.`,
+    detail: `${location.origin} did not answer. Check that it is running, then try again.`,
   });
 }
 

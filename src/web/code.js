@@ -8,7 +8,7 @@ export function showCode(request) {
   for (const [language, write] of Object.entries(SNIPPETS)) byId(`code-${language}`).textContent = write(request);
 }
 
-/** `say` is told what a screen reader should hear. */
+/** `say` announces a text to screen readers. */
 export function watchCode(say) {
   const tabs = [...document.querySelectorAll("[role=tab]")];
   tabs.forEach((tab, index) => {

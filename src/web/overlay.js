@@ -4,7 +4,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const LABEL = { height: 24, padding: 8, gap: 4, widest: 260 };
 
-// All of them bear white text with a contrast of at least 4.5 to 1.
+// White text on each of them has a contrast of at least 4.5 to 1.
 const COLOURS = ["#c2185b", "#1d4ed8", "#0f766e", "#b45309", "#7c3aed", "#15803d", "#b91c1c", "#0369a1"];
 
 export const colourOf = (index) => COLOURS[index % COLOURS.length];
@@ -63,7 +63,7 @@ function shapeOf(object, index, scale) {
   const place = { x: x0 * scale, y: y0 * scale, width: (x1 - x0) * scale, height: (y1 - y0) * scale };
   const group = element("g", { "data-object": index });
   if (object.mask) group.append(...maskOf(object, index, scale));
-  // A light line under the coloured one keeps the box visible on a ground of its own colour.
+  // A light line under the coloured one keeps the box visible on a background of its own colour.
   group.append(element("rect", { ...place, class: "halo" }));
   group.append(element("rect", { ...place, class: "box", stroke: colourOf(index) }));
   return group;
@@ -85,7 +85,7 @@ function maskOf({ box, mask }, index, scale) {
   return [cut, tint, element("rect", { ...shown, fill: "url(#stripes)" })];
 }
 
-/** Stripes show where a mask lies even if its colour is nearly that of what is under it. */
+/** Stripes keep a mask visible on a background of a similar colour. */
 function stripes() {
   const size = { width: 9, height: 9, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" };
   const pattern = element("pattern", { id: "stripes", ...size });

@@ -1,4 +1,4 @@
-// Where the picture comes from: a file chosen, dropped or pasted, or an example.
+// The source of the picture: a chosen, dropped or pasted file, or an example.
 import { EXAMPLES } from "./tasks.js";
 
 const byId = (id) => document.getElementById(id);
@@ -31,7 +31,7 @@ export function markExample(example) {
 /** The picture as JSON carries it: a `data:` URL. */
 export async function encode(blob) {
   const url = await asDataUrl(blob);
-  // Browsers go by the file's name for its type, and don't know all; plain base64 lets the server look for itself.
+  // Browsers derive the type from the file's name and don't know them all; with plain base64 the server detects it.
   return blob.type.startsWith("image/") ? url : url.slice(url.indexOf(",") + 1);
 }
 

@@ -1,4 +1,4 @@
-// The page's state: which picture, which task, and the one request that may be running.
+// The page's state: the picture, the task, and the running request, if any.
 import { Problem, apiKey, getModels, stream } from "./api.js";
 import { showCode, watchCode } from "./code.js";
 import { Answer } from "./answer.js";
@@ -10,7 +10,7 @@ const form = byId("form");
 const answer = new Answer();
 
 let picture = null;
-let running = null; // the AbortController of the request that runs
+let running = null; // the AbortController of the running request
 let afterKey = loadModel; // what to try again once a key has been given
 
 // --- The form -----------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ function refreshCode() {
   showCode({ url: location.origin + path, fileName, fields, keyed: apiKey.get() !== "" });
 }
 
-/** Examples bring questions that suit them, which never replace what somebody typed. */
+/** Examples suggest fitting questions, which never replace what the user typed. */
 function suggest(suggestions) {
   for (const [name, text] of Object.entries(suggestions)) {
     const field = byId(name);
@@ -69,7 +69,7 @@ function fitFrame({ target: image }) {
   byId("frame").style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
 }
 
-/** The server reads formats that browsers don't, such as TIFF; and what is no picture, it says better than we could. */
+/** The server reads formats that browsers don't, such as TIFF, and explains best why a file is not a picture. */
 function showNoPreview() {
   byId("frame").hidden = true;
   byId("no-image").hidden = false;
@@ -113,7 +113,7 @@ function setRunning(controller) {
 }
 
 function fail(error, controller) {
-  if (controller.signal.aborted) return; // stopped, or replaced by another request: nothing to tell
+  if (controller.signal.aborted) return; // stopped, or replaced by another request: not an error
   answer.failed();
   const problem = error instanceof Problem ? error : unexpected(error);
   if (problem.status === 401) return askForKey(run);
@@ -144,7 +144,7 @@ function advice({ status, retryAfter }) {
 
 function paragraph(text, className) {
   const made = document.createElement("p");
-  // The server's messages put what was sent, and names of fields, between backticks.
+  // The server's messages put values and field names between backticks.
   text.split("`").forEach((part, index) => made.append(index % 2 ? code(part) : part));
   if (className) made.className = className;
   return made;
@@ -189,7 +189,7 @@ async function loadModel() {
 function failModel(error) {
   showModel([error.title ?? "The model is unknown"], "");
   if (error.status === 401) return askForKey(loadModel);
-  // A model that is loading, or a server that is being started again, is worth asking again.
+  // Ask again while a model is loading or a server is restarting.
   if (error.status === 503 || error.code === "unreachable") setTimeout(loadModel, (error.retryAfter ?? 3) * 1000);
 }
 

@@ -1,4 +1,4 @@
-// The request as code to copy. Pictures are sent as files of a form: base64 would fill the screen.
+// The request as code to copy. Pictures are form files, because base64 would fill the screen.
 
 /** For `curl`, `python` and `javascript`: the request of `{url, fileName, fields, keyed}` as text. */
 export const SNIPPETS = { curl, python, javascript };

@@ -1,4 +1,4 @@
-// What can be asked: for each task its route, and the fields that the form's values become.
+// The tasks: each one's route, and the request fields made from the form.
 
 const objects = (form) => form.objects.split(",").map((name) => name.trim()).filter(Boolean);
 

@@ -15,7 +15,7 @@ fn annotate(folder: &str, output: &Path, more: &[&str]) -> Output {
     run(&[&["annotate", folder, "--output", output], more].concat())
 }
 
-/// Records by their file.
+/// Records by file.
 fn records(output: &Path) -> BTreeMap<String, Value> {
     let text = std::fs::read_to_string(output).unwrap();
     let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -143,7 +143,7 @@ fn coco_never_takes_the_place_of_the_labels() {
         (&path, "same file"),
         (&spelt, "same file"),
         (&link, "same file"),
-        (&nowhere, "there is no folder"),
+        (&nowhere, "does not exist"),
     ] {
         let coco = coco.to_str().unwrap();
         let more = ["--task", "detect", "--object", "cat", "--coco", coco];

@@ -1,4 +1,4 @@
-//! Every example of openapi.yaml, sent to the demo as anyone would start it.
+//! Sends every example in openapi.yaml to the demo, started with its defaults.
 
 use eventsource_stream::Eventsource;
 use futures::StreamExt;
@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use super::life::Server;
 
-/// How far a probability or an edge may be off: examples are rounded.
+/// Tolerance for probabilities and box edges, because examples are rounded.
 const TOLERANCE: f64 = 0.01;
 
-/// What is another in each answer.
+/// Fields that differ in each answer.
 const OF_ONE_ANSWER: [&str; 4] = ["id", "created", "timings", "request_id"];
 
 fn document() -> Value {
@@ -47,7 +47,7 @@ async fn events(text: &str) -> Vec<(String, String)> {
         .await
 }
 
-/// Compares numbers with a tolerance, and what is another in each answer by its kind alone.
+/// Compares numbers with a tolerance; ignores the values of fields that differ in each answer.
 fn same(answer: &Value, example: &Value) -> bool {
     match (answer, example) {
         (Value::Number(answer), Value::Number(example)) => {

@@ -1,4 +1,4 @@
-//! Without `--model`, the demo that is part of the binary answers.
+//! Without `--model`, the built-in demo answers.
 
 use std::io::Read;
 use std::path::Path;

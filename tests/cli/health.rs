@@ -19,7 +19,7 @@ fn a_server_that_takes_requests_is_healthy() {
 fn the_settings_say_where_the_server_is() {
     let server = Server::ready(&[]);
     let (_, port) = server.address().rsplit_once(':').unwrap();
-    // As in a container: all interfaces, and a proxy for the world outside.
+    // As in a container: all interfaces, and a proxy for the internet.
     for host in ["0.0.0.0", "127.0.0.1", "localhost"] {
         let mut command = binary(&["health"]);
         let output = command

@@ -1,4 +1,4 @@
-//! What it tells about itself.
+//! Help, and the OpenAPI document.
 
 use std::path::Path;
 

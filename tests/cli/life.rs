@@ -1,4 +1,4 @@
-//! A server as a process: it starts, serves, and ends when it is told to.
+//! The server as a process: it starts, serves, and stops on a signal.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{MODEL, binary};
 
-/// Far more than any of this takes; a test that waits longer has found a hang.
+/// Far longer than any of this takes; a test that reaches it has found a hang.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A running server on a port of its own; killed when a test fails.
+/// A running server on its own port; killed when a test fails.
 pub struct Server {
     process: Child,
     stderr: BufReader<ChildStderr>,
@@ -26,7 +26,7 @@ impl Server {
         Self::started(&[&serve, flags].concat())
     }
 
-    /// The server that these arguments start.
+    /// Starts a server with these arguments.
     pub fn started(arguments: &[&str]) -> Self {
         let mut process = binary(arguments)
             .stdout(Stdio::piped())
@@ -45,12 +45,12 @@ impl Server {
         }
     }
 
-    /// The same, ready for requests.
+    /// The same, once it is ready.
     pub fn ready(flags: &[&str]) -> Self {
         Self::until_ready(Self::start(flags))
     }
 
-    /// The server that these arguments start, ready for requests.
+    /// Starts a server with these arguments and waits until it is ready.
     pub fn ready_as(arguments: &[&str]) -> Self {
         Self::until_ready(Self::started(arguments))
     }
@@ -69,7 +69,7 @@ impl Server {
         &self.address
     }
 
-    /// Sends a request and leaves its answer to be read to the end.
+    /// Sends a request; the caller reads the response.
     pub fn send(&self, head: &str, body: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
@@ -83,7 +83,7 @@ impl Server {
         BufReader::new(stream)
     }
 
-    /// The status of the answer.
+    /// The status of the response.
     fn get(&self, path: &str) -> u16 {
         let mut line = String::new();
         self.send(&format!("GET {path}"), "")
@@ -92,7 +92,7 @@ impl Server {
         line.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    /// A stream that takes seconds, of which the first text has been read.
+    /// A stream that takes seconds; its first text has been read.
     fn long_stream(&self) -> BufReader<TcpStream> {
         let body = serde_json::json!({
             "image": STANDARD.encode(picture()),
@@ -137,7 +137,7 @@ impl Server {
         }
     }
 
-    /// The exit code, and how long it took to come.
+    /// The exit code, and how long the process took to exit.
     fn exit(mut self) -> (Option<i32>, Duration) {
         let begun = Instant::now();
         loop {
@@ -287,15 +287,15 @@ fn ask_names_an_image_that_is_missing_or_none() {
     )
     .unwrap();
     for (draw, words) in [
-        ("/nowhere/drawn.png", "there is no folder"),
+        ("/nowhere/drawn.png", "does not exist"),
         ("drawn", "such as .png"),
-        (image.to_str().unwrap(), "the picture itself"),
+        (image.to_str().unwrap(), "the input picture"),
     ] {
         let image = image.to_str().unwrap();
         let ask = ["ask", "--image", image, "detect cat", "--draw", draw];
         super::assert_tells(&super::failure(&super::run(&ask), 1), &[draw, words]);
     }
-    // Before the model is looked for, let alone fetched.
+    // Before looking for the model.
     let (model, path) = ("./nowhere", "/nowhere.jpg");
     let output = super::run(&["ask", "--model", model, "--image", path, "caption en"]);
     super::assert_tells(&super::failure(&output, 1), &[path, "No such file"]);
@@ -309,7 +309,7 @@ fn the_model_computes_on_as_many_threads_as_are_set() {
         let tasks = format!("/proc/{}/task", server.process.id());
         std::fs::read_dir(tasks).unwrap().count()
     };
-    // Of rayon's there are four more; one or two others come and go.
+    // Four of rayon's, and one or two others that come and go.
     let (few, more) = (count("1"), count("5"));
     assert!(more >= few + 3, "{few} threads of the process, then {more}");
 }

@@ -1,4 +1,4 @@
-//! The built binary from outside: its messages, its exit codes, its life as a process.
+//! The built binary from outside: messages, exit codes, signals.
 
 mod annotate;
 mod contract;
@@ -16,7 +16,7 @@ const MODEL: &str = concat!(
     "/tests/goldens/model/pg2-hub-f32"
 );
 
-/// The binary, with nothing in its environment that would set anything.
+/// The binary, without settings in its environment.
 fn binary(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paligemma-server"));
     command.env_clear().args(arguments).stdin(Stdio::null());
@@ -27,7 +27,7 @@ fn run(arguments: &[&str]) -> Output {
     binary(arguments).output().unwrap()
 }
 
-/// The one line that a failure leaves on stderr.
+/// The one line that a failure prints on stderr.
 #[track_caller]
 fn failure(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();

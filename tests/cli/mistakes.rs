@@ -1,4 +1,4 @@
-//! What is told to someone who starts it wrongly.
+//! Error messages and exit codes of a wrong start.
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the cache answers without, or instead of, the hub.
+//! What the cache provides without, or instead of, the hub.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a fetch asks for, and what lies in the cache after it.
+//! What a fetch requests, and what the cache holds afterwards.
 
 use std::fs;
 use std::path::Path;

@@ -28,7 +28,7 @@ fn files(weights: &[(&str, Vec<u8>)]) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// A hub with one whole checkpoint, and an empty cache.
+/// A hub with one complete checkpoint, and an empty cache.
 async fn hub(faults: Faults) -> (FakeHub, TempDir) {
     let hub = FakeHub::start(files(&[(WEIGHTS, weights())]), faults).await;
     (hub, tempfile::tempdir().unwrap())

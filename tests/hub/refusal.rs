@@ -1,4 +1,4 @@
-//! What the reader is told when a fetch can not be.
+//! Error messages of a fetch that fails.
 
 use std::sync::{Arc, Mutex};
 use std::{fs, io};
@@ -93,8 +93,8 @@ async fn the_token_is_in_no_error_and_no_log_line() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
-    // For the whole process: a subscriber of this thread alone would miss events whose call site
-    // another thread met first. The other tests' lines have to be free of the token, too.
+    // For the whole process: a subscriber for this thread alone would miss events whose call site
+    // another thread reached first. The other tests must not log the token either.
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let refusals = [

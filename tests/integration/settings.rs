@@ -1,4 +1,4 @@
-//! The settings' layers, and what is told to someone who mistyped one.
+//! The settings' layers, and the messages for wrong settings.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -154,7 +154,10 @@ fn an_unknown_key_is_named_with_its_place_and_the_closest_known_one() {
     let message = in_file("[server]\nport = 1").message();
     assert_tells(
         &message,
-        &["unknown setting server", "known are model, revision"],
+        &[
+            "unknown setting server",
+            "known settings are model, revision",
+        ],
     );
 }
 

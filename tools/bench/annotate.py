@@ -1,8 +1,8 @@
-"""Compares how many pictures a second `annotate` labels with the most that the server answers.
+"""Compares the pictures per second of `annotate` with the best of the server.
 
-Both label the same pictures with the same prompt, in turns in the same run: the server with several numbers of
-clients at once, of which the best counts, `annotate` as a whole command, its start included. The cache of image
-features is off for both. Prints medians with the spread (quartiles), and the ratio.
+Both label the same pictures with the same prompt, taking turns in one run. The server is measured with several numbers
+of concurrent clients, of which the best counts; `annotate` is timed as a whole command, including its start. The cache
+of image features is off for both. Prints medians with quartiles, and the ratio.
 
     python tools/bench/annotate.py --binary target/release/paligemma-server
 """
@@ -77,7 +77,7 @@ class Server:
         return connection.getresponse().status
 
     def label(self, bodies, clients):
-        """Seconds until that many clients have had an answer to each body."""
+        """Seconds until this many clients have sent all bodies and got their answers."""
         left, lock = iter(bodies), threading.Lock()
 
         def client():
@@ -107,7 +107,7 @@ class Server:
 
 
 def annotate(args, folder, output):
-    """Seconds that the command takes."""
+    """Runs the command and returns its duration in seconds."""
     command = [args.binary, "annotate", folder, "--task", "caption", "--output", output, "--model", args.model]
     begun = time.perf_counter()
     subprocess.run([*command, "--image-cache", "0", "--log-level", "off"], check=True, capture_output=True)

@@ -1,8 +1,8 @@
 """Compares the speed of paligemma-server with Hugging Face transformers on the same checkpoint.
 
-Both answer the same prompt about the same fresh pictures on the same machine, one after the other in this run: the
-server over HTTP as a client sees it, transformers in this process. Prints medians with the spread (quartiles) of the
-time to the first token and between tokens, for one request alone and for several at once, and the ratio.
+Both answer the same prompt about the same new pictures on the same machine, one after the other: the server over HTTP
+as a client sees it, transformers in this process. Prints medians with quartiles of the time to the first token and the
+time between tokens, for a single request and for several at once, and the ratio.
 
     python tools/bench/compare.py --checkpoint DIR --binary target/release/paligemma-server
 """
@@ -46,7 +46,7 @@ def main():
 
 
 def pictures(side, seed, count):
-    """Pictures that no one has seen before: a cache of image features must not help."""
+    """New pictures, so that no cache of image features can help."""
     rng = np.random.default_rng(seed)
     return [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
 
@@ -57,7 +57,7 @@ def measure_server(args, side):
         port = probe.getsockname()[1]
     command = [args.binary, "serve", "--model", args.checkpoint, "--port", str(port)]
     command += ["--device", args.device, "--dtype", args.dtype, "--slots", str(args.clients), "--log-level", "warn"]
-    # The slower side is measured to its end, too.
+    # Let the slower side finish, too.
     command += ["--request-timeout", f"{PATIENCE}s"]
     server = subprocess.Popen(command)
     try:
@@ -95,7 +95,7 @@ def memory(pid):
 
 
 def ask_together(args, port, images):
-    """One request an image, all at once. Gives (seconds to the first token, seconds between tokens) of each."""
+    """One request per image, all at once. Returns (seconds to first token, seconds between tokens) of each."""
 
     def ask(image):
         file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Who answers prompts about pictures: a running server, or transformers."""
+"""Answers prompts about pictures through a running server or with transformers."""
 
 import base64
 import io

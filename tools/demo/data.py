@@ -11,7 +11,7 @@ import tasks
 import tokenizer as vocabulary
 from model import GRID, IMAGE_SIZE, IMAGE_TOKENS
 
-# Streams of scenes. A scene of one is never one of another.
+# Streams of scenes. No two streams share a scene.
 TRAIN, VALIDATION, TEST = 1, 2, 3
 
 CLASSES = {  # the dense labels of a patch, and how many classes each has; 0 is "no shape here"
@@ -26,10 +26,10 @@ CLASSES = {  # the dense labels of a patch, and how many classes each has; 0 is 
 }
 
 IGNORED = -100  # PyTorch's label for "count no loss here"
-FINE = 4  # cells a side of a patch
+FINE = 4  # cells per side of a patch
 EDGE, ENOUGH = 0.03, 0.2  # coverage that a patch has a part of a shape from, and is the shape's from
 
-# How often each task is asked.
+# Relative frequency of each task.
 MIXTURE = [
     (tasks.caption_short, 0.12),
     (tasks.caption, 0.1),
@@ -41,7 +41,7 @@ MIXTURE = [
 
 
 def pixels(drawn):
-    """uint8 [n, height, width, 3] to what the model sees, f32 [n, 3, height, width] in -1..1."""
+    """uint8 [n, height, width, 3] to the model's input, f32 [n, 3, height, width] in -1..1."""
     return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
@@ -93,7 +93,7 @@ def _dense(scene):
 
 @dataclass
 class Prompts:
-    """Prompts of about one length, padded to the longest."""
+    """Prompts of similar length, padded to the longest."""
 
     image: torch.Tensor  # [n] which picture of the batch
     ids: torch.Tensor  # [n, length] from <bos> to the answer's last token but <eos>
@@ -168,7 +168,7 @@ class Batches:
         return Packed(*(torch.from_numpy(part) for part in (ids, segment, is_prompt, position, targets)))
 
     def groups(self, drawn, index, count):
-        """The prompts of a batch in `count` groups, short ones first, so that little is padding."""
+        """The prompts of a batch in `count` groups sorted by length, to save padding."""
         rows = list(self.rows(drawn, index))
         rows.sort(key=lambda row: len(row[2]) + len(row[3]))
         size = -(-len(rows) // count)

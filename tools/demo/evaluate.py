@@ -1,9 +1,9 @@
-"""Measures the demo on 1,000 scenes that training never saw.
+"""Evaluates the demo on 1,000 scenes that training never saw.
 
     python evaluate.py --server http://127.0.0.1:8080      # through the running server
     python evaluate.py --folder ../../models/demo          # with transformers itself
 
-Both ask the same prompts about the same PNG pictures of their own aspect ratios. Prints one table.
+Both use the same prompts and the same PNG pictures, each with its own aspect ratio. Prints one table.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def objects(text):
 
 
 def match(found, wanted, overlap):
-    """The overlap of each wanted thing with a found one of its own, best pairs first; 0 without one."""
+    """Matches wanted with found objects, best pairs first, and returns each wanted one's overlap; 0 without a match."""
     pairs = sorted(((overlap(f, w), i, j) for i, f in enumerate(found) for j, w in enumerate(wanted)), reverse=True)
     best, used = [0.0] * len(wanted), set()
     for value, i, j in pairs:

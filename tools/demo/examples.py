@@ -2,7 +2,7 @@
 
     python examples.py --out ../../examples/images
 
-`scenes.json` beside them says what is in each: names, and boxes in pixels of the picture as displayed.
+`scenes.json` beside them lists the contents of each: names, and boxes in pixels of the upright picture.
 """
 
 import argparse

@@ -33,7 +33,7 @@ PREPROCESSOR = {
 
 
 def export(weights, decoder, out):
-    """Writes the folder and answers its size in bytes."""
+    """Writes the folder and returns its size in bytes."""
     model, _ = paligemma.build()
     missing, unexpected = model.load_state_dict(load_file(weights), strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:

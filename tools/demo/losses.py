@@ -1,4 +1,4 @@
-"""What the two stages of training minimise."""
+"""The losses of the two stages of training."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The demo's PaliGemma: transformers' own classes, with few and narrow layers."""
+"""The demo's PaliGemma: transformers' own classes with few, narrow layers."""
 
 import math
 
@@ -135,7 +135,7 @@ def hidden_states(model, features, ids, mask, position=None):
     """The language model's last states of the text, [batch, length, hidden].
 
     `features` [batch, image tokens, hidden] are the projected image, `ids` [batch, length] the text from
-    `<bos>` on, `position` [batch, length] its positions where they don't just go on from the image's.
+    `<bos>` on, `position` [batch, length] its positions if they don't simply continue the image's.
     """
     language = model.model.language_model
     embeds = torch.cat([features, language.embed_tokens(ids).to(features.dtype)], 1)

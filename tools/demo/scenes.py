@@ -1,7 +1,7 @@
 """Scenes of one to four coloured shapes, drawn at any size.
 
-A scene is geometry in the unit square, so the same scene can be drawn squashed to the model's input (for
-training) or as an ordinary picture of any aspect ratio (for examples and evaluation).
+A scene is geometry in the unit square, so it can be drawn at the model's square input size (for training) or as a
+picture of any aspect ratio (for examples and evaluation).
 """
 
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ class Background:
     style: str  # plain, gradient or noisy
     slope: tuple = (0.0, 0.0)  # grey levels from top to bottom, and from left to right
     noise: float = 0.0  # standard deviation in grey levels
-    grid: int = 0  # cells a side of the noise
+    grid: int = 0  # cells per side of the noise
     seed: int = 0
 
 
@@ -127,7 +127,7 @@ def _background(rng):
 
 
 def _place(rng, aspect, taken):
-    """A free box, or None when there is none after some tries."""
+    """A free box, or None if some tries find none."""
     for _ in range(30):
         size = rng.uniform(0.2, 0.46)
         height, width = np.clip([size * aspect**0.5, size / aspect**0.5], MIN_SIDE, MAX_SIDE)
@@ -220,7 +220,7 @@ def draw(scene, width, height):
 
 
 def picture(scene, pixels=160_000):
-    """The scene as a PIL picture of its own aspect ratio and about `pixels` pixels."""
+    """The scene as a PIL picture with its aspect ratio and about `pixels` pixels."""
     width = round((pixels * scene.aspect) ** 0.5)
     return Image.fromarray(draw(scene, width, round(width / scene.aspect)))
 

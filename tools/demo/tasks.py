@@ -1,7 +1,7 @@
 """Prompts about a scene and their true answers, in PaliGemma's syntax.
 
-Every function takes the scene and a numpy Generator, and answers (prompt, answer), or None where the
-question has no clear answer in this scene.
+Every function takes the scene and a numpy Generator and returns (prompt, answer), or None if the question
+has no clear answer in this scene.
 """
 
 from scenes import BACKGROUND_NAMES, COLOR_NAMES, KINDS

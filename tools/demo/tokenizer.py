@@ -1,4 +1,4 @@
-"""The demo's tokenizer: of PaliGemma's shape, with a vocabulary for this small world.
+"""The demo's tokenizer: PaliGemma's layout with a small vocabulary.
 
 BPE with byte fallback; spaces become "▁"; special tokens, unused ones, runs of newlines, the 256 bytes,
 pieces, then the 1024 `<loc>` and 128 `<seg>` tokens, and `<image>` last.

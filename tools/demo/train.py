@@ -2,8 +2,9 @@
 
     python train.py --state DIR --vision-minutes 10 --minutes 60 [--resume]
 
-Processes share each step's batch, one thread each; minutes are CPU time of one of them. The state in DIR is written every few minutes and holds
-everything to go on from; DIR/best.safetensors is the best model by its score on the validation scenes.
+Processes with one thread each share every step's batch; minutes are the CPU time of one process. The state in DIR is
+written every few minutes and holds everything needed to resume; DIR/best.safetensors is the model with the best score on
+the validation scenes.
 """
 
 import argparse
@@ -31,7 +32,7 @@ VALIDATE_SECONDS = 240
 LOG_STEPS = 25
 GROUPS = 2  # of prompts of about one length
 WARMUP, COOLDOWN = 0.03, 0.6  # shares of a stage at which the peak rate is reached, and left
-PACKED = 0.6  # share of the second stage in which the prompts of a picture share it
+PACKED = 0.6  # share of the second stage in which a picture's prompts share its tokens
 # Width of the loc targets in bins at a stage's begin and end.
 VISION_WIDTH, PROMPT_WIDTH = (40, 8), (16, 3)
 DENSE_WEIGHT = 0.2  # of the dense loss while prompts are trained
@@ -159,7 +160,7 @@ class Trainer:
             share = spent / (minutes * 60)
             if share >= 1:
                 break
-            # The vision stage and each rank draw scenes of their own.
+            # The vision stage and each rank draw different scenes.
             index = 2 * (self.progress["step"] * self.args.processes + self.rank) + (stage == "prompts")
             loss, parts = step_loss(batches, index, share)
             rate = learning_rate(share, peak)
@@ -244,7 +245,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, required=True, help="folder for state.pt and best.safetensors")
     parser.add_argument("--codes", type=Path, default=CODES, help="mask codes that vqvae.py wrote")
-    parser.add_argument("--resume", action="store_true", help="go on from state.pt")
+    parser.add_argument("--resume", action="store_true", help="resume from state.pt")
     parser.add_argument("--vision-minutes", type=float, default=10, help="CPU time a process")
     parser.add_argument("--minutes", type=float, default=45, help="the same for the second stage")
     parser.add_argument("--vision-images", type=int, default=16, help="a step and process")

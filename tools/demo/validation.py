@@ -1,7 +1,7 @@
-"""The score by which training keeps its best model: quick, on scenes that are never trained on.
+"""The score that selects the best model in training: quick, and on scenes that are never trained on.
 
-The true answer is fed and each next token guessed. Where all guesses are right, greedy decoding gives that
-answer too; for boxes this is a close estimate of what evaluate.py measures through the server.
+The model gets the true answer and predicts each next token. If all predictions are right, greedy decoding gives
+that answer too; for boxes, this is close to what evaluate.py measures through the server.
 """
 
 from collections import defaultdict

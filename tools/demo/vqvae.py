@@ -4,7 +4,7 @@
 
 writes DIR/vae-oid.npz (codebook and decoder, with the architecture and the tensor names of the published
 file; https://github.com/google-research/big_vision, PaliGemma's reference for referring segmentation) and
-DIR/mask_codes.json (the codes of each shape's mask, which the training's answers hold).
+DIR/mask_codes.json (the codes of each shape's mask, which the answers in training contain).
 """
 
 import argparse
@@ -60,7 +60,7 @@ def encoder():
 
 
 class Codebook(nn.Module):
-    """128 vectors that follow the running mean of what is nearest to them; unused ones move to where data is."""
+    """128 vectors, each the running mean of its nearest data; unused ones move to data points."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Mistakes that an implementation could make. Each must change a checkpoint's logits visibly."""
+"""Mistakes that an implementation could make. Each must visibly change a checkpoint's logits."""
 
 import math
 from contextlib import ExitStack, contextmanager
@@ -134,6 +134,6 @@ def window(model, pixel_values, prompt_ids, tokens):
 
 
 def check(changes, where):
-    """Fails when a mistake would go unseen."""
+    """Fails if a mistake would go unnoticed."""
     unseen = {name: change for name, change in changes.items() if not change > VISIBLE}
     assert not unseen, f"{where}: no visible change of the logits from {unseen}"

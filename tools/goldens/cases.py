@@ -1,4 +1,4 @@
-"""The images and prompts that the reference is asked about."""
+"""The images and prompts of the model goldens."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -10,7 +10,7 @@ LONG = (
     "green square, and how many of the people near it are wearing a hat?"
 )
 
-# One row a checkpoint: (a task, non-ASCII, loc and seg typed by the user, text that looks special, odd spaces)
+# One row per checkpoint: (a task, non-ASCII, loc and seg typed by the user, text that looks special, odd spaces)
 VARIED = [
     ("caption en", "describe fr: être naïve, café crème", "caption <loc0123><loc0456><loc0789><loc1023>",
      "answer en what is <image>?", "caption en\n"),

@@ -1,4 +1,4 @@
-"""The checkpoints: what each one is meant to catch, and how its configuration is written down."""
+"""The checkpoints: what each is meant to catch, and how its configuration is stored."""
 
 from dataclasses import dataclass
 

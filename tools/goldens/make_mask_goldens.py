@@ -1,8 +1,8 @@
-"""Makes tests/goldens/masks with PyTorch: what the demo's mask decoder makes of codes.
+"""Makes tests/goldens/masks with PyTorch: the demo's mask decoder applied to codes.
 
     python tools/goldens/make_mask_goldens.py tests/goldens/masks
 
-The codes are those of the demo's shapes, and random ones, which reach every part of the codebook.
+The codes are those of the demo's shapes, plus random ones that cover the whole codebook.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Makes the small PaliGemma checkpoints under tests/goldens/model and what transformers answers on them.
+"""Makes the small PaliGemma checkpoints under tests/goldens/model and transformers' answers on them.
 
 python tools/goldens/make_model_goldens.py --out tests/goldens/model
 """
@@ -142,7 +142,7 @@ def record(index, checkpoint, folder):
 
 
 def write_golden(folder, checkpoint, model, records, tensors):
-    """golden.json, a case a line, and golden.safetensors."""
+    """golden.json with one case per line, and golden.safetensors."""
     made_with = {name: version(name) for name in ("transformers", "torch", "tokenizers", "numpy", "pillow")}
     lines = ",\n".join("    " + json.dumps(r, ensure_ascii=False) for r in records)
     (folder / "golden.json").write_text(

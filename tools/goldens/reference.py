@@ -1,4 +1,4 @@
-"""What transformers answers: features, first-step logits and greedy tokens of a checkpoint folder."""
+"""transformers' results for a checkpoint folder: features, first-step logits and greedy tokens."""
 
 from dataclasses import dataclass
 
@@ -59,7 +59,7 @@ def normalised(processor, pixels):
 
 
 def check_prompt_ids(processor, pixels, prompt, prompt_ids):
-    """Fails when the processor encodes an ordinary prompt otherwise than the golden ids say.
+    """Fails if the processor's encoding of an ordinary prompt differs from the golden ids.
 
     A prompt that spells a special token is not ordinary: the processor turns it into that token.
     """

@@ -1,4 +1,4 @@
-"""A small tokenizer of the same shape as PaliGemma's, and the variants of it that exist in the wild.
+"""A small tokenizer with PaliGemma's layout, and the variants of it that exist in the wild.
 
 BPE with byte fallback; spaces become "▁"; ids in Gemma's order: special tokens, unused ones, runs of
 newlines, the 256 bytes, pieces, then the 1024 `<loc>` and 128 `<seg>` tokens, and `<image>` last.

@@ -1,4 +1,4 @@
-"""Random weights under which every part of the model shows in the output, and their files on disk."""
+"""Random weights with which every part of the model affects the output, and their files."""
 
 import json
 import math

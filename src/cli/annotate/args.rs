@@ -1,4 +1,4 @@
-//! What is to be labelled, how, and where the labels go.
+//! The flags of `annotate`.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use super::super::flags::SettingsFlags;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder whose pictures are labelled, with all folders in it.
+    /// The folder of pictures to label, including its subfolders.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     #[arg(long, value_enum)]
     pub task: TaskName,
-    /// Where the labels go, one JSON object a line. What is there already is not done again.
+    /// The file for the labels, one JSON object per line. Pictures that it already has are skipped.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Only files whose path below DIR matches, such as 'holiday/**/*.jpg'; may be repeated.
+    /// Only files whose path relative to DIR matches, such as 'holiday/**/*.jpg'; may be repeated.
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
     /// For vqa: the question.
@@ -30,17 +30,17 @@ pub struct Args {
     /// For caption: short, normal (the default) or detailed.
     #[arg(long, value_enum)]
     length: Option<LengthName>,
-    /// For caption and vqa: the language of the answers; en if none is named.
+    /// For caption and vqa: the language of the answers; default en.
     #[arg(long)]
     language: Option<String>,
-    /// For detect and segment: write everything in --output as COCO's JSON as well, at the end.
+    /// For detect and segment: at the end, also write everything in --output as COCO JSON.
     #[arg(long, value_name = "FILE")]
     pub coco: Option<PathBuf>,
     #[command(flatten)]
     pub settings: SettingsFlags<true>,
 }
 
-/// What is asked about each picture.
+/// The task to run on each picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum TaskName {
     Caption,
@@ -68,10 +68,10 @@ impl TaskName {
 }
 
 impl Args {
-    /// What every picture is asked.
+    /// The prompt, the same for every picture.
     ///
     /// # Errors
-    /// Flags that are wrong, or not for this task.
+    /// Flags that are wrong or belong to another task.
     pub fn prompt(&self) -> anyhow::Result<String> {
         self.refuse_flags_of_other_tasks()?;
         let language = self.language.as_deref().unwrap_or(DEFAULT_LANGUAGE);

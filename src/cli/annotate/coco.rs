@@ -1,4 +1,4 @@
-//! COCO's JSON for object detection: <https://cocodataset.org/#format-data>.
+//! COCO JSON for object detection: <https://cocodataset.org/#format-data>.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -47,14 +47,18 @@ struct Category<'a> {
     name: &'a str,
 }
 
-/// Says whether the file can be written at the end.
+/// Checks that the file can be written later.
 ///
 /// # Errors
-/// When it is the output itself, by whatever name, or its folder is not there.
+/// When it is the output file (also through a link), a folder, or in a folder that doesn't exist.
 pub fn check(path: &Path, output: &Path) -> anyhow::Result<()> {
-    ensure!(!path.is_dir(), "that is a folder");
+    ensure!(!path.is_dir(), "this is a folder");
     let folder = folder(path);
-    ensure!(folder.is_dir(), "there is no folder {}", folder.display());
+    ensure!(
+        folder.is_dir(),
+        "the folder {} does not exist",
+        folder.display()
+    );
     if let (Ok(one), Ok(other)) = (path.metadata(), output.metadata()) {
         let same = (one.dev(), one.ino()) == (other.dev(), other.ino());
         ensure!(!same, "--output is the same file");
@@ -69,7 +73,7 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Writes all pictures that have an answer, whatever was found in them.
+/// Writes all pictures that have an answer, even those without objects.
 ///
 /// # Errors
 /// When the file can't be written.

@@ -1,20 +1,20 @@
-//! The pictures of a folder.
+//! Finds the pictures in a folder.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use glob::{MatchOptions, Pattern};
 
-/// Endings of the formats that are read.
+/// File extensions of the supported formats.
 const ENDINGS: [&str; 9] = [
     "jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif",
 ];
 
-/// Paths below `folder`, with slashes and in order: those that match one of `include`, or without
-/// any, those that end as pictures do.
+/// Sorted paths relative to `folder`, with slashes: those that match a pattern of `include` or, if
+/// there is none, those with a picture's extension.
 ///
 /// # Errors
-/// When the folder can't be read, a pattern is none, or there is no such file.
+/// When the folder can't be read, a pattern is invalid, or no file matches.
 pub fn pictures(folder: &Path, include: &[String]) -> anyhow::Result<Vec<String>> {
     let patterns = include
         .iter()
@@ -42,7 +42,7 @@ pub fn pictures(folder: &Path, include: &[String]) -> anyhow::Result<Vec<String>
     Ok(found)
 }
 
-/// `*` stays within a folder, `**` doesn't.
+/// `*` doesn't match slashes, `**` does.
 const MATCHING: MatchOptions = MatchOptions {
     case_sensitive: false,
     require_literal_separator: true,
@@ -60,7 +60,8 @@ fn is_picture(path: &str) -> bool {
     })
 }
 
-/// Adds all files below `folder`/`below`, and links to files; links to folders may lead in circles.
+/// Adds all files under `folder`/`below` and links to files. Skips links to folders, which may form
+/// cycles.
 fn walk(folder: &Path, below: &mut PathBuf, found: &mut Vec<String>) -> anyhow::Result<()> {
     let here = folder.join(&below);
     let entries = std::fs::read_dir(&here).with_context(|| here.display().to_string())?;
@@ -75,7 +76,7 @@ fn walk(folder: &Path, below: &mut PathBuf, found: &mut Vec<String>) -> anyhow::
         } else if kind.is_file() || (kind.is_symlink() && entry.path().is_file()) {
             match below.to_str() {
                 Some(path) => found.push(path.to_owned()),
-                None => tracing::warn!(path = %below.display(), "left out: its name is not UTF-8"),
+                None => tracing::warn!(path = %below.display(), "skipped: its name is not UTF-8"),
             }
         }
         below.pop();

@@ -1,4 +1,4 @@
-//! Asks the model about one picture after the other.
+//! Runs the model on pictures and turns its answers into records.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
 use super::TaskName;
 use super::record::{Object, Record};
 
-/// A model that waits for pictures.
+/// A loaded model with the task's prompt.
 pub struct Labeller {
     engine: EngineHandle,
     preprocessor: Preprocessor,
@@ -36,7 +36,7 @@ impl Labeller {
     /// Loads the model.
     ///
     /// # Errors
-    /// When it can't be loaded, or has no mask decoder and masks are wanted.
+    /// When it can't be loaded, or `segment` has no mask decoder.
     pub async fn start(
         settings: &Settings,
         task: TaskName,
@@ -47,7 +47,7 @@ impl Labeller {
         let decoder = runtime.mask_decoder.clone();
         if task == TaskName::Segment && decoder.is_none() {
             bail!(
-                "--task segment needs a mask decoder: name PaliGemma's vae-oid.npz with --mask-decoder FILE"
+                "--task segment needs a mask decoder: pass PaliGemma's vae-oid.npz with --mask-decoder FILE"
             );
         }
         let options = EngineOptions {
@@ -72,11 +72,11 @@ impl Labeller {
         })
     }
 
-    /// The record of a file, with an error when it is no picture; `None` when it can't be read now,
-    /// which another run may mend.
+    /// Labels one file. The record holds an error if the file is not a picture. Returns `None` if it
+    /// can't be read; a later run may succeed.
     ///
     /// # Errors
-    /// When the model is at fault.
+    /// When the model or the engine fails.
     pub async fn label(&self, folder: &Path, file: String) -> anyhow::Result<Option<Record>> {
         let record = Record {
             model: self.model.clone(),
@@ -151,7 +151,7 @@ impl Labeller {
                 Event::Failed(failure) => return Err(failure).context(record.file),
             }
         }
-        bail!("the engine ended without an answer")
+        bail!("the engine stopped without an answer")
     }
 
     async fn add_objects(

@@ -1,7 +1,7 @@
-//! `annotate`: a folder of pictures, labelled through the same engine as a server has.
+//! `annotate`: labels a folder of pictures with the server's engine.
 //!
-//! [`args`] is what was asked for, [`files`] finds the pictures, [`record`] is a line of the output and what is there already,
-//! [`labeller`] asks the model, [`progress`] tells how far it is, and [`coco`] writes the other format.
+//! [`args`] holds the flags, [`files`] finds the pictures, [`record`] reads and writes the output,
+//! [`labeller`] runs the model, [`progress`] shows progress, and [`coco`] writes COCO JSON.
 
 mod args;
 mod coco;
@@ -23,7 +23,7 @@ use labeller::Labeller;
 use progress::Progress;
 use record::Output;
 
-/// Labels what is not labelled yet. Ctrl-C ends it in good order; the same command goes on.
+/// Labels the pictures that have no label yet. Ctrl-C stops it cleanly; the same command resumes.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.clone().load()?;
     threads::set(&settings);
@@ -53,9 +53,9 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
     if !left.is_empty() {
         let labeller = tokio::select! {
             labeller = Labeller::start(settings, args.task, &model, &prompt) => labeller?,
-            name = shutdown.next() => bail!("{name}: ended before the model was there"),
+            name = shutdown.next() => bail!("{name}: stopped before the model was loaded"),
         };
-        // Twice as many as there are slots: while some are in the model, others are decoded.
+        // Twice the number of slots, so that images are decoded while others are in the model.
         let ahead = settings.slots * 2;
         let mut records = stream::iter(left)
             .map(|file| labeller.label(&args.folder, file))
@@ -74,7 +74,7 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
                 },
                 name = shutdown.next() => {
                     progress.finish();
-                    bail!("{name}: {} of {} pictures are labelled; the same command goes on from there", progress.done(), all.len());
+                    bail!("{name}: {} of {} pictures are labelled; run the same command to resume", progress.done(), all.len());
                 }
             }
         }
@@ -86,7 +86,7 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
     }
     ensure!(
         unread == 0,
-        "{unread} files could not be read; the same command tries them again"
+        "{unread} files could not be read; run the same command to retry them"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How far the labelling is: a bar on a terminal, a log line every few seconds elsewhere.
+//! Shows progress: a bar on a terminal, otherwise a log line every few seconds.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -15,16 +15,16 @@ pub struct Progress {
     done: usize,
     failed: usize,
     begun: Instant,
-    told: Instant,
+    logged: Instant,
     done_before: usize,
 }
 
 impl Progress {
-    /// Of `all` pictures, `left` are still to be labelled; of the others, `failed` have an error.
+    /// `left` of `all` pictures are still to be labelled; `failed` of the others have an error.
     pub fn new(all: usize, left: usize, failed: usize) -> Self {
         let done = all - left;
         let bar = std::io::stderr().is_terminal().then(|| {
-            // The template is a constant; the plain bar is no reason to stop.
+            // The template is a constant; if it were wrong, the default bar would do.
             let style = ProgressStyle::with_template(BAR);
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
@@ -42,12 +42,12 @@ impl Progress {
             done,
             failed,
             begun: Instant::now(),
-            told: Instant::now(),
+            logged: Instant::now(),
             done_before: done,
         }
     }
 
-    /// Pictures that have a label, or an error in its place.
+    /// Pictures that have a label or an error.
     pub fn done(&self) -> usize {
         self.done
     }
@@ -62,8 +62,8 @@ impl Progress {
                     bar.set_message(format!("{} failed", self.failed));
                 }
             }
-            None if self.told.elapsed() >= EVERY => {
-                self.told = Instant::now();
+            None if self.logged.elapsed() >= EVERY => {
+                self.logged = Instant::now();
                 self.log("labelling");
             }
             None => {}
@@ -73,7 +73,7 @@ impl Progress {
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.abandon();
-            // The bar leaves the cursor behind it.
+            // The bar leaves the cursor on its line.
             eprintln!();
         }
         self.log("labelled");
@@ -86,7 +86,7 @@ impl Progress {
             done = self.done,
             all = self.all,
             failed = self.failed,
-            a_second = format_args!("{rate:.1}"),
+            per_second = format_args!("{rate:.1}"),
             "{what}"
         );
     }

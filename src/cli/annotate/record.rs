@@ -1,4 +1,4 @@
-//! A line of the output, and what an earlier run has written.
+//! The output file: one record per line, including those of earlier runs.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -11,22 +11,22 @@ use paligemma_server::tasks::bounding_box::DetectedObject;
 use paligemma_server::tasks::detection::Dropped;
 use serde::{Deserialize, Serialize};
 
-/// What is said of one picture.
+/// One line of the output: a picture and its answer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Record {
-    /// Its path below the folder.
+    /// Path relative to the folder.
     pub file: String,
     pub model: String,
     pub prompt: String,
-    /// Of the picture as a person sees it, in pixels; 0 for what is none.
+    /// Size of the upright picture in pixels; 0 if the file is not a picture.
     pub width: u32,
     pub height: u32,
-    /// The answer, word for word.
+    /// The model's output, unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objects: Option<Vec<Object>>,
-    /// Pieces of the answer that are no object.
+    /// Output that does not parse as an object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Dropped>,
     /// `stop`, or `length` when the answer was cut.
@@ -37,22 +37,22 @@ pub struct Record {
     pub error: Option<String>,
 }
 
-/// An object of a picture.
+/// An object in a picture.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Object {
     #[serde(flatten)]
     pub object: DetectedObject,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<Rle>,
-    /// Pixels of the mask.
+    /// Number of pixels in the mask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub area: Option<usize>,
 }
 
-/// How each line begins.
+/// The start of every line.
 const RECORD_START: &[u8] = br#"{"file":"#;
 
-/// The file that records go to.
+/// The file that records are appended to.
 pub struct Output {
     path: PathBuf,
     file: File,
@@ -61,11 +61,11 @@ pub struct Output {
 }
 
 impl Output {
-    /// Opens the file, or makes it. A last line that was cut is taken out; so it is done again.
+    /// Opens or creates the file. Removes an incomplete last line, so that its picture is redone.
     ///
     /// # Errors
-    /// When it can't be written, or holds something else, or answers of another model or to another
-    /// prompt; it is left as it is then.
+    /// When it can't be written, doesn't hold records, or holds those of another model or prompt. The
+    /// file is then left unchanged.
     pub fn open(path: &Path, model: &str, prompt: &str) -> anyhow::Result<Self> {
         let named = || format!("--output {}", path.display());
         let file = OpenOptions::new()
@@ -82,15 +82,12 @@ impl Output {
         };
         let (records, whole, cut) = output.read().with_context(named)?;
         if !cut.starts_with(RECORD_START) && !RECORD_START.starts_with(&cut) {
-            bail!(
-                "{} holds something else than labels; name another file",
-                named()
-            );
+            bail!("{} does not hold labels; choose another file", named());
         }
         for record in records {
             if record.prompt != prompt || record.model != model {
                 bail!(
-                    "{} holds answers of {} to {:?}, and this run asks {model} {prompt:?}; name another file",
+                    "{} holds answers of {} to {:?}, but this run asks {model} {prompt:?}; choose another file",
                     named(),
                     record.model,
                     record.prompt
@@ -103,17 +100,17 @@ impl Output {
         Ok(output)
     }
 
-    /// Whether the picture has its record already.
+    /// Whether the picture already has a record.
     pub fn has(&self, file: &str) -> bool {
         self.done.contains(file)
     }
 
-    /// Records that were there, with an error in the place of a label.
+    /// The number of earlier records with an error.
     pub fn failed(&self) -> usize {
         self.failed
     }
 
-    /// Appends a record, in one write, so that what is there is whole lines.
+    /// Appends a record in one write, so that the file holds whole lines.
     pub fn write(&mut self, record: &Record) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
@@ -121,13 +118,13 @@ impl Output {
         written.with_context(|| format!("--output {}", self.path.display()))
     }
 
-    /// All records, of earlier runs too.
+    /// All records, including those of earlier runs.
     pub fn records(&mut self) -> anyhow::Result<Vec<Record>> {
         let (records, _, _) = self.read()?;
         Ok(records)
     }
 
-    /// All whole lines, how many bytes they take, and what comes after them.
+    /// All complete lines, their length in bytes, and the bytes after them.
     fn read(&mut self) -> anyhow::Result<(Vec<Record>, u64, Vec<u8>)> {
         self.file.seek(SeekFrom::Start(0))?;
         let mut lines = BufReader::new(&self.file);
@@ -190,7 +187,7 @@ mod tests {
             .err()
             .unwrap()
             .to_string();
-        assert!(error.contains("something else"), "{error}");
+        assert!(error.contains("does not hold labels"), "{error}");
         assert_eq!(std::fs::read(&other).unwrap(), br#"{"images": []}"#);
     }
 }

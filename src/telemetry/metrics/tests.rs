@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// All samples by series (name and labels), as they are after `events`.
+/// All samples by series (name and labels), after `events`.
 fn samples_after(events: impl FnOnce()) -> (BTreeMap<String, f64>, String) {
     let recorder = builder().unwrap().build_recorder();
     let handle = recorder.handle();
@@ -20,7 +20,7 @@ fn samples_after(events: impl FnOnce()) -> (BTreeMap<String, f64>, String) {
     (samples.map(sample).collect(), rendered)
 }
 
-/// Each event there is, once.
+/// Emits every event once.
 fn every_event() {
     http_route("GET", "/v1/models", &[200]);
     http_request("GET", "/v1/models", 200, Duration::from_secs(1));

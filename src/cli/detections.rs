@@ -1,4 +1,4 @@
-//! Objects on the terminal and in a picture, for `ask`.
+//! Parses, tables and draws the objects of an answer, for `ask`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
 use paligemma_server::tasks::detection::Detection;
 use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
 
-/// What objects are drawn in, and what the table calls it; they repeat.
+/// The colours that objects are drawn in, with their names in the table; they repeat.
 const COLOURS: [(&str, [u8; 3]); 6] = [
     ("red", [230, 30, 40]),
     ("blue", [20, 110, 240]),
@@ -21,15 +21,15 @@ const COLOURS: [(&str, [u8; 3]); 6] = [
     ("cyan", [0, 170, 190]),
 ];
 
-/// Objects that an answer tells of, read while it comes.
-pub struct Objects {
+/// The objects of an answer, parsed while it streams.
+pub struct Detections {
     parser: DetectionParser,
     found: Vec<Detection>,
     dropped: usize,
 }
 
-impl Objects {
-    /// For prompts that ask where something is; others have no objects.
+impl Detections {
+    /// `None` unless the prompt's task is `detect` or `segment`; others have no objects.
     pub fn of_prompt(prompt: &str) -> Option<Self> {
         let masks = match prompt.split_whitespace().next() {
             Some("detect") => false,
@@ -62,7 +62,7 @@ impl Objects {
         }
     }
 
-    /// A line for each object: its box in pixels of a picture of that size, its score, its label.
+    /// One line per object: its box in pixels of a picture of this size, its score and its label.
     pub fn table(&self, size: (u32, u32)) -> String {
         let mut table = format!(
             "{:>7} {:>7} {:>7} {:>7}  {:>5}  {:<7} label\n",
@@ -87,13 +87,13 @@ impl Objects {
             table = "nothing was found\n".to_owned();
         }
         if self.dropped > 0 {
-            let _ = writeln!(table, "{} malformed pieces were left out", self.dropped);
+            let _ = writeln!(table, "skipped {} malformed pieces", self.dropped);
         }
         table
     }
 
-    /// Draws boxes and, with a decoder, masks over `picture`, and writes it to `path`, whose ending
-    /// says in which format.
+    /// Draws boxes and, with a decoder, masks on `picture` and writes it to `path` in the format of
+    /// its extension.
     pub fn draw(
         &self,
         mut picture: RgbImage,
@@ -121,8 +121,8 @@ fn colour(index: usize) -> (&'static str, [u8; 3]) {
     COLOURS[index % COLOURS.len()]
 }
 
-/// Draws a rectangle of `line` pixels inside its edges, and a white one within, so that it is seen
-/// on its own colour as well.
+/// Draws a rectangle `line` pixels thick inside the edges, and a white one inside that, so that it is
+/// visible on any background.
 fn outline(picture: &mut RgbImage, [y0, x0, y1, x1]: [f64; 4], line: u32, colour: Rgb<u8>) {
     let (width, height) = picture.dimensions();
     let at = |edge: f64, length: u32| (edge * f64::from(length)).round() as u32;
@@ -149,19 +149,21 @@ mod tests {
 
     #[test]
     fn boxes_are_tabled_in_pixels_and_drawn_where_they_are() {
-        let mut objects = Objects::of_prompt("detect cat ; dog").unwrap();
-        objects.push(
+        let mut detections = Detections::of_prompt("detect cat ; dog").unwrap();
+        detections.push(
             "<loc0000><loc0000><loc1023><loc0511> cat ; <loc0001> dog",
             &[],
         );
-        objects.finish();
-        let table = objects.table((200, 100));
+        detections.finish();
+        let table = detections.table((200, 100));
         assert!(table.contains("    0.0     0.0    99.9   100.0"), "{table}");
         assert!(table.contains("1 malformed"), "{table}");
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("drawn.png");
-        objects.draw(RgbImage::new(200, 100), None, &path).unwrap();
+        detections
+            .draw(RgbImage::new(200, 100), None, &path)
+            .unwrap();
         let drawn = image::open(&path).unwrap().into_rgb8();
         assert_eq!(drawn.get_pixel(0, 50).0, COLOURS[0].1);
         assert_eq!(drawn.get_pixel(99, 99).0, COLOURS[0].1);
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn only_prompts_that_ask_where_have_objects() {
-        assert!(Objects::of_prompt("caption en").is_none());
-        assert!(Objects::of_prompt("segment cat").is_some());
+        assert!(Detections::of_prompt("caption en").is_none());
+        assert!(Detections::of_prompt("segment cat").is_some());
     }
 }
