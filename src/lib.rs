@@ -5,15 +5,18 @@
 //!
 //! | module | what happens there |
 //! |---|---|
-//! | [`api`] | HTTP requests become prompts about images, and what is generated their answers |
-//! | [`tasks`] | what the model has to be asked, word for word |
-//! | [`checkpoint`] | a hub id or folder becomes a configuration, weights and a tokenizer |
+//! | [`server`] | one server's life from start to shutdown |
+//! | [`api`] | HTTP requests become prompts about images, and what is generated becomes answers |
+//! | [`tasks`] | a task's prompt, word for word, and the parser of its answer |
 //! | [`pixels`] | image bytes become decoded, oriented, resized RGB pixels |
-//! | [`models`] | SigLIP, the projector and Gemma on candle: pixels and token ids to logits |
 //! | [`engine`] | the queue, the scheduler and the one thread that runs the model |
+//! | [`models`] | SigLIP, the projector and Gemma: pixels and token ids to logits |
+//! | [`layers`] | what models are made of, over packed rows |
+//! | [`kernels`] | what multiplies and computes, by the device and the processor |
 //!
-//! Beside the way: [`settings`] is what an operator can set, [`server`] one server's life from
-//! start to shutdown, [`telemetry`] what is logged and measured.
+//! Beside the way: [`settings`] is what an operator can set, [`runtime`] makes of it all that runs a
+//! model, [`hub`] downloads a checkpoint, [`checkpoint`] reads its files, [`tokenizer`] turns text
+//! into ids and back, [`telemetry`] logs and measures. `docs/architecture.md` has the reasons.
 
 pub mod api;
 pub mod checkpoint;

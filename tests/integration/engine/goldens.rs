@@ -31,7 +31,7 @@ async fn start(golden: &Golden, image_cache_bytes: usize) -> (EngineHandle, Pret
     (engine, checkpoint)
 }
 
-fn ask(golden: &Golden, checkpoint: &Pretrained, case: &Case) -> Request {
+pub fn ask(golden: &Golden, checkpoint: &Pretrained, case: &Case) -> Request {
     let data = golden.pixels(case.image);
     let side = checkpoint.config.vision.image_size as u32;
     Request {
@@ -47,7 +47,7 @@ fn ask(golden: &Golden, checkpoint: &Pretrained, case: &Case) -> Request {
     }
 }
 
-fn check(golden: &Golden, checkpoint: &Pretrained, case: &Case, answered: &Answered) {
+pub fn check(golden: &Golden, checkpoint: &Pretrained, case: &Case, answered: &Answered) {
     let tokenizer = &checkpoint.tokenizer;
     let sure = case.margins.iter().take_while(|&&margin| margin > MARGIN);
     let sure = &case.tokens[..sure.count()];

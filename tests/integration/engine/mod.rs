@@ -6,6 +6,7 @@ mod cancellation;
 mod failures;
 mod goldens;
 mod recovery;
+mod recovery_goldens;
 mod sharing;
 mod submission;
 mod text;
