@@ -31,14 +31,10 @@ pub struct ImageText(String);
 #[expect(dead_code, reason = "it only describes")]
 pub struct ImagesJson<T> {
     /// Base64, a `data:` URL, or an https URL of an allowed host.
-    #[schema(
-        nullable = false,
-        format = "data-url",
-        example = "data:image/png;base64,iVBORw0KGgo…"
-    )]
+    #[schema(format = "data-url", example = "data:image/png;base64,iVBORw0KGgo…")]
     pub image: Option<String>,
     /// Several of them.
-    #[schema(nullable = false, value_type = Option<Vec<ImageText>>, min_items = 1)]
+    #[schema(value_type = Option<Vec<ImageText>>, min_items = 1)]
     pub images: Option<Vec<String>>,
     #[serde(flatten)]
     pub task: T,

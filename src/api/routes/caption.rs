@@ -25,11 +25,11 @@ pub struct CaptionFields {
     /// Caption this part of the only image, instead of the whole; in English and in the normal
     /// length, which is how the model knows it.
     #[serde(default, rename = "box")]
-    #[schema(value_type = Option<RegionSchema>, nullable = false)]
+    #[schema(value_type = Option<RegionSchema>)]
     region: Option<Region>,
     /// Several parts of the same image, instead of `box`. In a form, repeat the field.
     #[serde(default, rename = "boxes")]
-    #[schema(value_type = Option<Vec<RegionSchema>>, nullable = false, min_items = 1, max_items = 64)]
+    #[schema(value_type = Option<Vec<RegionSchema>>, min_items = 1, max_items = 64)]
     regions: Option<Vec<Region>>,
     /// The language of the caption, as far as the checkpoint knows it.
     #[schema(

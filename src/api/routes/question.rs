@@ -21,10 +21,10 @@ use crate::tasks::question::prompt;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct QuestionFields {
     /// What the question should be answered with.
-    #[schema(nullable = false, pattern = r"\S", example = "2")]
+    #[schema(pattern = r"\S", example = "2")]
     answer: Option<String>,
     /// Several answers about the same image. In a form, repeat the field.
-    #[schema(nullable = false, min_items = 1, max_items = 64)]
+    #[schema(min_items = 1, max_items = 64)]
     answers: Option<Vec<String>>,
     /// The language of the question, as far as the checkpoint knows it.
     #[schema(

@@ -20,14 +20,10 @@ use crate::tasks::vqa::prompt;
 /// Fields of a question request. Either `question` or `questions` is required.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct VqaFields {
-    #[schema(
-        nullable = false,
-        pattern = r"\S",
-        example = "Where is the cow standing?"
-    )]
+    #[schema(pattern = r"\S", example = "Where is the cow standing?")]
     question: Option<String>,
     /// Several questions about the same image. In a form, repeat the field.
-    #[schema(nullable = false, min_items = 1, max_items = 64)]
+    #[schema(min_items = 1, max_items = 64)]
     questions: Option<Vec<String>>,
     /// The language of the answer, as far as the checkpoint knows it.
     #[schema(
