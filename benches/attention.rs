@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use divan::Bencher;
-use paligemma_server::models::attention::{Scoring, attend_all, attend_cached};
+use paligemma_server::layers::attention::{Scoring, attend_all, attend_cached};
 
 const HEADS: usize = 8;
 const HEAD_DIM: usize = 256;
@@ -16,18 +16,18 @@ fn random(shape: &[usize]) -> Tensor {
 }
 
 /// A whole prefix: 224 and 448 pixels with a short prompt.
-#[divan::bench(args = [264, 1032])]
+#[divan::bench(args = [264, 1032], sample_count = 10, sample_size = 1)]
 fn prefix(bencher: Bencher, tokens: usize) {
     let q = random(&[tokens, HEADS, HEAD_DIM]);
     let (k, v) = (
         random(&[tokens, 1, HEAD_DIM]),
         random(&[tokens, 1, HEAD_DIM]),
     );
-    bencher.bench(|| attend_all(&q, &k, &v, SCORING).unwrap());
+    bencher.bench(|| attend_all(&q, &k, &v, None, SCORING).unwrap());
 }
 
 /// One token for each of so many slots, each with 320 cached keys.
-#[divan::bench(args = [1, 8, 32])]
+#[divan::bench(args = [1, 8, 32], sample_count = 20, sample_size = 1)]
 fn decode(bencher: Bencher, slots: usize) {
     let tokens = 320;
     let q = random(&[slots, 1, HEADS, HEAD_DIM]);

@@ -7,10 +7,10 @@
 //! that is further on.
 
 pub mod config;
-mod gemma;
+pub mod gemma;
 mod mask_decoder;
 mod paligemma;
-mod siglip;
+pub mod siglip;
 
 use candle_core::{Error, Result, Tensor};
 
