@@ -16,7 +16,7 @@ fn random(shape: &[usize]) -> Tensor {
 }
 
 /// A whole prefix: 224 and 448 pixels with a short prompt.
-#[divan::bench(args = [264, 1032])]
+#[divan::bench(args = [264, 1032], sample_count = 10, sample_size = 1)]
 fn prefix(bencher: Bencher, tokens: usize) {
     let q = random(&[tokens, HEADS, HEAD_DIM]);
     let (k, v) = (
@@ -27,7 +27,7 @@ fn prefix(bencher: Bencher, tokens: usize) {
 }
 
 /// One token for each of so many slots, each with 320 cached keys.
-#[divan::bench(args = [1, 8, 32])]
+#[divan::bench(args = [1, 8, 32], sample_count = 20, sample_size = 1)]
 fn decode(bencher: Bencher, slots: usize) {
     let tokens = 320;
     let q = random(&[slots, 1, HEADS, HEAD_DIM]);

@@ -6,6 +6,7 @@
 
 mod attention;
 mod http;
+mod layers;
 mod pixels;
 mod scheduler;
 mod tokenizer;

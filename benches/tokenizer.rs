@@ -34,3 +34,13 @@ fn decode_each(bencher: Bencher) {
             .sum::<usize>()
     });
 }
+
+/// All ids at once, as at the end of an answer.
+#[divan::bench(args = [16, 256])]
+fn detokenize(bencher: Bencher, tokens: usize) {
+    let ids = TOKENIZER.encode_prompt(&prompt(64)).unwrap();
+    let ids: Vec<u32> = ids.into_iter().cycle().take(tokens).collect();
+    bencher
+        .counter(ItemsCount::new(tokens))
+        .bench(|| TOKENIZER.decode(divan::black_box(&ids)));
+}

@@ -38,8 +38,10 @@ impl CacheShape {
 /// Keys and values of one layer.
 #[derive(Debug)]
 pub struct LayerCache {
-    k: Tensor,
-    v: Tensor,
+    /// Keys, rotated, `[slots, kv_heads, context + 1, head_dim]`.
+    pub k: Tensor,
+    /// Values, in the same shape.
+    pub v: Tensor,
 }
 
 impl KvCache {

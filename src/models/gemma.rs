@@ -9,6 +9,7 @@ use crate::layers::{
     Attention, AttentionShape, Batch, GatedMlp, KvCache, LayerCache, Linear, RmsNorm, Scoring,
 };
 
+/// The decoder: embedding, layers, logits.
 #[derive(Debug)]
 pub struct Gemma {
     layers: Vec<DecoderLayer>,
@@ -21,8 +22,9 @@ pub struct Gemma {
     final_softcap: Option<f64>,
 }
 
+/// One layer: attention, then the gated MLP, each after a norm and added to its input.
 #[derive(Debug)]
-struct DecoderLayer {
+pub struct DecoderLayer {
     input_norm: RmsNorm,
     attention: Attention,
     /// Gemma 2 only.
@@ -96,7 +98,11 @@ impl Gemma {
 }
 
 impl DecoderLayer {
-    fn load(
+    /// Reads the layer that stands at `index` in the decoder.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load(
         vb: &VarBuilder,
         config: &TextConfig,
         index: usize,
@@ -133,7 +139,11 @@ impl DecoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
+    /// `[rows, hidden]` in, the same out; writes the rows' keys and values to the cache.
+    ///
+    /// # Errors
+    /// When the device fails, or the batch has no positions.
+    pub fn forward(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
         let attended = self
             .attention
             .forward(&self.input_norm.forward(x)?, batch, cache)?;

@@ -7,12 +7,12 @@
 //! that is further on.
 
 pub mod config;
-mod gemma;
+pub mod gemma;
 mod mask_decoder;
 mod mask_file;
 mod paligemma;
 mod pretrained;
-mod siglip;
+pub mod siglip;
 
 use candle_core::{Result, Tensor};
 

@@ -8,6 +8,7 @@ use super::config::VisionConfig;
 use crate::kernels::{WeightFormat, gelu};
 use crate::layers::{Batch, ImageAttention, LayerNorm, Linear};
 
+/// The tower: patches, layers, the last norm.
 #[derive(Debug)]
 pub struct VisionTower {
     patch_embedding: Linear,
@@ -20,8 +21,9 @@ pub struct VisionTower {
     device: Device,
 }
 
+/// One layer: attention, then the MLP, each after a norm and added to its input.
 #[derive(Debug)]
-struct EncoderLayer {
+pub struct EncoderLayer {
     layer_norm1: LayerNorm,
     attention: ImageAttention,
     layer_norm2: LayerNorm,
@@ -106,7 +108,11 @@ fn patch_embedding(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat)
 }
 
 impl EncoderLayer {
-    fn load(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat) -> Result<Self> {
+    /// Reads `layer_norm1`, `self_attn`, `layer_norm2` and `mlp`.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat) -> Result<Self> {
         let (hidden, mlp, eps) = (
             config.hidden_size,
             config.intermediate_size,
@@ -121,7 +127,11 @@ impl EncoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+    /// `[images · patches, hidden]` in, the same out.
+    ///
+    /// # Errors
+    /// When the device fails, or the batch is not one of images.
+    pub fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
         let x = (x + self
             .attention
             .forward(&self.layer_norm1.forward(x)?, batch)?)?;

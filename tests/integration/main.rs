@@ -4,6 +4,7 @@
 mod checkpoint;
 mod engine;
 mod http;
+mod layers;
 mod masks;
 mod model;
 mod pixels;
