@@ -9,6 +9,7 @@ use super::sampler::{Logprobs, Row, SampledToken, Sampler};
 use super::stop::StopStrings;
 use super::trace::Trace;
 use super::{Event, Failure, FinishReason, Summary, TokenInfo, TopLogprob, Usage};
+use crate::telemetry::metrics;
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
 /// Chooses one request's tokens and sends what they become to its client. Emits exactly one final
@@ -84,7 +85,7 @@ impl Output {
             return Next::Finished(FinishReason::Stop);
         }
         self.completion_tokens += 1;
-        crate::telemetry::metrics::completion_token();
+        metrics::completion_token();
         let piece = self.detokenizer.push(&self.tokenizer, sampled.id);
         let (text, stopped) = self.stop.push(&piece);
         let token = |logprobs| token_info(&self.tokenizer, sampled.id, logprobs);

@@ -11,7 +11,7 @@ use super::Sampling;
 const GREEDY_BELOW: f64 = 1e-7;
 
 /// Chooses the tokens of one request. It has its own random numbers, so that the same seed gives
-/// the same tokens whoever else is in the batch.
+/// the same tokens whatever else is in the batch.
 pub(super) struct Sampler {
     /// None: greedy.
     processor: Option<LogitsProcessor>,

@@ -1,5 +1,5 @@
 //! State shared by the handle, the worker and the watchdog: the scheduler, a condition variable
-//! that wakes whoever waits for work, and the engine's public state.
+//! that wakes the threads that wait for work, and the engine's public state.
 
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};

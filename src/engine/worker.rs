@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::Failure;
 use super::executor::{Executor, StepInput, StepResult};
+use super::output::Next;
 use super::prefill_batch::NewSequence;
 use super::sequence::{Sequence, SharedOutput};
 use super::shared::{Inner, Shared};
@@ -113,14 +114,14 @@ fn deliver(shared: &Shared, result: StepResult) {
     }
     for (slot, next) in accepted {
         let end = match next {
-            Ok(super::output::Next::Token(id)) => {
+            Ok(Next::Token(id)) => {
                 // Nobody is there when the client left during the step.
                 if let Some(sequence) = inner.scheduler.get_mut(slot) {
                     sequence.generated.push(id);
                 }
                 continue;
             }
-            Ok(super::output::Next::Finished(reason)) => Ok(reason),
+            Ok(Next::Finished(reason)) => Ok(reason),
             Err(failure) => Err(failure),
         };
         ended.extend(inner.release(slot, now).map(|sequence| (sequence, end)));

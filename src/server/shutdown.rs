@@ -1,4 +1,4 @@
-//! What ends a server: SIGINT and SIGTERM, or a word of whoever runs it in-process.
+//! What ends a server: SIGINT and SIGTERM, or a call by the code that runs it.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
