@@ -3,7 +3,6 @@
 
 mod error;
 mod files;
-pub(crate) mod npz;
 pub mod raw;
 mod weights;
 

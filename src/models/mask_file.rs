@@ -1,25 +1,24 @@
-//! The mask decoder, which lies beside a checkpoint and not inside it.
+//! The mask decoder's file, which lies beside a checkpoint and not inside it.
 
-use std::fs::File;
-use std::io::{BufReader, Cursor, ErrorKind};
 use std::path::Path;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{MaskDecoder, reason};
-use crate::checkpoint::{CheckpointError, npz};
+use crate::checkpoint::CheckpointError;
 
-/// The name of the published file.
-const FILE: &str = "vae-oid.npz";
-static DEMO: &[u8] = include_bytes!("../../models/demo/vae-oid.npz");
+/// Names in a checkpoint's folder: the published file's, and the same tensors as safetensors.
+const FILES: [&str; 2] = ["vae-oid.npz", "vae-oid.safetensors"];
+static DEMO: &[u8] = include_bytes!("../../models/demo/vae-oid.safetensors");
 
 /// The demo's decoder.
 ///
 /// # Errors
 /// None that the tests would have let pass.
 pub fn demo_mask_decoder() -> Result<MaskDecoder, CheckpointError> {
-    load(Cursor::new(DEMO), &Path::new("demo").join(FILE))
+    let tensors = candle_core::safetensors::load_buffer(DEMO, &Device::Cpu);
+    build(tensors, Path::new("demo/vae-oid.safetensors"))
 }
 
 /// The decoder in a checkpoint's folder, if there is one.
@@ -27,35 +26,42 @@ pub fn demo_mask_decoder() -> Result<MaskDecoder, CheckpointError> {
 /// # Errors
 /// When the file is damaged or something else.
 pub fn mask_decoder_in(folder: &Path) -> Result<Option<MaskDecoder>, CheckpointError> {
-    match open_mask_decoder(&folder.join(FILE)) {
-        Err(CheckpointError::Unreadable { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            Ok(None)
-        }
-        decoder => decoder.map(Some),
-    }
+    let mut paths = FILES.iter().map(|name| folder.join(name));
+    paths
+        .find(|path| path.exists())
+        .map(|path| open_mask_decoder(&path))
+        .transpose()
 }
 
-/// The decoder in a file of the published layout.
+/// The decoder in a file: `.safetensors`, or NumPy's `.npz` as published. Its arrays are of f16 or
+/// f32.
 ///
 /// # Errors
 /// When the file can't be read, is damaged or something else.
 pub fn open_mask_decoder(path: &Path) -> Result<MaskDecoder, CheckpointError> {
-    let file = File::open(path).map_err(|source| CheckpointError::Unreadable {
+    std::fs::metadata(path).map_err(|source| CheckpointError::Unreadable {
         path: path.to_owned(),
         source,
     })?;
-    load(BufReader::new(file), path)
+    if path.extension().is_some_and(|it| it == "safetensors") {
+        build(candle_core::safetensors::load(path, &Device::Cpu), path)
+    } else {
+        build(Tensor::read_npz(path), path)
+    }
 }
 
-fn load(
-    file: impl std::io::Read + std::io::Seek,
+fn build(
+    tensors: candle_core::Result<impl IntoIterator<Item = (String, Tensor)>>,
     path: &Path,
 ) -> Result<MaskDecoder, CheckpointError> {
-    let damaged = |reason: String| CheckpointError::MaskDecoder {
-        path: path.to_owned(),
-        reason,
-    };
-    let tensors = npz::read(file).map_err(|error| damaged(error.to_string()))?;
-    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-    MaskDecoder::load(&vb).map_err(|error| damaged(reason(&error)))
+    tensors
+        .and_then(|tensors| {
+            let tensors = tensors.into_iter().collect();
+            let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+            MaskDecoder::load(&vb)
+        })
+        .map_err(|error| CheckpointError::MaskDecoder {
+            path: path.to_owned(),
+            reason: reason(&error),
+        })
 }

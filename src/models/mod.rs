@@ -48,11 +48,10 @@ pub struct Budget {
 impl Budget {
     /// Layers that a step should run of a stage of `layers` layers over `rows` rows; at least 1.
     ///
-    /// The number of steps is rounded and the layers are spread over them evenly, so that the last
-    /// layers never cost a step of their own; a step may exceed the budget by half.
+    /// The layers are spread evenly over as many steps as the budget asks for, so that no step runs
+    /// the last layer alone.
     pub fn layers_per_step(self, layers: usize, rows: usize) -> usize {
-        let tokens = self.tokens.max(1);
-        let steps = (rows + tokens / 2) / tokens;
+        let steps = rows.div_ceil(self.tokens.max(1));
         layers.div_ceil(steps.clamp(1, layers.max(1)))
     }
 }
@@ -128,7 +127,7 @@ mod tests {
     #[test]
     fn layers_are_spread_evenly_over_the_steps() {
         assert_eq!(steps(100, 18, 100), [18]);
-        assert_eq!(steps(256, 18, 264), [18]);
+        assert_eq!(steps(256, 18, 264), [9, 9]);
         assert_eq!(steps(100, 18, 264), [6, 6, 6]);
         assert_eq!(steps(256, 27, 1024), [7, 7, 7, 6]);
     }

@@ -2,12 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use paligemma_server::models::MASK_SIDE;
 use paligemma_server::models::{demo_mask_decoder, mask_decoder_in, open_mask_decoder};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Writes the demo's decoder as NumPy does, and returns the file's bytes.
+fn published_file(path: &Path) -> Vec<u8> {
+    let tensors = root().join("models/demo/vae-oid.safetensors");
+    let tensors = candle_core::safetensors::load(tensors, &Device::Cpu).unwrap();
+    Tensor::write_npz(&tensors.into_iter().collect::<Vec<_>>(), path).unwrap();
+    std::fs::read(path).unwrap()
 }
 
 #[test]
@@ -39,14 +47,14 @@ fn masks_are_those_of_the_reference() {
 
 #[test]
 fn a_file_is_read_as_the_embedded_one_is() {
-    let folder = root().join("models/demo");
-    let decoder = mask_decoder_in(&folder).unwrap().unwrap();
     let codes: Vec<u8> = (0..16).collect();
-    let embedded = demo_mask_decoder().unwrap();
-    assert_eq!(
-        decoder.decode(&codes).unwrap(),
-        embedded.decode(&codes).unwrap()
-    );
+    let embedded = demo_mask_decoder().unwrap().decode(&codes).unwrap();
+    let published = tempfile::tempdir().unwrap();
+    published_file(&published.path().join("vae-oid.npz"));
+    for folder in [&root().join("models/demo"), published.path()] {
+        let decoder = mask_decoder_in(folder).unwrap().unwrap();
+        assert_eq!(decoder.decode(&codes).unwrap(), embedded);
+    }
 }
 
 #[test]
@@ -63,10 +71,13 @@ fn what_is_no_decoder_is_refused_with_its_name_and_the_reason() {
         std::fs::write(&path, bytes).unwrap();
         path
     };
-    let whole = std::fs::read(root().join("models/demo/vae-oid.npz")).unwrap();
+    let whole = std::fs::read(root().join("models/demo/vae-oid.safetensors")).unwrap();
+    let archive = published_file(&folder.path().join("whole.npz"));
     for (path, words) in [
         (write("text.npz", b"not an archive"), "archive"),
-        (write("cut.npz", &whole[..whole.len() / 2]), "archive"),
+        (write("cut.npz", &archive[..archive.len() / 2]), "archive"),
+        (write("text.safetensors", b"no tensors"), "header"),
+        (write("cut.safetensors", &whole[..whole.len() / 2]), "header"),
         (
             root().join("tests/goldens/masks/nowhere.npz"),
             "No such file",

@@ -125,7 +125,7 @@ def main():
     where.add_argument("--server", help="address of a running server")
     where.add_argument("--folder", type=Path, help="checkpoint to load with transformers")
     parser.add_argument("--scenes", type=int, default=1000)
-    parser.add_argument("--decoder", type=Path, default=DEMO / "vae-oid.npz", help="decoder of the mask codes")
+    parser.add_argument("--decoder", type=Path, default=DEMO / "vae-oid.safetensors", help="decoder of the mask codes")
     args = parser.parse_args()
 
     asked = []

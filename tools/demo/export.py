@@ -1,6 +1,6 @@
 """Writes a trained model as a checkpoint in the hub's layout.
 
-    python export.py --weights STATE/best.safetensors --decoder DIR/vae-oid.npz --out ../../models/demo
+    python export.py --weights STATE/best.safetensors --decoder DIR/vae-oid.safetensors --out ../../models/demo
 """
 
 import argparse
@@ -44,7 +44,7 @@ def export(weights, decoder, out):
     model.to(torch.bfloat16).save_pretrained(out)
     vocabulary.write(out)
     (out / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
-    shutil.copyfile(decoder, out / "vae-oid.npz")
+    shutil.copyfile(decoder, out / "vae-oid.safetensors")
     for file in out.iterdir():
         file.chmod(0o644)
     return sum(file.stat().st_size for file in out.iterdir())

@@ -2,8 +2,8 @@
 
     python vqvae.py --minutes 6 --out DIR
 
-writes DIR/vae-oid.npz (codebook and decoder, with the architecture and the tensor names of the published
-file; https://github.com/google-research/big_vision, PaliGemma's reference for referring segmentation) and
+writes DIR/vae-oid.safetensors (codebook and decoder, with the architecture and the tensor names of the published
+vae-oid.npz; https://github.com/google-research/big_vision, PaliGemma's reference for referring segmentation) and
 DIR/mask_codes.json (the codes of each shape's mask, which the answers in training contain).
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -149,7 +150,7 @@ def train(minutes, seed):
 def write(folder, enc, dec, book):
     """The decoder in f16, which costs no visible pixel and half the size, and the shapes' codes."""
     tensors = {"_vq_vae._embedding": book.vectors} | {f"decoder.{k}": v for k, v in dec.state_dict().items()}
-    np.savez(folder / "vae-oid.npz", **{k: v.numpy().astype(np.float16) for k, v in tensors.items()})
+    save_file({k: v.half().contiguous() for k, v in tensors.items()}, folder / "vae-oid.safetensors")
     with torch.no_grad():
         upright = torch.from_numpy(np.stack([upright_mask(k) for k in KINDS]))[:, None] * 2 - 1
         codes = book.nearest(enc(upright))
@@ -171,8 +172,8 @@ class MaskCodes:
 
 
 def load_decoder(path):
-    """(codebook [128, 512], decoder) of a written or published file."""
-    tensors = {k: torch.from_numpy(v).float() for k, v in np.load(path).items()}
+    """(codebook [128, 512], decoder) of a file that `write` made."""
+    tensors = {k: v.float() for k, v in load_file(path).items()}
     codebook = tensors.pop("_vq_vae._embedding")
     dec = decoder()
     dec.load_state_dict({k.removeprefix("decoder."): v for k, v in tensors.items() if k.startswith("decoder.")})

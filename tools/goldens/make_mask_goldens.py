@@ -24,7 +24,7 @@ def main(folder):
     shapes = json.loads((ROOT / "tools/demo/mask_codes.json").read_text()).values()
     drawn = torch.randint(CODES, (RANDOM, 16), generator=torch.Generator().manual_seed(0))
     codes = torch.cat([torch.tensor(list(shapes)), drawn])
-    codebook, decoder = load_decoder(ROOT / "models/demo/vae-oid.npz")
+    codebook, decoder = load_decoder(ROOT / "models/demo/vae-oid.safetensors")
     masks = torch.stack([torch.from_numpy(decode(codebook, decoder, row)) for row in codes.tolist()])
     save_file({"codes": codes.to(torch.uint8), "masks": masks}, folder / "golden.safetensors")
 
