@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use divan::Bencher;
-use paligemma_server::layers::attention::{Scoring, attend_all, attend_cached};
+use paligemma_server::kernels::{Scoring, SeenKeys, attend_all, attend_cached};
 
 const HEADS: usize = 8;
 const HEAD_DIM: usize = 256;
@@ -35,6 +35,6 @@ fn decode(bencher: Bencher, slots: usize) {
         random(&[slots, 1, tokens, HEAD_DIM]),
         random(&[slots, 1, tokens, HEAD_DIM]),
     );
-    let mask = random(&[slots, 1, 1, tokens]);
-    bencher.bench(|| attend_cached(&q, &k, &v, &mask, SCORING).unwrap());
+    let seen = SeenKeys::new(vec![0..tokens; slots], tokens, &Device::Cpu).unwrap();
+    bencher.bench(|| attend_cached(&q, &k, &v, &seen, SCORING).unwrap());
 }

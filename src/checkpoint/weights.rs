@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Error, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
+use half::bf16;
+use rayon::prelude::*;
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::Deserialize;
 
@@ -76,10 +78,28 @@ impl WeightFiles {
 impl StoredTensor {
     fn read(&self, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
         let bytes = &self.file[self.range.clone()];
-        let tensor = Tensor::from_raw_buffer(bytes, self.dtype, &self.shape, device)?;
+        let tensor = match self.dtype {
+            DType::BF16 if dtype == DType::F32 && device.is_cpu() => {
+                Tensor::from_vec(widened(bytes), self.shape.as_slice(), device)?
+            }
+            other => Tensor::from_raw_buffer(bytes, other, &self.shape, device)?,
+        };
         self.file.release(self.range.clone());
         tensor.to_dtype(dtype)
     }
+}
+
+/// bf16 to f32 on all cores; most checkpoints are in bf16, and candle's conversion uses one core.
+fn widened(bytes: &[u8]) -> Vec<f32> {
+    const CHUNK: usize = 1 << 16;
+    let mut values = vec![0.0; bytes.len() / 2];
+    let chunks = values.par_chunks_mut(CHUNK).zip(bytes.par_chunks(2 * CHUNK));
+    chunks.for_each(|(values, bytes)| {
+        for (value, &bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+            *value = bf16::from_le_bytes(bytes).to_f32();
+        }
+    });
+    values
 }
 
 impl SimpleBackend for WeightFiles {

@@ -4,17 +4,46 @@ use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Result, Tensor};
 use rayon::prelude::*;
 
-use super::WeightFormat;
+use super::attention::{optional_values, values};
+use super::cpu::{self, Arrangement, Instructions, PackedFormat, PackedWeight};
+use super::{WeightFormat, own_kernels, portable};
 
-/// The fast quantised kernels want the inner dimension in multiples of this.
+/// candle's quantised kernels want the inner dimension in multiples of this.
 const BLOCK: usize = 256;
 
 /// `x · Wᵀ` for one weight `W`, packed for what multiplies it here.
 #[derive(Debug)]
-pub struct Matmul(Weight);
+pub struct Matmul {
+    weight: Weight,
+    outputs: Outputs,
+}
+
+/// What becomes of the outputs of several weights that share their input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outputs {
+    /// They lie side by side.
+    SideBySide,
+    /// Of two weights of the same size, the first gates the second: `gelu(first) · second`.
+    Gated,
+}
+
+/// What happens to a product before it is stored: `gelu(y + bias) + residual`. A gated product has
+/// none of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// `[out]`.
+    pub bias: Option<&'a Tensor>,
+    /// In the tanh approximation (Hendrycks and Gimpel, arXiv 1606.08415), which all of PaliGemma
+    /// uses.
+    pub gelu: bool,
+    /// `[rows, out]`.
+    pub residual: Option<&'a Tensor>,
+}
 
 #[derive(Debug)]
 enum Weight {
+    /// In the order of our own kernels.
+    Packed(PackedWeight),
     /// `[out, in]`.
     Dense(Tensor),
     /// `[out, in]`, `in` padded with zeros to whole blocks.
@@ -26,34 +55,32 @@ enum Weight {
 }
 
 impl Matmul {
-    /// Stores `weight` `[out, in]`, read with the format's dtype and to its device, in `format` on
-    /// `device`.
+    /// Stores weights `[out, in]` that share their input, read with the format's dtype and to its
+    /// device, in `format` on `device`.
     ///
     /// # Errors
     /// When memory runs out or the device fails.
-    pub fn new(weight: Tensor, format: WeightFormat, device: &Device) -> Result<Self> {
-        let Some(dtype) = format.block_dtype() else {
-            return Ok(Self(Weight::Dense(weight.to_dtype(format.read_dtype())?)));
+    pub fn new(
+        weights: Vec<Tensor>,
+        outputs: Outputs,
+        format: WeightFormat,
+        device: &Device,
+    ) -> Result<Self> {
+        let weight = match (packed_format(format, device), format.block_dtype()) {
+            (Some(format), _) => Weight::Packed(pack(&weights, outputs, format)?),
+            (None, Some(dtype)) => quantized(&concat_rows(weights)?, dtype, device)?,
+            (None, None) => Weight::Dense(concat_rows(weights)?.to_dtype(format.read_dtype())?),
         };
-        let in_features = weight.dim(1)?;
-        let padded = in_features.next_multiple_of(BLOCK);
-        let weight = weight.pad_with_zeros(1, 0, padded - in_features)?;
-        let matmul = QMatMul::from_qtensor(quantize(&weight, dtype, device)?)?;
-        // The first product packs the weight for the processor. Better now than in a request.
-        matmul.forward(&Tensor::zeros((1, padded), DType::F32, device)?)?;
-        Ok(Self(Weight::Quantized {
-            matmul,
-            in_features,
-            padded,
-        }))
+        Ok(Self { weight, outputs })
     }
 
-    /// `[rows, in]` to `[rows, out]`, in the dtype of `x`.
+    /// `[rows, in]` to `[rows, out]`, in the dtype of `x`; half as wide if it is gated.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = match &self.0 {
+    pub fn forward(&self, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
+        let y = match &self.weight {
+            Weight::Packed(weight) => return multiply(weight, x, epilogue),
             Weight::Dense(weight) => x.matmul(&weight.t()?)?,
             Weight::Quantized {
                 matmul,
@@ -64,7 +91,19 @@ impl Matmul {
                 matmul.forward(&x.pad_with_zeros(1, 0, padded - in_features)?.contiguous()?)?
             }
         };
-        y.to_dtype(x.dtype())
+        let y = y.to_dtype(x.dtype())?;
+        if self.outputs == Outputs::Gated {
+            return gelu_gated(&y);
+        }
+        let y = match epilogue.bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        };
+        let y = if epilogue.gelu { gelu(&y)? } else { y };
+        match epilogue.residual {
+            Some(residual) => residual + y,
+            None => Ok(y),
+        }
     }
 
     /// Rows of the weight: `ids` u32 `[n]` to `[n, in]`.
@@ -72,7 +111,8 @@ impl Matmul {
     /// # Errors
     /// When the device fails.
     pub fn rows(&self, ids: &Tensor) -> Result<Tensor> {
-        match &self.0 {
+        match &self.weight {
+            Weight::Packed(weight) => unpack_rows(weight, &ids.to_vec1()?),
             Weight::Dense(weight) => weight.index_select(ids, 0),
             Weight::Quantized {
                 matmul,
@@ -81,6 +121,101 @@ impl Matmul {
             } => matmul.embedding(ids)?.narrow(1, 0, *in_features),
         }
     }
+}
+
+/// The format in which our own kernels hold a weight; `None` where candle's multiply.
+fn packed_format(format: WeightFormat, device: &Device) -> Option<PackedFormat> {
+    if !own_kernels(device) {
+        return None;
+    }
+    match format {
+        WeightFormat::F32 => Some(PackedFormat::F32),
+        WeightFormat::Q8_0 => Some(PackedFormat::Q8),
+        WeightFormat::Q4K => Some(PackedFormat::Q4),
+        WeightFormat::F16 | WeightFormat::Bf16 => None,
+    }
+}
+
+fn pack(weights: &[Tensor], outputs: Outputs, format: PackedFormat) -> Result<PackedWeight> {
+    let weights: Vec<_> = weights.iter().map(Tensor::storage_and_layout).collect();
+    let mut rows = Vec::new();
+    for (storage, layout) in &weights {
+        let (_, in_features) = layout.shape().dims2()?;
+        rows.extend(values(storage, layout)?.chunks_exact(in_features));
+    }
+    let arrangement = match outputs {
+        Outputs::SideBySide => Arrangement::InOrder,
+        Outputs::Gated => Arrangement::Gated,
+    };
+    PackedWeight::new(&rows, format, arrangement)
+}
+
+fn multiply(weight: &PackedWeight, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let rows = x.dim(0)?;
+    let residual = epilogue.residual.map(Tensor::contiguous).transpose()?;
+    let x = x.storage_and_layout();
+    let bias = epilogue.bias.map(Tensor::storage_and_layout);
+    let residual = residual.as_ref().map(Tensor::storage_and_layout);
+    let y = cpu::product(
+        Instructions::chosen(),
+        weight,
+        values(&x.0, x.1)?,
+        cpu::Epilogue {
+            bias: optional_values(&bias)?,
+            gelu: epilogue.gelu,
+            residual: optional_values(&residual)?,
+        },
+    );
+    Tensor::from_vec(y, (rows, weight.width()), &Device::Cpu)
+}
+
+fn unpack_rows(weight: &PackedWeight, ids: &[u32]) -> Result<Tensor> {
+    let width = weight.in_features;
+    let mut values = vec![0.0; ids.len() * width];
+    for (&id, values) in ids.iter().zip(values.chunks_exact_mut(width)) {
+        if id as usize >= weight.out_features {
+            candle_core::bail!("row {id} of a weight of {} rows", weight.out_features);
+        }
+        weight.unpack_row(id as usize, values);
+    }
+    Tensor::from_vec(values, (ids.len(), width), &Device::Cpu)
+}
+
+fn gelu(x: &Tensor) -> Result<Tensor> {
+    match x.device().is_cpu() {
+        true => cpu::gelu::gelu(x),
+        false => portable::gelu(x),
+    }
+}
+
+fn gelu_gated(gate_up: &Tensor) -> Result<Tensor> {
+    match gate_up.device().is_cpu() {
+        true => cpu::gelu::gelu_gated(gate_up),
+        false => portable::gelu_gated(gate_up),
+    }
+}
+
+/// Stacks matrices that have the same number of columns; a single one is not copied.
+fn concat_rows(mut weights: Vec<Tensor>) -> Result<Tensor> {
+    match weights.len() {
+        1 => Ok(weights.remove(0)),
+        _ => Tensor::cat(&weights, 0),
+    }
+}
+
+fn quantized(weight: &Tensor, dtype: GgmlDType, device: &Device) -> Result<Weight> {
+    let in_features = weight.dim(1)?;
+    let padded = in_features.next_multiple_of(BLOCK);
+    let weight = weight.pad_with_zeros(1, 0, padded - in_features)?;
+    let matmul = QMatMul::from_qtensor(quantize(&weight, dtype, device)?)?;
+    // The first product packs the weight for the processor. Better now than in a request.
+    matmul.forward(&Tensor::zeros((1, padded), DType::F32, device)?)?;
+    Ok(Weight::Quantized {
+        matmul,
+        in_features,
+        padded,
+    })
 }
 
 /// Quantises `weight`, f32 `[rows, padded]` in the CPU's memory, on all cores.
@@ -135,8 +270,11 @@ mod tests {
             (WeightFormat::Q8_0, 0.02),
             (WeightFormat::Q4K, 0.12),
         ] {
-            let matmul = Matmul::new(weight.clone(), format, &Device::Cpu).unwrap();
-            let error = relative_error(&matmul.forward(&x).unwrap(), &exact);
+            let weights = vec![weight.clone()];
+            let matmul =
+                Matmul::new(weights, Outputs::SideBySide, format, &Device::Cpu).unwrap();
+            let y = matmul.forward(&x, Epilogue::default()).unwrap();
+            let error = relative_error(&y, &exact);
             assert!(error < tolerance, "{format}: {error}");
             let rows = matmul.rows(&ids).unwrap().to_dtype(DType::F32).unwrap();
             let error = relative_error(&rows, &exact_rows);

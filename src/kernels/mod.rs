@@ -4,40 +4,26 @@
 //! How weights are stored ([`WeightFormat`]) and what multiplies them ([`Matmul`]) are two things:
 //! a format may have several kernels, one for each kind of processor.
 
+mod attention;
 mod cpu;
 mod format;
 mod matmul;
+mod norm;
 mod placement;
 mod portable;
 
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Device, Error};
 
+pub use attention::{Scoring, SeenKeys, attend_all, attend_cached, rotate};
+pub use cpu::{Instructions, InstructionsChoice, UnusableInstructions};
 pub use format::{UnknownFormat, WeightFormat};
-pub use matmul::Matmul;
+pub use matmul::{Epilogue, Matmul, Outputs};
+pub use norm::{layer_norm, rms_norm};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
 
-/// GELU of each value in the tanh approximation (Hendrycks and Gimpel, arXiv 1606.08415), which all
-/// of PaliGemma uses; any shape.
-///
-/// # Errors
-/// When the device fails.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    match x.device().is_cpu() {
-        true => cpu::gelu::gelu(x),
-        false => portable::gelu(x),
-    }
-}
-
-/// `gelu(gate) · up` for `[rows, 2 · width]` with the gate left and the up projection right; gives
-/// `[rows, width]`.
-///
-/// # Errors
-/// When the device fails.
-pub fn gelu_gated(gate_up: &Tensor) -> Result<Tensor> {
-    match gate_up.device().is_cpu() {
-        true => cpu::gelu::gelu_gated(gate_up),
-        false => portable::gelu_gated(gate_up),
-    }
+/// Whether our own kernels run on a device, and not candle's.
+fn own_kernels(device: &Device) -> bool {
+    device.is_cpu() && cfg!(target_arch = "x86_64")
 }
 
 /// What a candle error says, in one line: with `RUST_BACKTRACE` set its own text is pages long.

@@ -1,97 +1,11 @@
 //! Attention: the only place where a sequence is looked at by itself.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::kv_cache::LayerCache;
 use super::{Batch, Linear};
-use crate::kernels::WeightFormat;
-
-/// Query rows that are scored together. Bounds the scores of a 4096-token prefix to
-/// `heads · 512 · 4096` values instead of `heads · 4096²`.
-const QUERY_BLOCK: usize = 512;
-
-/// How raw scores become the softmax's input.
-#[derive(Debug, Clone, Copy)]
-pub struct Scoring {
-    /// Multiplies `q · k`.
-    pub scale: f64,
-    /// Squashes scaled scores to `±softcap`, before any mask.
-    pub softcap: Option<f64>,
-}
-
-impl Scoring {
-    /// `softcap · tanh(scale · scores / softcap)`, or `scale · scores`; f32 out.
-    fn apply(&self, scores: &Tensor) -> Result<Tensor> {
-        let scores = scores.to_dtype(DType::F32)?;
-        match self.softcap {
-            Some(cap) => (scores * (self.scale / cap))?.tanh()? * cap,
-            None => scores * self.scale,
-        }
-    }
-}
-
-/// Every query sees every key, unless a mask hides it: a prefix, or the patches of an image.
-///
-/// `q` `[n, heads, head_dim]`, `k` and `v` `[n, kv_heads, head_dim]`, `mask` f32 `[n, n]` (queries,
-/// keys) with 0 where a key is seen and -∞ where not; gives `[n, heads · head_dim]`. Query heads
-/// `g·i .. g·(i+1)` share key head `i`, where `g = heads / kv_heads`.
-pub fn attend_all(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    mask: Option<&Tensor>,
-    scoring: Scoring,
-) -> Result<Tensor> {
-    let (n, heads, head_dim) = q.dims3()?;
-    let kv_heads = k.dim(1)?;
-    let k = k.transpose(0, 1)?.contiguous()?.transpose(1, 2)?;
-    let v = v.transpose(0, 1)?.contiguous()?;
-    let blocks = (0..n)
-        .step_by(QUERY_BLOCK)
-        .map(|start| {
-            let rows = QUERY_BLOCK.min(n - start);
-            let q = q
-                .narrow(0, start, rows)?
-                .transpose(0, 1)?
-                .contiguous()?
-                .reshape((kv_heads, heads / kv_heads * rows, head_dim))?;
-            let mut scores = scoring.apply(&q.matmul(&k)?)?;
-            if let Some(mask) = mask {
-                scores = scores
-                    .reshape((heads, rows, n))?
-                    .broadcast_add(&mask.narrow(0, start, rows)?)?
-                    .reshape((kv_heads, heads / kv_heads * rows, n))?;
-            }
-            candle_nn::ops::softmax_last_dim(&scores)?
-                .to_dtype(v.dtype())?
-                .matmul(&v)?
-                .reshape((heads, rows, head_dim))?
-                .transpose(0, 1)?
-                .reshape((rows, heads * head_dim))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Tensor::cat(&blocks, 0)
-}
-
-/// One query a slot over that slot's cached keys.
-///
-/// `q` `[slots, kv_heads, g, head_dim]`, `k` and `v` `[slots, kv_heads, t, head_dim]`, `mask` f32
-/// `[slots, 1, 1, t]` with 0 where a key is seen and -∞ where not; gives the shape of `q`.
-pub fn attend_cached(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    mask: &Tensor,
-    scoring: Scoring,
-) -> Result<Tensor> {
-    let scores = scoring
-        .apply(&q.matmul(&k.transpose(D::Minus1, D::Minus2)?)?)?
-        .broadcast_add(mask)?;
-    candle_nn::ops::softmax_last_dim(&scores)?
-        .to_dtype(v.dtype())?
-        .matmul(v)
-}
+use crate::kernels::{Outputs, Scoring, WeightFormat, attend_all};
 
 /// Gemma's attention: grouped heads with rotary positions, over prefixes and over the KV cache.
 #[derive(Debug)]
@@ -100,6 +14,14 @@ pub struct Attention {
     qkv: Linear,
     o_proj: Linear,
     shape: AttentionShape,
+}
+
+/// The rows whose output is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queries {
+    All,
+    /// Of each prefix the last, and all rows that decode.
+    Last,
 }
 
 /// The dimensions of an [`Attention`].
@@ -128,7 +50,7 @@ impl Attention {
         let parts = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
         let parts = parts.map(|(name, width)| (vb.pp(name), width));
         Ok(Self {
-            qkv: Linear::load_fused(&parts, shape.hidden, false, format)?,
+            qkv: Linear::load_fused(&parts, shape.hidden, false, Outputs::SideBySide, format)?,
             o_proj: Linear::load(&vb.pp("o_proj"), q, shape.hidden, false, format)?,
             shape,
         })
@@ -139,6 +61,21 @@ impl Attention {
     /// # Errors
     /// When the device fails, or the batch has no positions.
     pub fn forward(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
+        self.project(&self.attend(x, Queries::All, batch, cache)?, batch)
+    }
+
+    /// What the heads give, `[rows, hidden]` to `[queries, heads · head_dim]`; writes the rows' keys
+    /// and values to the cache.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn attend(
+        &self,
+        x: &Tensor,
+        queries: Queries,
+        batch: &Batch,
+        cache: &LayerCache,
+    ) -> Result<Tensor> {
         let AttentionShape {
             heads,
             kv_heads,
@@ -151,14 +88,13 @@ impl Attention {
             candle_core::bail!("attention over a text needs the positions of its rows");
         };
         let rows = batch.rows();
-        let qkv = self.qkv.forward(x, batch)?;
-        let part = |first: usize, count: usize| {
-            qkv.narrow(1, first * head_dim, count * head_dim)?
-                .reshape((rows, count, head_dim))
-        };
-        let q = rope.rotate(&part(0, heads)?)?;
-        let k = rope.rotate(&part(heads, kv_heads)?)?;
-        let v = part(heads + kv_heads, kv_heads)?;
+        let qkv =
+            self.qkv
+                .forward(x, batch)?
+                .reshape((rows, heads + 2 * kv_heads, head_dim))?;
+        let q = rope.rotate(&qkv.narrow(1, 0, heads)?)?;
+        let k = rope.rotate(&qkv.narrow(1, heads, kv_heads)?)?;
+        let v = qkv.narrow(1, heads + kv_heads, kv_heads)?;
 
         let mut outputs = Vec::with_capacity(batch.prefixes.len() + 1);
         for prefix in &batch.prefixes {
@@ -166,7 +102,14 @@ impl Attention {
             let (q, k, v) = (rows(&q)?, rows(&k)?, rows(&v)?);
             cache.write_prefix(prefix.slot, &k, &v)?;
             let mask = prefix.masks.as_ref().map(|masks| masks.of(window));
-            outputs.push(attend_all(&q, &k, &v, mask, scoring)?);
+            let (q, mask) = match queries {
+                Queries::All => (q, mask.cloned()),
+                Queries::Last => {
+                    let last = |x: &Tensor| x.narrow(0, prefix.len - 1, 1);
+                    (last(&q)?, mask.map(last).transpose()?)
+                }
+            };
+            outputs.push(attend_all(&q, &k, &v, mask.as_ref(), scoring)?);
         }
         if let Some(decode) = &batch.decode {
             let start = rows - decode.rows();
@@ -174,7 +117,28 @@ impl Attention {
             let (q, k, v) = (rows(&q)?, rows(&k)?, rows(&v)?);
             outputs.push(decode.attend(cache, &q, &k, &v, window, scoring)?);
         }
-        self.o_proj.forward(&Tensor::cat(&outputs, 0)?, batch)
+        Tensor::cat(&outputs, 0)
+    }
+
+    /// The heads' outputs put together, `[rows, heads · head_dim]` to `[rows, hidden]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn project(&self, attended: &Tensor, batch: &Batch) -> Result<Tensor> {
+        self.o_proj.forward(attended, batch)
+    }
+
+    /// `residual` `[rows, hidden]` plus [`project`](Self::project).
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn project_add(
+        &self,
+        attended: &Tensor,
+        residual: &Tensor,
+        batch: &Batch,
+    ) -> Result<Tensor> {
+        self.o_proj.forward_add(attended, residual, batch)
     }
 }
 
@@ -200,17 +164,17 @@ impl ImageAttention {
     ) -> Result<Self> {
         let parts = ["q_proj", "k_proj", "v_proj"].map(|name| (vb.pp(name), hidden));
         Ok(Self {
-            qkv: Linear::load_fused(&parts, hidden, true, format)?,
+            qkv: Linear::load_fused(&parts, hidden, true, Outputs::SideBySide, format)?,
             out_proj: Linear::load(&vb.pp("out_proj"), hidden, hidden, true, format)?,
             heads,
         })
     }
 
-    /// `[images · patches, hidden]` in, the same out.
+    /// `[images · patches, hidden]` in, the same out, with `residual` added to it.
     ///
     /// # Errors
     /// When the device fails, or the batch is not one of images.
-    pub fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, batch: &Batch) -> Result<Tensor> {
         let Some(patches) = batch.rows_per_image else {
             candle_core::bail!("attention over images needs a batch of images");
         };
@@ -220,17 +184,20 @@ impl ImageAttention {
             scale: (head_dim as f64).powf(-0.5),
             softcap: None,
         };
-        let qkv = self.qkv.forward(x, batch)?;
+        let qkv =
+            self.qkv
+                .forward(x, batch)?
+                .reshape((batch.rows(), 3 * self.heads, head_dim))?;
         let images = (0..batch.rows() / patches)
             .map(|image| {
                 let part = |i: usize| {
                     qkv.narrow(0, image * patches, patches)?
-                        .narrow(1, i * hidden, hidden)?
-                        .reshape((patches, self.heads, head_dim))
+                        .narrow(1, i * self.heads, self.heads)
                 };
                 attend_all(&part(0)?, &part(1)?, &part(2)?, None, scoring)
             })
             .collect::<Result<Vec<_>>>()?;
-        self.out_proj.forward(&Tensor::cat(&images, 0)?, batch)
+        self.out_proj
+            .forward_add(&Tensor::cat(&images, 0)?, residual, batch)
     }
 }

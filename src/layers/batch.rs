@@ -117,11 +117,19 @@ impl Batch {
         self.rows
     }
 
-    /// Each prefix's last row.
-    pub fn last_rows(&self) -> impl Iterator<Item = usize> {
-        self.prefixes
-            .iter()
+    /// The rows of [`Queries::Last`](super::Queries::Last), u32 `[prefixes + decode rows]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn last_rows(&self, device: &Device) -> Result<Tensor> {
+        let decoding = self.decode.as_ref().map_or(0, DecodeLayout::rows);
+        let prefixes = self.prefixes.iter();
+        let rows: Vec<u32> = prefixes
             .map(|prefix| prefix.start + prefix.len - 1)
+            .chain(self.rows - decoding..self.rows)
+            .map(|row| row as u32)
+            .collect();
+        Tensor::new(rows, device)
     }
 
     /// # Errors

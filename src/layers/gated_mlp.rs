@@ -4,12 +4,12 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{Batch, Linear};
-use crate::kernels::{WeightFormat, gelu_gated};
+use crate::kernels::{Outputs, WeightFormat};
 
 /// `down(gelu(gate(x)) · up(x))`.
 #[derive(Debug)]
 pub struct GatedMlp {
-    /// The gate and the up projection side by side.
+    /// The gate and the up projection, the one applied to the other.
     gate_up: Linear,
     down: Linear,
 }
@@ -27,7 +27,7 @@ impl GatedMlp {
     ) -> Result<Self> {
         let parts = ["gate_proj", "up_proj"].map(|name| (vb.pp(name), width));
         Ok(Self {
-            gate_up: Linear::load_fused(&parts, hidden, false, format)?,
+            gate_up: Linear::load_fused(&parts, hidden, false, Outputs::Gated, format)?,
             down: Linear::load(&vb.pp("down_proj"), width, hidden, false, format)?,
         })
     }
@@ -37,7 +37,15 @@ impl GatedMlp {
     /// # Errors
     /// When the device fails.
     pub fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let hidden = gelu_gated(&self.gate_up.forward(x, batch)?)?;
-        self.down.forward(&hidden, batch)
+        self.down.forward(&self.gate_up.forward(x, batch)?, batch)
+    }
+
+    /// `residual` `[rows, hidden]` plus [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let hidden = self.gate_up.forward(x, batch)?;
+        self.down.forward_add(&hidden, residual, batch)
     }
 }

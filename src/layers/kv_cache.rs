@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::DecodeRow;
-use super::attention::{Scoring, attend_cached};
+use crate::kernels::{Scoring, SeenKeys, attend_cached};
 
 /// One tensor pair a layer, `[slots, kv_heads, context + 1, head_dim]`, written in place.
 ///
@@ -114,10 +114,10 @@ pub struct DecodeLayout {
     slot_of_row: Tensor,
     /// u32 `[slots, kv_heads, 1, head_dim]`: where each slot's new key goes.
     write_at: Tensor,
-    /// `[slots, 1, 1, length]` for layers without a window.
-    mask: Tensor,
+    /// What each slot sees in layers without a window.
+    seen: SeenKeys,
     /// The same for layers with a window; absent when no row is longer than the window.
-    windowed: Option<Tensor>,
+    windowed: Option<SeenKeys>,
 }
 
 impl DecodeLayout {
@@ -142,9 +142,12 @@ impl DecodeLayout {
             seen[row.slot] = row.position + 1;
         }
         let slot_of_row: Vec<u32> = rows.iter().map(|row| row.slot as u32).collect();
-        let mask = |window: Option<usize>| mask(&seen, length, window, device);
+        let last = |window: usize| {
+            let ranges = seen.iter().map(|&seen| seen.saturating_sub(window)..seen);
+            SeenKeys::new(ranges.collect(), length, device)
+        };
         let windowed = match window {
-            Some(window) if window < length => Some(mask(Some(window))?),
+            Some(window) if window < length => Some(last(window)?),
             _ => None,
         };
         let (_, kv_heads, _, head_dim) = cache.layers[0].k.dims4()?;
@@ -158,7 +161,7 @@ impl DecodeLayout {
                 .reshape((slots, 1, 1, 1))?
                 .broadcast_as((slots, kv_heads, 1, head_dim))?
                 .contiguous()?,
-            mask: mask(None)?,
+            seen: last(length)?,
             windowed,
         })
     }
@@ -194,27 +197,11 @@ impl DecodeLayout {
             slots.narrow(2, 0, self.length)
         });
         let [k, v] = cached;
-        let mask = match (window, &self.windowed) {
-            (Some(_), Some(mask)) => mask,
-            _ => &self.mask,
+        let seen = match (window, &self.windowed) {
+            (Some(_), Some(seen)) => seen,
+            _ => &self.seen,
         };
-        attend_cached(&by_slot(q, heads / kv_heads)?, &k?, &v?, mask, scoring)?
-            .reshape((self.slots, heads * head_dim))?
+        attend_cached(&by_slot(q, heads / kv_heads)?, &k?, &v?, seen, scoring)?
             .index_select(&self.slot_of_row, 0)
     }
-}
-
-/// 0 where a slot that has seen `seen[slot]` tokens sees position `j`, -∞ elsewhere.
-fn mask(seen: &[usize], length: usize, window: Option<usize>, device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = seen
-        .iter()
-        .flat_map(|&seen| {
-            let first = window.map_or(0, |window| seen.saturating_sub(window));
-            (0..length).map(move |j| match (first..seen).contains(&j) {
-                true => 0.0,
-                false => f32::NEG_INFINITY,
-            })
-        })
-        .collect();
-    Tensor::from_vec(values, (seen.len(), 1, 1, length), device)
 }

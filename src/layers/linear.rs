@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::Batch;
-use crate::kernels::{Matmul, WeightFormat};
+use crate::kernels::{Epilogue, Matmul, Outputs, WeightFormat};
 
 /// `y = x · Wᵀ + b` on packed rows.
 #[derive(Debug)]
@@ -23,14 +23,21 @@ impl Linear {
         bias: bool,
         format: WeightFormat,
     ) -> Result<Self> {
-        Self::load_fused(&[(vb.clone(), out_features)], in_features, bias, format)
+        Self::load_fused(
+            &[(vb.clone(), out_features)],
+            in_features,
+            bias,
+            Outputs::SideBySide,
+            format,
+        )
     }
 
-    /// Reads several layers that share their input as one, their outputs side by side.
+    /// Reads several layers that share their input as one.
     pub fn load_fused(
         parts: &[(VarBuilder, usize)],
         in_features: usize,
         bias: bool,
+        outputs: Outputs,
         format: WeightFormat,
     ) -> Result<Self> {
         let device = parts[0].0.device();
@@ -60,7 +67,7 @@ impl Linear {
             None
         };
         Ok(Self {
-            weight: Matmul::new(concat_rows(weights)?, format, device)?,
+            weight: Matmul::new(weights, outputs, format, device)?,
             bias,
         })
     }
@@ -72,22 +79,52 @@ impl Linear {
     pub fn dense(weight: Tensor, bias: Tensor, format: WeightFormat) -> Result<Self> {
         let device = weight.device().clone();
         Ok(Self {
-            weight: Matmul::new(weight, format.unquantized(), &device)?,
+            weight: Matmul::new(
+                vec![weight],
+                Outputs::SideBySide,
+                format.unquantized(),
+                &device,
+            )?,
             bias: Some(bias),
         })
     }
 
-    /// `[rows, in]` to `[rows, out]`, in the dtype of `x`.
+    /// `[rows, in]` to `[rows, out]`, in the dtype of `x`; half as wide if the outputs are gated.
     ///
     /// # Errors
     /// When `x` has other rows than the batch, or the device fails.
     pub fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        self.run(x, batch, Epilogue::default())
+    }
+
+    /// `gelu` of [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_gelu(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let epilogue = Epilogue {
+            gelu: true,
+            ..Epilogue::default()
+        };
+        self.run(x, batch, epilogue)
+    }
+
+    /// `residual` `[rows, out]` plus [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let epilogue = Epilogue {
+            residual: Some(residual),
+            ..Epilogue::default()
+        };
+        self.run(x, batch, epilogue)
+    }
+
+    fn run(&self, x: &Tensor, batch: &Batch, epilogue: Epilogue<'_>) -> Result<Tensor> {
         batch.check(x)?;
-        let y = self.weight.forward(x)?;
-        match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
-        }
+        let bias = self.bias.as_ref();
+        self.weight.forward(x, Epilogue { bias, ..epilogue })
     }
 
     /// Rows of the weight, `ids` u32 `[n]` to `[n, in]`: an embedding that shares this layer's
@@ -97,13 +134,5 @@ impl Linear {
     /// When the device fails.
     pub fn rows(&self, ids: &Tensor) -> Result<Tensor> {
         self.weight.rows(ids)
-    }
-}
-
-/// Stacks matrices that have the same number of columns; a single one is not copied.
-fn concat_rows(mut weights: Vec<Tensor>) -> Result<Tensor> {
-    match weights.len() {
-        1 => Ok(weights.remove(0)),
-        _ => Tensor::cat(&weights, 0),
     }
 }

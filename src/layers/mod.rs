@@ -5,7 +5,7 @@
 //! [`attention`] looks at a sequence by itself. The layers are coarse enough for a back end to fuse
 //! what they do.
 
-pub mod attention;
+mod attention;
 mod batch;
 mod gated_mlp;
 mod kv_cache;
@@ -13,7 +13,7 @@ mod linear;
 mod norm;
 mod rope;
 
-pub use attention::{Attention, AttentionShape, ImageAttention, Scoring};
+pub use attention::{Attention, AttentionShape, ImageAttention, Queries};
 pub use batch::{Batch, ContinuedMasks, DecodeRow, PrefixRows};
 pub use gated_mlp::GatedMlp;
 pub use kv_cache::{CacheShape, DecodeLayout, KvCache, LayerCache};

@@ -3,6 +3,8 @@
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::kernels::{layer_norm, rms_norm};
+
 /// Gemma's norm: `x / rms(x) · (1 + w)`, all in f32 and cast last.
 #[derive(Debug)]
 pub struct RmsNorm {
@@ -22,8 +24,7 @@ impl RmsNorm {
 
     /// `[rows, hidden]` in, the same shape and dtype out.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        candle_nn::ops::rms_norm(&x.to_dtype(DType::F32)?, &self.scale, self.eps)?
-            .to_dtype(x.dtype())
+        rms_norm(x, &self.scale, self.eps)
     }
 }
 
@@ -47,7 +48,6 @@ impl LayerNorm {
 
     /// `[rows, hidden]` in, the same shape and dtype out.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        candle_nn::ops::layer_norm(&x.to_dtype(DType::F32)?, &self.weight, &self.bias, self.eps)?
-            .to_dtype(x.dtype())
+        layer_norm(x, &self.weight, &self.bias, self.eps)
     }
 }

@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::kernels::rotate;
+
 /// Cosines and sines of every position, in f32: bf16 can't tell position 256 from 257.
 #[derive(Debug)]
 pub struct RopeTable {
@@ -64,9 +66,8 @@ impl Rope {
         })
     }
 
-    /// Rotates queries or keys `[rows, heads, head_dim]`.
+    /// Rotates queries or keys `[rows, heads, head_dim]`, which may be parts of wider rows.
     pub fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let x = x.contiguous()?.unsqueeze(0)?;
-        candle_nn::rotary_emb::rope_thd(&x, &self.cos, &self.sin)?.squeeze(0)
+        rotate(x, &self.cos, &self.sin)
     }
 }

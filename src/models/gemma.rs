@@ -4,9 +4,10 @@ use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::config::{Family, TextConfig};
-use crate::kernels::WeightFormat;
+use crate::kernels::{Scoring, WeightFormat};
 use crate::layers::{
-    Attention, AttentionShape, Batch, GatedMlp, KvCache, LayerCache, Linear, RmsNorm, Scoring,
+    Attention, AttentionShape, Batch, GatedMlp, KvCache, LayerCache, Linear, Queries,
+    RmsNorm,
 };
 
 /// The decoder: embedding, layers, logits.
@@ -81,6 +82,13 @@ impl Gemma {
         self.layers[layer].forward(x, batch, cache.layer(layer))
     }
 
+    /// The last layer over packed rows `[rows, hidden]`, of which only those of [`Queries::Last`] come
+    /// out: no other's logits are wanted.
+    pub fn forward_last_layer(&self, x: &Tensor, batch: &Batch, cache: &KvCache) -> Result<Tensor> {
+        let layer = self.layers.len() - 1;
+        self.layers[layer].forward_last(x, batch, cache.layer(layer))
+    }
+
     /// Final hidden states `[rows, hidden]` to f32 logits `[rows, vocab]` of the first `vocab`
     /// tokens, after the final softcap.
     pub fn logits(&self, x: &Tensor, vocab: usize) -> Result<Tensor> {
@@ -144,18 +152,32 @@ impl DecoderLayer {
     /// # Errors
     /// When the device fails, or the batch has no positions.
     pub fn forward(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
-        let attended = self
-            .attention
-            .forward(&self.input_norm.forward(x)?, batch, cache)?;
-        let x = (x + normed(&self.post_attention_norm, attended)?)?;
-        let transformed = self.mlp.forward(&self.pre_mlp_norm.forward(&x)?, batch)?;
-        x + normed(&self.post_mlp_norm, transformed)?
+        let normed = self.input_norm.forward(x)?;
+        let attended = self.attention.attend(&normed, Queries::All, batch, cache)?;
+        self.finish(x, &attended, batch)
     }
-}
 
-fn normed(norm: &Option<RmsNorm>, x: Tensor) -> Result<Tensor> {
-    match norm {
-        Some(norm) => norm.forward(&x),
-        None => Ok(x),
+    /// As [`forward`](Self::forward), but only the rows of [`Queries::Last`] come out.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_last(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
+        let normed = self.input_norm.forward(x)?;
+        let attended = self.attention.attend(&normed, Queries::Last, batch, cache)?;
+        let x = x.index_select(&batch.last_rows(x.device())?, 0)?;
+        self.finish(&x, &attended, &Batch::of_rows(x.dim(0)?))
+    }
+
+    /// What follows the heads' outputs `attended`; `x` is the layer's input.
+    fn finish(&self, x: &Tensor, attended: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let x = match &self.post_attention_norm {
+            Some(norm) => (x + norm.forward(&self.attention.project(attended, batch)?)?)?,
+            None => self.attention.project_add(attended, x, batch)?,
+        };
+        let normed = self.pre_mlp_norm.forward(&x)?;
+        match &self.post_mlp_norm {
+            Some(norm) => &x + norm.forward(&self.mlp.forward(&normed, batch)?)?,
+            None => self.mlp.forward_add(&normed, &x, batch),
+        }
     }
 }

@@ -212,25 +212,30 @@ impl Model for PaliGemma {
                 let first = prefill.layers_done;
                 let count = budget.layers_per_step(layers, prefill.x.dim(0)?);
                 let end = layers.min(first + count);
-                match decoding {
-                    None => {
-                        prefill.x = self.run(&prefill.x, first..end, &prefill.batch, cache)?;
-                    }
+                let (x, batch) = match &decoding {
+                    None => (prefill.x.clone(), prefill.batch.clone()),
                     Some(decoding) => {
                         let x = self.run(&decoding.x, 0..first, &decoding.batch, cache)?;
                         let batch = prefill.batch.with_decode(&decoding.batch)?;
-                        let packed = Tensor::cat(&[&prefill.x, &x], 0)?;
-                        let packed = self.run(&packed, first..end, &batch, cache)?;
-                        let prefix_rows = prefill.x.dim(0)?;
-                        prefill.x = packed.narrow(0, 0, prefix_rows)?;
-                        let x = packed.narrow(0, prefix_rows, decode.len())?;
+                        (Tensor::cat(&[&prefill.x, &x], 0)?, batch)
+                    }
+                };
+                let prefixes = prefill.batch.rows();
+                if end == layers {
+                    let x = self.run(&x, first..end - 1, &batch, cache)?;
+                    let x = self.text.forward_last_layer(&x, &batch, cache)?;
+                    let prefixes = x.dim(0)? - decode.len();
+                    final_rows.push(x.narrow(0, prefixes, decode.len())?);
+                    final_rows.push(x.narrow(0, 0, prefixes)?);
+                } else {
+                    let x = self.run(&x, first..end, &batch, cache)?;
+                    prefill.x = x.narrow(0, 0, prefixes)?;
+                    if let Some(decoding) = &decoding {
+                        let x = x.narrow(0, prefixes, decode.len())?;
                         final_rows.push(self.run(&x, end..layers, &decoding.batch, cache)?);
                     }
                 }
                 prefill.layers_done = end;
-                if end == layers {
-                    final_rows.push(prefill.last_rows()?);
-                }
                 end == layers
             }
         };
@@ -242,18 +247,6 @@ impl Model for PaliGemma {
             logits,
             prefill_done,
         })
-    }
-}
-
-impl Prefill {
-    /// The hidden states of each prefix's last token, `[prefixes, hidden]`.
-    fn last_rows(&self) -> Result<Tensor> {
-        let rows = self
-            .batch
-            .last_rows()
-            .map(|row| self.x.narrow(0, row, 1))
-            .collect::<Result<Vec<_>>>()?;
-        Tensor::cat(&rows, 0)
     }
 }
 

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::config::VisionConfig;
-use crate::kernels::{WeightFormat, gelu};
+use crate::kernels::WeightFormat;
 use crate::layers::{Batch, ImageAttention, LayerNorm, Linear};
 
 /// The tower: patches, layers, the last norm.
@@ -132,10 +132,12 @@ impl EncoderLayer {
     /// # Errors
     /// When the device fails, or the batch is not one of images.
     pub fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let x = (x + self
+        let x = self
             .attention
-            .forward(&self.layer_norm1.forward(x)?, batch)?)?;
-        let hidden = gelu(&self.fc1.forward(&self.layer_norm2.forward(&x)?, batch)?)?;
-        &x + self.fc2.forward(&hidden, batch)?
+            .forward_add(&self.layer_norm1.forward(x)?, x, batch)?;
+        let hidden = self
+            .fc1
+            .forward_gelu(&self.layer_norm2.forward(&x)?, batch)?;
+        self.fc2.forward_add(&hidden, &x, batch)
     }
 }

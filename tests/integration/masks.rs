@@ -77,7 +77,10 @@ fn what_is_no_decoder_is_refused_with_its_name_and_the_reason() {
         (write("text.npz", b"not an archive"), "archive"),
         (write("cut.npz", &archive[..archive.len() / 2]), "archive"),
         (write("text.safetensors", b"no tensors"), "header"),
-        (write("cut.safetensors", &whole[..whole.len() / 2]), "header"),
+        (
+            write("cut.safetensors", &whole[..whole.len() / 2]),
+            "incomplete",
+        ),
         (
             root().join("tests/goldens/masks/nowhere.npz"),
             "No such file",

@@ -96,7 +96,7 @@ fn apply(x: &[f32], y: &mut [f32]) {
 
 /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`, as `x / (1 + e^(-2u))`.
 #[inline(always)]
-fn gelu_tanh(x: f32) -> f32 {
+pub fn gelu_tanh(x: f32) -> f32 {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     let u = TWICE_SQRT_2_OVER_PI * x * (1.0 + 0.044715 * x * x);
     // Below -20 the result is 0 in f32; without the bound, `e^87` would not make 3e38 vanish.
@@ -108,7 +108,7 @@ fn gelu_tanh(x: f32) -> f32 {
 ///
 /// Branchless, and without calls, so that a loop over it becomes vector code.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     // ln 2 in two parts, the first short enough to be exact when multiplied by n.
     const LN2_HIGH: f32 = 0.693_359_4;

@@ -1,0 +1,211 @@
+//! Attention over prefixes, images and the KV cache.
+
+use std::ops::{Deref, Range};
+
+use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
+
+use super::cpu::attention::Heads;
+use super::cpu::{self, Instructions};
+use super::{own_kernels, portable};
+
+/// How raw scores become the softmax's input.
+#[derive(Debug, Clone, Copy)]
+pub struct Scoring {
+    /// Multiplies `q · k`.
+    pub scale: f64,
+    /// Squashes scaled scores to `±softcap`, before any mask.
+    pub softcap: Option<f64>,
+}
+
+/// Every query sees every key, unless a mask hides it: a prefix, or the patches of an image.
+///
+/// `q` `[n, heads, head_dim]`, `k` and `v` `[n, kv_heads, head_dim]`, which may be parts of wider
+/// rows, `mask` f32 `[n, n]` (queries, keys) with 0 where a key is seen and -∞ where not; gives
+/// `[n, heads · head_dim]`. Query heads `g·i .. g·(i+1)` share key head `i`, where
+/// `g = heads / kv_heads`.
+///
+/// # Errors
+/// When the device fails.
+pub fn attend_all(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    scoring: Scoring,
+) -> Result<Tensor> {
+    if !own_kernels(q.device()) {
+        return portable::attend_all(q, k, v, mask, scoring);
+    }
+    let (n, heads, head_dim) = q.dims3()?;
+    let mask = mask.map(|mask| mask.storage_and_layout());
+    let (q, k, v) = (
+        q.storage_and_layout(),
+        k.storage_and_layout(),
+        v.storage_and_layout(),
+    );
+    let out = cpu::attention::attend_all(
+        Instructions::chosen(),
+        head_rows(&q.0, q.1)?,
+        head_rows(&k.0, k.1)?,
+        head_rows(&v.0, v.1)?,
+        optional_values(&mask)?,
+        scoring,
+    );
+    Tensor::from_vec(out, (n, heads * head_dim), &Device::Cpu)
+}
+
+/// The cached keys that one query of each slot sees.
+#[derive(Debug, Clone)]
+pub struct SeenKeys {
+    ranges: Vec<Range<usize>>,
+    /// f32 `[slots, 1, 1, keys]`: 0 where a key is seen and -∞ where not; only where our own
+    /// kernels don't run.
+    mask: Option<Tensor>,
+}
+
+impl SeenKeys {
+    /// A range of keys for each slot; none reaches beyond `keys`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn new(ranges: Vec<Range<usize>>, keys: usize, device: &Device) -> Result<Self> {
+        let mask = match own_kernels(device) {
+            true => None,
+            false => Some(mask(&ranges, keys, device)?),
+        };
+        Ok(Self { ranges, mask })
+    }
+}
+
+fn mask(ranges: &[Range<usize>], keys: usize, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = ranges
+        .iter()
+        .flat_map(|seen| {
+            (0..keys).map(|key| match seen.contains(&key) {
+                true => 0.0,
+                false => f32::NEG_INFINITY,
+            })
+        })
+        .collect();
+    Tensor::from_vec(values, (ranges.len(), 1, 1, keys), device)
+}
+
+/// One query a slot over that slot's cached keys.
+///
+/// `q` `[slots, kv_heads, g, head_dim]`, contiguous; `k` and `v` `[slots, kv_heads, keys, head_dim]`,
+/// which may be the first keys of more; gives `[slots, kv_heads · g · head_dim]`.
+///
+/// # Errors
+/// When the device fails.
+pub fn attend_cached(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    seen: &SeenKeys,
+    scoring: Scoring,
+) -> Result<Tensor> {
+    let (slots, kv_heads, group, head_dim) = q.dims4()?;
+    let shape = (slots, kv_heads * group * head_dim);
+    if let Some(mask) = &seen.mask {
+        return portable::attend_cached(q, k, v, mask, scoring)?.reshape(shape);
+    }
+    let q = q.reshape((slots, kv_heads * group, head_dim))?;
+    let (q, k, v) = (
+        q.storage_and_layout(),
+        k.storage_and_layout(),
+        v.storage_and_layout(),
+    );
+    let out = cpu::attention::attend_cached(
+        Instructions::chosen(),
+        head_rows(&q.0, q.1)?,
+        slot_rows(&k.0, k.1)?,
+        slot_rows(&v.0, v.1)?,
+        &seen.ranges,
+        scoring,
+    );
+    Tensor::from_vec(out, shape, &Device::Cpu)
+}
+
+/// Rotates queries or keys `[rows, heads, head_dim]`, which may be parts of wider rows, by the angles
+/// `[rows, head_dim / 2]` of each row.
+///
+/// # Errors
+/// When the device fails.
+pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    if !own_kernels(x.device()) {
+        return portable::rotate(x, cos, sin);
+    }
+    let shape = x.shape().clone();
+    let (x, cos, sin) = (
+        x.storage_and_layout(),
+        cos.storage_and_layout(),
+        sin.storage_and_layout(),
+    );
+    let out = cpu::attention::rotate(
+        Instructions::chosen(),
+        head_rows(&x.0, x.1)?,
+        values(&cos.0, cos.1)?,
+        values(&sin.0, sin.1)?,
+    );
+    Tensor::from_vec(out, shape, &Device::Cpu)
+}
+
+/// The values of a contiguous f32 tensor in the processor's memory.
+pub(super) fn values<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("a kernel got values that are not contiguous")
+    };
+    Ok(&floats(storage)?[start..end])
+}
+
+/// [`values`] of a tensor that may be absent.
+pub(super) fn optional_values<'a>(
+    tensor: &'a Option<(impl Deref<Target = Storage>, &Layout)>,
+) -> Result<Option<&'a [f32]>> {
+    tensor
+        .as_ref()
+        .map(|(storage, layout)| values(storage, layout))
+        .transpose()
+}
+
+fn floats(storage: &Storage) -> Result<&[f32]> {
+    match storage {
+        Storage::Cpu(CpuStorage::F32(values)) => Ok(values),
+        _ => bail!("a kernel of the processor takes f32 in its memory"),
+    }
+}
+
+/// `[rows, heads, width]`.
+fn head_rows<'a>(storage: &'a Storage, layout: &Layout) -> Result<Heads<'a>> {
+    let (rows, heads, width) = layout.shape().dims3()?;
+    let &[row_stride, head_stride, 1] = layout.stride() else {
+        bail!("a head's values must lie side by side")
+    };
+    Ok(Heads {
+        values: &floats(storage)?[layout.start_offset()..],
+        rows,
+        heads,
+        width,
+        row_stride,
+        head_stride,
+    })
+}
+
+/// `[slots, kv_heads, keys, width]` as `[slots · kv_heads, keys, width]`.
+fn slot_rows<'a>(storage: &'a Storage, layout: &Layout) -> Result<Heads<'a>> {
+    let (slots, kv_heads, keys, width) = layout.shape().dims4()?;
+    let &[slot_stride, row_stride, key_stride, 1] = layout.stride() else {
+        bail!("a key's values must lie side by side")
+    };
+    if slot_stride != kv_heads * row_stride {
+        bail!("a slot's key heads must lie side by side")
+    }
+    Ok(Heads {
+        values: &floats(storage)?[layout.start_offset()..],
+        rows: slots * kv_heads,
+        heads: keys,
+        width,
+        row_stride,
+        head_stride: key_stride,
+    })
+}

@@ -1,0 +1,114 @@
+//! AVX-512 with VNNI: `vpdpbusd` on 512 bits.
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::isa::{Isa, enter_with};
+
+/// AVX-512 F, BW, VL and VNNI.
+pub struct Avx512Vnni;
+
+// SAFETY: the operations are those of AVX-512 F, BW and VNNI.
+unsafe impl Isa for Avx512Vnni {
+    enter_with!("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c");
+
+    type Int = __m512i;
+    type Float = __m512;
+    type Weights = __m512i;
+    type Act = i8;
+
+    const ROWS: usize = 4;
+    const FLOAT_ROWS: usize = 4;
+    const PANELS: usize = 3;
+
+    #[inline(always)]
+    unsafe fn store_activations(to: *mut i8, values: [i8; 4]) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[i8; 4]>().write(values) }
+    }
+
+    #[inline(always)]
+    unsafe fn weights(from: *const u8) -> __m512i {
+        // SAFETY: the caller's pointer and processor.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn low_nibbles(from: *const u8) -> __m512i {
+        // SAFETY: the caller's pointer and processor.
+        unsafe { _mm512_and_si512(Self::weights(from), _mm512_set1_epi8(15)) }
+    }
+
+    #[inline(always)]
+    unsafe fn high_nibbles(from: *const u8) -> __m512i {
+        // SAFETY: the caller's pointer and processor.
+        unsafe {
+            let shifted = _mm512_srli_epi16::<4>(Self::weights(from));
+            _mm512_and_si512(shifted, _mm512_set1_epi8(15))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: __m512i, weights: __m512i, with: *const i8) -> __m512i {
+        // SAFETY: the caller's pointer and processor.
+        unsafe {
+            let with = _mm512_set1_epi32(with.cast::<i32>().read_unaligned());
+            _mm512_dpbusd_epi32(sum, weights, with)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_int(value: i32) -> __m512i {
+        // SAFETY: the caller's processor has AVX-512.
+        unsafe { _mm512_set1_epi32(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_float(value: __m512i) -> __m512 {
+        // SAFETY: the caller's processor has AVX-512.
+        unsafe { _mm512_cvtepi32_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> __m512 {
+        // SAFETY: the caller's processor has AVX-512.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        // SAFETY: the caller's pointer and processor.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(from: *const f16) -> __m512 {
+        // SAFETY: the caller's pointer and processor.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: __m512) {
+        // SAFETY: the caller's pointer and processor.
+        unsafe { _mm512_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller's processor has AVX-512.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the caller's processor has AVX-512.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        // SAFETY: a prefetch touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+}

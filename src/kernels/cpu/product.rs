@@ -1,0 +1,300 @@
+//! The product of rows with a packed weight, on all cores.
+
+use std::ops::Range;
+
+use super::gelu::gelu_tanh;
+use super::instructions::{Instructions, dispatch};
+use super::isa::{COLUMNS, Isa, Work};
+use super::parallel::in_parallel;
+use super::packed::{Arrangement, DEPTH, GROUP, PackedFormat, PackedWeight};
+use super::quantize::{GroupScale, quantize_activations};
+use super::tile::{ByteTile, FloatTile, Sums, run_bytes, run_floats};
+
+/// Blocks of a panel that all rows go through before the next: their weights stay in the cache.
+const CHUNK_BLOCKS: usize = 8;
+
+/// What happens to a product's values before they are stored: `gelu(y + bias) + residual`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// A value for each output.
+    pub bias: Option<&'a [f32]>,
+    pub gelu: bool,
+    /// `[rows, out]`, added last.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// `x · Wᵀ` for `x` `[rows, in]`; gives `[rows, out]`, or `[rows, out / 2]` for a gated weight:
+/// `gelu(gate) · up`.
+///
+/// # Panics
+/// When `x` or the epilogue have other sizes, or the processor lacks the instructions.
+pub fn product(
+    instructions: Instructions,
+    weight: &PackedWeight,
+    x: &[f32],
+    epilogue: Epilogue<'_>,
+) -> Vec<f32> {
+    dispatch!(instructions, I => run::<I>(weight, x, epilogue))
+}
+
+fn run<I: Isa>(weight: &PackedWeight, x: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
+    assert_eq!(x.len() % weight.in_features, 0, "x is not whole rows");
+    let rows = x.len() / weight.in_features;
+    let width = weight.width();
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == width));
+    assert!(epilogue.residual.is_none_or(|it| it.len() == rows * width));
+    let quantized = match weight.format {
+        PackedFormat::F32 => None,
+        PackedFormat::Q8 | PackedFormat::Q4 => Some(Quantized::new::<I>(x, weight.in_features)),
+    };
+    let mut out = Vec::with_capacity(rows * width);
+    let job = Product::<I> {
+        weight,
+        rows,
+        x,
+        quantized: quantized.as_ref(),
+        epilogue,
+        out: out.as_mut_ptr(),
+    };
+    let groups = weight.panels().div_ceil(job.group_panels());
+    let work = rows * weight.in_features * weight.out_features;
+    in_parallel(&job, groups, work);
+    // SAFETY: the groups wrote every column of every row.
+    unsafe { out.set_len(rows * width) }
+    out
+}
+
+/// Rows of 8 bits: `[blocks][rows][64]`, so that a tile's rows lie side by side.
+#[derive(Debug)]
+pub struct Quantized<A> {
+    rows: usize,
+    values: Vec<A>,
+    scales: Vec<[GroupScale; 2]>,
+}
+
+impl<A: Copy + Send + Sync> Quantized<A> {
+    fn new<I: Isa<Act = A>>(x: &[f32], in_features: usize) -> Self {
+        let (rows, blocks) = (x.len() / in_features, in_features.div_ceil(DEPTH));
+        let mut values = Vec::with_capacity(rows * blocks * DEPTH);
+        let mut scales = Vec::with_capacity(rows * blocks);
+        let work = Quantizing::<I> {
+            x,
+            in_features,
+            values: values.as_mut_ptr(),
+            scales: scales.as_mut_ptr(),
+        };
+        // A value costs about as much as some ten multiplications.
+        in_parallel(&work, rows, 10 * x.len());
+        // SAFETY: every block of every row was written.
+        unsafe {
+            values.set_len(rows * blocks * DEPTH);
+            scales.set_len(rows * blocks);
+        }
+        Self {
+            rows,
+            values,
+            scales,
+        }
+    }
+}
+
+/// Rows that are being quantised.
+struct Quantizing<'a, I: Isa> {
+    x: &'a [f32],
+    in_features: usize,
+    /// With room for all blocks of all rows.
+    values: *mut I::Act,
+    scales: *mut [GroupScale; 2],
+}
+
+// SAFETY: threads write to the places of their own rows.
+unsafe impl<I: Isa> Sync for Quantizing<'_, I> {}
+
+impl<I: Isa> Work<I> for Quantizing<'_, I> {
+    #[inline(always)]
+    unsafe fn run(&self, parts: Range<usize>) {
+        let rows = self.x.len() / self.in_features;
+        for row in parts {
+            let x = &self.x[row * self.in_features..][..self.in_features];
+            for (block, x) in x.chunks(DEPTH).enumerate() {
+                let at = block * rows + row;
+                for half in 0..2 {
+                    let mut group = [0f32; GROUP];
+                    let x = x.get(half * GROUP..).unwrap_or_default();
+                    let x = &x[..x.len().min(GROUP)];
+                    group[..x.len()].copy_from_slice(x);
+                    let (values, scale) = quantize_activations(&group);
+                    // SAFETY: the block lies within the rows' room.
+                    unsafe {
+                        let to = self.values.add(at * DEPTH + half * GROUP);
+                        for (i, four) in values.as_chunks().0.iter().enumerate() {
+                            I::store_activations(to.add(4 * i), *four);
+                        }
+                        (&raw mut (*self.scales.add(at))[half]).write(scale);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A product that is being computed, a group of panels at a time.
+struct Product<'a, I: Isa> {
+    weight: &'a PackedWeight,
+    rows: usize,
+    x: &'a [f32],
+    /// `None`: the weight is of floats.
+    quantized: Option<&'a Quantized<I::Act>>,
+    epilogue: Epilogue<'a>,
+    out: *mut f32,
+}
+
+// SAFETY: threads write to columns of their own; all else is read.
+unsafe impl<I: Isa> Sync for Product<'_, I> {}
+
+impl<I: Isa> Product<'_, I> {
+    /// Panels whose columns are finished together.
+    fn group_panels(&self) -> usize {
+        match self.weight.arrangement {
+            Arrangement::InOrder => I::PANELS,
+            // A gate with its counterpart.
+            Arrangement::Gated if I::PANELS.is_multiple_of(2) => I::PANELS,
+            Arrangement::Gated => 2 * I::PANELS,
+        }
+    }
+}
+
+impl<I: Isa> Work<I> for Product<'_, I> {
+    #[inline(always)]
+    unsafe fn run(&self, parts: Range<usize>) {
+        // SAFETY: the caller's.
+        unsafe { multiply_groups(self, parts) }
+    }
+}
+
+/// Computes some groups of panels for all rows.
+#[inline(always)]
+unsafe fn multiply_groups<I: Isa>(job: &Product<'_, I>, groups: Range<usize>) {
+    let group_panels = job.group_panels();
+    let mut sums: Vec<f32> = Vec::with_capacity(job.rows * group_panels * COLUMNS);
+    for group in groups {
+        let first = group * group_panels;
+        let panels = group_panels.min(job.weight.panels() - first);
+        let sums_stride = panels * COLUMNS;
+        for start in (0..panels).step_by(I::PANELS) {
+            let count = I::PANELS.min(panels - start);
+            // SAFETY: the panels are the weight's, and the sums have room for their columns.
+            unsafe {
+                let sums = sums.as_mut_ptr().add(start * COLUMNS);
+                sum_panels(job, first + start, count, sums, sums_stride);
+            }
+        }
+        // SAFETY: every sum of the group was written.
+        let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr(), job.rows * sums_stride) };
+        for (row, sums) in sums.chunks_exact(sums_stride).enumerate() {
+            // SAFETY: the columns are this group's.
+            unsafe { finish_row(job, row, first, sums) }
+        }
+    }
+}
+
+/// The sums of up to [`Isa::PANELS`] panels for all rows.
+#[inline(always)]
+unsafe fn sum_panels<I: Isa>(
+    job: &Product<'_, I>,
+    first: usize,
+    panels: usize,
+    sums: *mut f32,
+    sums_stride: usize,
+) {
+    let weight = job.weight;
+    let panel_bytes = weight.panel_bytes();
+    let panel = weight.bytes()[first * panel_bytes..][..panels * panel_bytes].as_ptr();
+    let (blocks, block_bytes) = (weight.blocks(), weight.format.block_bytes());
+    for chunk in (0..blocks).step_by(CHUNK_BLOCKS) {
+        let count = CHUNK_BLOCKS.min(blocks - chunk);
+        // SAFETY: the chunk's blocks are the panel's, and the rows those of the job.
+        unsafe {
+            let weights = panel.add(chunk * block_bytes);
+            let sums_of = |row: usize| Sums {
+                at: sums.add(row * sums_stride),
+                stride: sums_stride,
+                first: chunk == 0,
+            };
+            match job.quantized {
+                Some(quantized) => {
+                    let rows_at = |row: usize| ByteTile {
+                        weights,
+                        panel_bytes,
+                        blocks: count,
+                        activations: quantized.values.as_ptr().add((chunk * quantized.rows + row) * DEPTH),
+                        scales: quantized.scales.as_ptr().add(chunk * quantized.rows + row),
+                        stride: quantized.rows,
+                        sums: sums_of(row),
+                    };
+                    for row in (0..job.rows).step_by(I::ROWS) {
+                        let rows = I::ROWS.min(job.rows - row);
+                        match weight.format {
+                            PackedFormat::Q4 => run_bytes::<I, true>(&rows_at(row), rows, panels),
+                            _ => run_bytes::<I, false>(&rows_at(row), rows, panels),
+                        }
+                    }
+                }
+                None => {
+                    let start = chunk * DEPTH;
+                    let depth = (count * DEPTH).min(weight.in_features - start);
+                    for row in (0..job.rows).step_by(I::FLOAT_ROWS) {
+                        let tile = FloatTile {
+                            weights: weights.cast(),
+                            panel_stride: panel_bytes / size_of::<f32>(),
+                            depth_stride: COLUMNS,
+                            depth,
+                            activations: job.x.as_ptr().add(row * weight.in_features + start),
+                            stride: weight.in_features,
+                            sums: sums_of(row),
+                        };
+                        let rows = I::FLOAT_ROWS.min(job.rows - row);
+                        run_floats::<I>(&tile, rows, panels);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Stores a row's sums of a group whose first panel is `panel`, through the epilogue.
+#[inline(always)]
+unsafe fn finish_row<I: Isa>(job: &Product<'_, I>, row: usize, panel: usize, sums: &[f32]) {
+    let width = job.weight.width();
+    let gated = job.weight.arrangement == Arrangement::Gated;
+    // Panels of gates and of what they multiply alternate.
+    let start = if gated { panel / 2 } else { panel } * COLUMNS;
+    let columns = if gated { sums.len() / 2 } else { sums.len() }.min(width - start);
+    // SAFETY: `out` has room for all rows, and no other thread writes these columns.
+    let out = unsafe {
+        let out = job.out.add(row * width + start);
+        std::slice::from_raw_parts_mut(out.cast::<std::mem::MaybeUninit<f32>>(), columns)
+    };
+    if gated {
+        let pairs = sums.chunks_exact(2 * COLUMNS);
+        for (out, pair) in out.chunks_mut(COLUMNS).zip(pairs) {
+            let (gate, up) = pair.split_at(COLUMNS);
+            for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                out.write(gelu_tanh(gate) * up);
+            }
+        }
+        return;
+    }
+    let Epilogue {
+        bias,
+        gelu,
+        residual,
+    } = job.epilogue;
+    let bias = bias.map(|bias| &bias[start..start + columns]);
+    let residual = residual.map(|it| &it[row * width + start..][..columns]);
+    for (i, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
+        let y = bias.map_or(sum, |bias| sum + bias[i]);
+        let y = if gelu { gelu_tanh(y) } else { y };
+        out.write(residual.map_or(y, |residual| residual[i] + y));
+    }
+}
