@@ -93,7 +93,9 @@ impl StoredTensor {
 fn widened(bytes: &[u8]) -> Vec<f32> {
     const CHUNK: usize = 1 << 16;
     let mut values = vec![0.0; bytes.len() / 2];
-    let chunks = values.par_chunks_mut(CHUNK).zip(bytes.par_chunks(2 * CHUNK));
+    let chunks = values
+        .par_chunks_mut(CHUNK)
+        .zip(bytes.par_chunks(2 * CHUNK));
     chunks.for_each(|(values, bytes)| {
         for (value, &bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
             *value = bf16::from_le_bytes(bytes).to_f32();

@@ -271,8 +271,7 @@ mod tests {
             (WeightFormat::Q4K, 0.12),
         ] {
             let weights = vec![weight.clone()];
-            let matmul =
-                Matmul::new(weights, Outputs::SideBySide, format, &Device::Cpu).unwrap();
+            let matmul = Matmul::new(weights, Outputs::SideBySide, format, &Device::Cpu).unwrap();
             let y = matmul.forward(&x, Epilogue::default()).unwrap();
             let error = relative_error(&y, &exact);
             assert!(error < tolerance, "{format}: {error}");

@@ -88,10 +88,10 @@ impl Attention {
             candle_core::bail!("attention over a text needs the positions of its rows");
         };
         let rows = batch.rows();
-        let qkv =
-            self.qkv
-                .forward(x, batch)?
-                .reshape((rows, heads + 2 * kv_heads, head_dim))?;
+        let qkv = self
+            .qkv
+            .forward(x, batch)?
+            .reshape((rows, heads + 2 * kv_heads, head_dim))?;
         let q = rope.rotate(&qkv.narrow(1, 0, heads)?)?;
         let k = rope.rotate(&qkv.narrow(1, heads, kv_heads)?)?;
         let v = qkv.narrow(1, heads + kv_heads, kv_heads)?;
@@ -184,10 +184,10 @@ impl ImageAttention {
             scale: (head_dim as f64).powf(-0.5),
             softcap: None,
         };
-        let qkv =
-            self.qkv
-                .forward(x, batch)?
-                .reshape((batch.rows(), 3 * self.heads, head_dim))?;
+        let qkv = self
+            .qkv
+            .forward(x, batch)?
+            .reshape((batch.rows(), 3 * self.heads, head_dim))?;
         let images = (0..batch.rows() / patches)
             .map(|image| {
                 let part = |i: usize| {

@@ -6,8 +6,7 @@ use candle_nn::VarBuilder;
 use super::config::{Family, TextConfig};
 use crate::kernels::{Scoring, WeightFormat};
 use crate::layers::{
-    Attention, AttentionShape, Batch, GatedMlp, KvCache, LayerCache, Linear, Queries,
-    RmsNorm,
+    Attention, AttentionShape, Batch, GatedMlp, KvCache, LayerCache, Linear, Queries, RmsNorm,
 };
 
 /// The decoder: embedding, layers, logits.
@@ -163,7 +162,9 @@ impl DecoderLayer {
     /// As [`forward`](Self::forward).
     pub fn forward_last(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
         let normed = self.input_norm.forward(x)?;
-        let attended = self.attention.attend(&normed, Queries::Last, batch, cache)?;
+        let attended = self
+            .attention
+            .attend(&normed, Queries::Last, batch, cache)?;
         let x = x.index_select(&batch.last_rows(x.device())?, 0)?;
         self.finish(&x, &attended, &Batch::of_rows(x.dim(0)?))
     }

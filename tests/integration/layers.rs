@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
-use paligemma_server::kernels::{
-    Scoring, SeenKeys, WeightFormat, attend_all, attend_cached,
-};
+use paligemma_server::kernels::{Scoring, SeenKeys, WeightFormat, attend_all, attend_cached};
 use paligemma_server::layers::{
     Attention, AttentionShape, Batch, DecodeLayout, DecodeRow, GatedMlp, ImageAttention, KvCache,
     LayerCache, LayerNorm, Linear, PrefixRows, RmsNorm, RopeTable,

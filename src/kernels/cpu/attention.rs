@@ -133,7 +133,9 @@ unsafe impl Sync for AttendAll<'_> {}
 impl<I: Isa> Work<I> for AttendAll<'_> {
     #[inline(always)]
     unsafe fn run(&self, parts: Range<usize>) {
-        let Heads { rows, heads, width, .. } = self.q;
+        let Heads {
+            rows, heads, width, ..
+        } = self.q;
         let key_panels = self.key_count.div_ceil(COLUMNS);
         let value_panels = width.div_ceil(COLUMNS);
         let mut scores = vec![0.0; QUERIES * key_panels * COLUMNS];
@@ -151,7 +153,11 @@ impl<I: Isa> Work<I> for AttendAll<'_> {
             // SAFETY: the queries' values, the panels' and the sums' are as many as these say.
             unsafe {
                 multiply::<I>(queries, self.q.row_stride, keys, width, count, &mut scores);
-                for (row, scores) in scores.chunks_mut(key_panels * COLUMNS).take(count).enumerate() {
+                for (row, scores) in scores
+                    .chunks_mut(key_panels * COLUMNS)
+                    .take(count)
+                    .enumerate()
+                {
                     let mask = self
                         .mask
                         .map(|mask| &mask[(start + row) * self.key_count..][..self.key_count]);
@@ -198,7 +204,11 @@ unsafe fn multiply<I: Isa>(
                             first: start == 0,
                         },
                     };
-                    run_floats::<I>(&tile, I::FLOAT_ROWS.min(rows - row), I::PANELS.min(count - panel));
+                    run_floats::<I>(
+                        &tile,
+                        I::FLOAT_ROWS.min(rows - row),
+                        I::PANELS.min(count - panel),
+                    );
                 }
             }
         }
@@ -268,7 +278,10 @@ pub fn attend_cached(
     assert_eq!((q.rows, q.width), (seen.len(), k.width));
     let kv_heads = k.rows / q.rows;
     assert_eq!((kv_heads * q.rows, q.heads % kv_heads), (k.rows, 0));
-    assert!(seen.iter().all(|seen| seen.start < seen.end && seen.end <= k.heads));
+    assert!(
+        seen.iter()
+            .all(|seen| seen.start < seen.end && seen.end <= k.heads)
+    );
     dispatch!(instructions, I => {
         let mut out = Vec::with_capacity(q.rows * q.heads * q.width);
         let work = AttendCached {
@@ -369,7 +382,10 @@ unsafe fn dot<I: Isa>(a: &[f32], b: &[f32]) -> f32 {
         for (a, b) in last_a.iter().zip(last_b) {
             sums[0] = I::mul_add(I::load(a.as_ptr()), I::load(b.as_ptr()), sums[0]);
         }
-        I::store(lanes.as_mut_ptr(), I::mul_add(sums[0], I::splat(1.0), sums[1]));
+        I::store(
+            lanes.as_mut_ptr(),
+            I::mul_add(sums[0], I::splat(1.0), sums[1]),
+        );
     }
     let rest: f32 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
     let add = |a, b| a + b;
@@ -401,7 +417,10 @@ unsafe fn weigh<I: Isa>(weights: &[f32], v: Heads<'_>, row: usize, first: usize,
         }
     }
     for i in whole * COLUMNS..v.width {
-        let products = weights.iter().enumerate().map(|(key, weight)| weight * values[key * v.head_stride + i]);
+        let products = weights
+            .iter()
+            .enumerate()
+            .map(|(key, weight)| weight * values[key * v.head_stride + i]);
         // SAFETY: `out` has room for a head.
         unsafe { out.add(i).write(products.sum()) }
     }
@@ -442,7 +461,10 @@ impl<I: Isa> Work<I> for Rotate<'_> {
         let Heads { heads, width, .. } = self.x;
         let half = width / 2;
         for row in parts {
-            let (cos, sin) = (&self.cos[row * half..][..half], &self.sin[row * half..][..half]);
+            let (cos, sin) = (
+                &self.cos[row * half..][..half],
+                &self.sin[row * half..][..half],
+            );
             for head in 0..heads {
                 let (a, b) = self.x.at(row, head).split_at(half);
                 // SAFETY: `out` has room for all rows, and this row is this part's.

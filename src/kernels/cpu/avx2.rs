@@ -217,7 +217,10 @@ unsafe fn low(from: *const u8) -> [__m256i; 2] {
     // SAFETY: the caller's pointer and processor.
     unsafe {
         let ([first, second], mask) = (bytes(from), _mm256_set1_epi8(15));
-        [_mm256_and_si256(first, mask), _mm256_and_si256(second, mask)]
+        [
+            _mm256_and_si256(first, mask),
+            _mm256_and_si256(second, mask),
+        ]
     }
 }
 

@@ -111,7 +111,9 @@ impl InstructionsChoice {
             Self::Instructions(asked) => asked,
         };
         if !asked.is_supported() {
-            let has = Instructions::supported().map(|set| set.to_string()).collect();
+            let has = Instructions::supported()
+                .map(|set| set.to_string())
+                .collect();
             return Err(UnusableInstructions::Missing { asked, has });
         }
         if !self_check::passes(asked) {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::gelu::gelu_tanh;
 use super::instructions::{Instructions, dispatch};
 use super::isa::{COLUMNS, Isa, Work};
-use super::parallel::in_parallel;
 use super::packed::{Arrangement, DEPTH, GROUP, PackedFormat, PackedWeight};
+use super::parallel::in_parallel;
 use super::quantize::{GroupScale, quantize_activations};
 use super::tile::{ByteTile, FloatTile, Sums, run_bytes, run_floats};
 
@@ -227,7 +227,10 @@ unsafe fn sum_panels<I: Isa>(
                         weights,
                         panel_bytes,
                         blocks: count,
-                        activations: quantized.values.as_ptr().add((chunk * quantized.rows + row) * DEPTH),
+                        activations: quantized
+                            .values
+                            .as_ptr()
+                            .add((chunk * quantized.rows + row) * DEPTH),
                         scales: quantized.scales.as_ptr().add(chunk * quantized.rows + row),
                         stride: quantized.rows,
                         sums: sums_of(row),

@@ -103,7 +103,10 @@ pub fn quantize_activations(group: &[f32; GROUP]) -> ([i8; GROUP], GroupScale) {
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     let mut values = [0i8; GROUP];
     let mut sums = [0i32; LANES];
-    for (values, lanes) in values.chunks_exact_mut(LANES).zip(group.chunks_exact(LANES)) {
+    for (values, lanes) in values
+        .chunks_exact_mut(LANES)
+        .zip(group.chunks_exact(LANES))
+    {
         for i in 0..LANES {
             values[i] = round(lanes[i] * inverse) as i8;
             sums[i] += i32::from(values[i]);

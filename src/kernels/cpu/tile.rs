@@ -1,5 +1,7 @@
 //! The innermost loops: a few rows times a few panels, over some blocks of a packed weight.
 
+use std::hint::black_box;
+
 use half::f16;
 
 use super::isa::{COLUMNS, Isa};
@@ -7,7 +9,7 @@ use super::packed::{DEPTH, GROUP, PackedFormat};
 use super::quantize::GroupScale;
 
 /// Blocks between what is multiplied and what is asked of memory.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 
 /// Where a tile of bytes reads and writes.
 pub struct ByteTile<A> {
@@ -137,6 +139,9 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
     };
     // SAFETY: all stays within what the caller says that the tile has.
     unsafe {
+        // A number that the compiler doesn't know: unrolled as a whole, the loop over fours needs
+        // more registers than there are.
+        let fours = black_box(GROUP / 4);
         let mut sums = load_sums::<I, ROWS, PANELS>(tile.sums);
         for block in 0..tile.blocks {
             let activations = tile.activations.add(block * tile.stride * DEPTH);
@@ -149,7 +154,7 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
                         *ints = [I::splat_int((&(*scales.add(row)))[half].correction); PANELS];
                     }
                 }
-                for four in 0..GROUP / 4 {
+                for four in 0..fours {
                     let at = four * COLUMNS * 4;
                     for panel in 0..PANELS {
                         let from = weights.add(panel * tile.panel_bytes + at);
@@ -160,7 +165,9 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
                         };
                         if ROWS == 1 && !NIBBLES {
                             // A row alone is as quick as memory: ask for what comes.
-                            I::prefetch(from.wrapping_add(half * GROUP * COLUMNS + AHEAD * block_bytes));
+                            I::prefetch(
+                                from.wrapping_add(half * GROUP * COLUMNS + AHEAD * block_bytes),
+                            );
                         }
                         for row in 0..ROWS {
                             let with = activations.add(row * DEPTH + half * GROUP + four * 4);
