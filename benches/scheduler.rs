@@ -9,7 +9,7 @@ fn step_with_waiting(bencher: Bencher, waiting: usize) {
     let mut scheduler = Scheduler::new(Limits {
         slots: 8,
         queue: waiting,
-        prefill_tokens_per_step: 10_000,
+        prefill_batch_tokens: 10_000,
     });
     let sequences: Vec<(u32, usize)> = (0..8 + waiting as u32).map(|id| (id, 260)).collect();
     scheduler

@@ -40,7 +40,9 @@ struct Args {
 }
 
 /// All of a stage in one step.
-const EVERYTHING: Budget = Budget { tokens: 1 << 20 };
+const EVERYTHING: Budget = Budget {
+    token_layers: usize::MAX,
+};
 /// Tokens generated for each sequence.
 const STEPS: usize = 24;
 

@@ -1,13 +1,16 @@
 //! The only place that touches the model: runs steps, on the thread that made the model.
 
+use std::time::Instant;
+
 use candle_core::{Result, Tensor};
 
 use super::EngineOptions;
+use super::cost_model::CostModel;
 use super::image_cache::ImageCache;
 use super::prefill_batch::{NewSequence, PrefillBatch, Prefilling};
 use super::sampler::{Row, fetch_rows};
 use super::sequence::SharedOutput;
-use crate::models::{Budget, DecodeRow, Model};
+use crate::models::{DecodeRow, Model, Progress};
 
 /// A model with its cache, and the prefill that is under way in it.
 pub(super) struct Executor<M: Model> {
@@ -15,7 +18,7 @@ pub(super) struct Executor<M: Model> {
     cache: M::Cache,
     images: ImageCache,
     batch: Option<PrefillBatch<M>>,
-    budget: Budget,
+    cost: CostModel,
     vocab_size: usize,
 }
 
@@ -47,7 +50,7 @@ impl<M: Model> Executor<M> {
             model,
             images: ImageCache::new(options.image_cache_bytes),
             batch: None,
-            budget: options.limits().budget(),
+            cost: CostModel::new(options.max_token_gap),
             vocab_size,
         })
     }
@@ -68,6 +71,7 @@ impl<M: Model> Executor<M> {
             prefill,
             decode,
         } = input;
+        let began = Instant::now();
         if prefill.is_empty() || !start.is_empty() {
             self.drop_batch()?;
         }
@@ -76,9 +80,14 @@ impl<M: Model> Executor<M> {
             self.batch = Some(batch);
         }
         let prefilling = match self.batch.take() {
-            Some(PrefillBatch::Encoding(encoding)) => {
-                let (model, images) = (&self.model, &mut self.images);
-                self.batch = Some(encoding.advance(model, self.budget, images, &prefill)?);
+            Some(PrefillBatch::Encoding(mut encoding)) => {
+                let budget = self.cost.encode_budget(!decode.is_empty());
+                let progress = encoding.advance(&self.model, budget)?;
+                self.batch = Some(match progress.done {
+                    false => PrefillBatch::Encoding(encoding),
+                    true => encoding.finish(&self.model, &mut self.images, &prefill)?,
+                });
+                self.cost.encoded(progress.token_layers, began.elapsed());
                 None
             }
             Some(PrefillBatch::Prefilling(prefilling)) => Some(prefilling),
@@ -106,17 +115,20 @@ impl<M: Model> Executor<M> {
         decode: Vec<(DecodeRow, SharedOutput)>,
         mut prefilling: Option<Prefilling<M>>,
     ) -> Result<StepResult> {
+        let (began, decodes) = (Instant::now(), !decode.is_empty());
+        let budget = self.cost.prefill_budget(decodes);
         let work = prefilling.as_mut();
-        let work = work.map(|prefilling| (&mut prefilling.work, self.budget));
+        let work = work.map(|prefilling| (&mut prefilling.work, budget));
         let decode_rows: Vec<DecodeRow> = decode.iter().map(|(row, _)| *row).collect();
         let output = self.model.step(&mut self.cache, work, &decode_rows)?;
 
+        let prefill_done = output.prefill.is_some_and(|progress| progress.done);
         let mut sequences: Vec<(usize, SharedOutput)> = decode
             .into_iter()
             .map(|(row, output)| (row.slot, output))
             .collect();
         match prefilling {
-            Some(prefilling) if output.prefill_done => sequences.extend(prefilling.sequences),
+            Some(prefilling) if prefill_done => sequences.extend(prefilling.sequences),
             Some(prefilling) => self.batch = Some(PrefillBatch::Prefilling(prefilling)),
             None => {}
         }
@@ -124,8 +136,15 @@ impl<M: Model> Executor<M> {
             Some(logits) => self.rows(&logits, &sequences)?,
             None => Vec::new(),
         };
+        let took = began.elapsed();
+        match output.prefill {
+            Some(Progress { token_layers, .. }) => {
+                self.cost.prefilled(token_layers, decodes, took);
+            }
+            None => self.cost.decoded(took),
+        }
         Ok(StepResult {
-            prefill_done: output.prefill_done,
+            prefill_done,
             rows: sequences
                 .into_iter()
                 .zip(rows)

@@ -10,9 +10,11 @@
 //!
 //! The one reason for most of this: **PaliGemma's prefix is bidirectional**, every token of it
 //! attends to all of it. So a prefill can't be cut by tokens, as other servers do it; it is cut by
-//! layers, and between two slices everyone who is streaming gets a token.
+//! layers, and between two slices everyone who is streaming gets a token. How many layers fit into
+//! the time between two tokens, the `cost_model` tells from what steps have cost so far.
 
 mod completion_rate;
+mod cost_model;
 mod executor;
 mod generation;
 mod handle;

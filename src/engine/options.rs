@@ -13,10 +13,14 @@ pub struct EngineOptions {
     pub queue: usize,
     /// Tokens that a sequence may have: image, prompt and answer.
     pub context: usize,
-    /// Prefix tokens that one step may carry through all layers of the model: the lower, the more
-    /// evenly those who are answered already get their tokens; the higher, the sooner a new
-    /// request gets its first. At least 1.
-    pub prefill_tokens_per_step: usize,
+    /// How long a step may take, so that a sequence that decodes doesn't wait longer for its next
+    /// token because of the prefill of others: the shorter, the more evenly it gets its tokens; the
+    /// longer, the sooner a new request gets its first. A step runs a layer at least, however long
+    /// that takes.
+    pub max_token_gap: Duration,
+    /// Prefix tokens that are computed together, unless one sequence has more: as many as the
+    /// device needs to work at its best, since everyone in a batch waits for the last.
+    pub prefill_batch_tokens: usize,
     /// Bytes of image features that may be kept; 0 keeps none.
     pub image_cache_bytes: usize,
     /// How often, within ten minutes, a model that failed is built again before the engine gives up.
@@ -30,7 +34,7 @@ impl EngineOptions {
         Limits {
             slots: self.slots,
             queue: self.queue,
-            prefill_tokens_per_step: self.prefill_tokens_per_step,
+            prefill_batch_tokens: self.prefill_batch_tokens,
         }
     }
 }

@@ -11,7 +11,7 @@ use candle_core::{Result, Tensor};
 
 use super::image_cache::ImageCache;
 use super::sequence::SharedOutput;
-use crate::models::{Budget, Model, Prefix};
+use crate::models::{Budget, Model, Prefix, Progress};
 use crate::pixels::Pixels;
 use crate::telemetry::metrics;
 
@@ -116,18 +116,18 @@ impl<M: Model> PrefillBatch<M> {
 }
 
 impl<M: Model> Encoding<M> {
-    /// Runs as much of the vision tower as one step may; after its last layer goes on to the prefill
-    /// of those sequences whose slots are still `wanted`.
-    pub(super) fn advance(
+    /// Runs as many layers of the vision tower as `budget` allows.
+    pub(super) fn advance(&mut self, model: &M, budget: Budget) -> Result<Progress> {
+        model.advance_encode(&mut self.work, budget)
+    }
+
+    /// After the last layer: begins the prefill of those sequences whose slots are still `wanted`.
+    pub(super) fn finish(
         mut self,
         model: &M,
-        budget: Budget,
         cache: &mut ImageCache,
         wanted: &[usize],
     ) -> Result<PrefillBatch<M>> {
-        if !model.advance_encode(&mut self.work, budget)? {
-            return Ok(PrefillBatch::Encoding(self));
-        }
         let encoded = model.finish_encode(self.work)?;
         for (hash, features) in self.images.iter().zip(encoded) {
             cache.insert(*hash, &features);

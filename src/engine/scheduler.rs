@@ -2,12 +2,6 @@
 
 use std::collections::VecDeque;
 
-use crate::models::Budget;
-
-/// A prefill batch may hold so many tokens that it takes about this many steps. Larger batches
-/// would use the device a little better and make everyone in them wait for the last.
-const STEPS_PER_BATCH: usize = 4;
-
 /// A sequence that was part of this many failed steps, and alone in the last, is to blame itself.
 const FAILURES_TO_BLAME: u32 = 2;
 
@@ -18,22 +12,8 @@ pub struct Limits {
     pub slots: usize,
     /// Sequences that may wait, beyond those that free slots can take at once.
     pub queue: usize,
-    /// Prefix tokens that one step may carry through all layers.
-    pub prefill_tokens_per_step: usize,
-}
-
-impl Limits {
-    /// What one step may run of a prefill or of the vision tower.
-    pub fn budget(&self) -> Budget {
-        Budget {
-            tokens: self.prefill_tokens_per_step,
-        }
-    }
-
     /// Prefix tokens that a prefill batch may hold, unless its only sequence has more.
-    fn batch_tokens(&self) -> usize {
-        self.prefill_tokens_per_step * STEPS_PER_BATCH
-    }
+    pub prefill_batch_tokens: usize,
 }
 
 /// Owns all sequences of type `T`, waiting or by slot, and decides what the next step does.
@@ -212,7 +192,7 @@ impl<T> Scheduler<T> {
         (!plan.prefill.is_empty() || !plan.decode.is_empty()).then_some(plan)
     }
 
-    /// Gives free slots, lowest first, to the sequences that wait longest, within a batch's budget
+    /// Gives free slots, lowest first, to the sequences that wait longest, within a batch's tokens
     /// and one trial.
     fn start_batch(&mut self) -> Vec<usize> {
         let mut started = Vec::new();
@@ -223,7 +203,7 @@ impl<T> Scheduler<T> {
                 continue;
             }
             let fits = |next: &mut Entry<T>| {
-                let room = tokens + next.tokens <= self.limits.batch_tokens();
+                let room = tokens + next.tokens <= self.limits.prefill_batch_tokens;
                 next.trial == trial && (room || started.is_empty())
             };
             let Some(entry) = self.queue.pop_front_if(fits) else {

@@ -37,23 +37,33 @@ pub struct Prefix<'a> {
     pub generated: &'a [u32],
 }
 
-/// How much of a prefill or of the vision tower one step may run, in tokens × layers: as much as
-/// `tokens` tokens through all layers.
+/// How much of a prefill or of the vision tower one step may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// At least 1.
-    pub tokens: usize,
+    /// Rows of the stage × its layers.
+    pub token_layers: usize,
 }
 
 impl Budget {
-    /// Layers that a step should run of a stage of `layers` layers over `rows` rows; at least 1.
+    /// How many of the `left` layers of a stage with `rows` rows the next step should run: what the
+    /// budget allows, but at least one.
     ///
-    /// The layers are spread evenly over as many steps as the budget asks for, so that no step runs
-    /// the last layer alone.
-    pub fn layers_per_step(self, layers: usize, rows: usize) -> usize {
-        let steps = rows.div_ceil(self.tokens.max(1));
-        layers.div_ceil(steps.clamp(1, layers.max(1)))
+    /// The layers are spread evenly over the steps that they take, so that the last ones don't cost
+    /// a step of their own.
+    pub fn layers(self, rows: usize, left: usize) -> usize {
+        let most = (self.token_layers / rows.max(1)).max(1);
+        let steps = left.div_ceil(most).max(1);
+        left.div_ceil(steps)
     }
+}
+
+/// How far a step brought a prefill or the vision tower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows of the stage × layers that the step ran.
+    pub token_layers: usize,
+    /// All layers have run.
+    pub done: bool,
 }
 
 /// What one step gave.
@@ -63,11 +73,14 @@ pub struct StepOutput {
     /// model's device, after the final softcap and without the vocabulary's padded rows. `None`
     /// when there is no row.
     pub logits: Option<Tensor>,
-    /// The prefill that was given has run all its layers.
-    pub prefill_done: bool,
+    /// The progress of the prefill, if one was given.
+    pub prefill: Option<Progress>,
 }
 
 /// What the engine asks of a model. It is made and used on one thread alone.
+///
+/// The engine measures what [`Self::advance_encode`] and [`Self::step`] cost. So they return once
+/// the device has done the work; a step that gives logits need not wait, because fetching them does.
 pub trait Model {
     /// Images on their way through the vision tower.
     type Encode;
@@ -89,9 +102,8 @@ pub trait Model {
     /// Starts the vision tower on images given as RGB bytes, `image_size × image_size × 3` each.
     fn begin_encode(&self, images: &[&[u8]]) -> Result<Self::Encode>;
 
-    /// Runs as many further layers of the vision tower as `budget` allows, at least one; `true` when
-    /// all have run.
-    fn advance_encode(&self, encode: &mut Self::Encode, budget: Budget) -> Result<bool>;
+    /// Runs as many further layers of the vision tower as `budget` allows, at least one.
+    fn advance_encode(&self, encode: &mut Self::Encode, budget: Budget) -> Result<Progress>;
 
     /// The projected features, one tensor `[image_tokens, hidden]` an image.
     fn finish_encode(&self, encode: Self::Encode) -> Result<Vec<Tensor>>;
@@ -113,11 +125,11 @@ pub trait Model {
 mod tests {
     use super::*;
 
-    fn steps(tokens: usize, layers: usize, rows: usize) -> Vec<usize> {
+    fn steps(token_layers: usize, rows: usize, layers: usize) -> Vec<usize> {
         let mut left = layers;
         let mut steps = Vec::new();
         while left > 0 {
-            let step = left.min(Budget { tokens }.layers_per_step(layers, rows));
+            let step = Budget { token_layers }.layers(rows, left);
             steps.push(step);
             left -= step;
         }
@@ -126,16 +138,18 @@ mod tests {
 
     #[test]
     fn layers_are_spread_evenly_over_the_steps() {
-        assert_eq!(steps(100, 18, 100), [18]);
-        assert_eq!(steps(256, 18, 264), [9, 9]);
-        assert_eq!(steps(100, 18, 264), [6, 6, 6]);
-        assert_eq!(steps(256, 27, 1024), [7, 7, 7, 6]);
+        assert_eq!(steps(1800, 100, 18), [18]);
+        assert_eq!(steps(usize::MAX, 100, 18), [18]);
+        assert_eq!(steps(1799, 100, 18), [9, 9]);
+        assert_eq!(steps(899, 100, 18), [6, 6, 6]);
+        assert_eq!(steps(8 * 1024, 1024, 27), [7, 7, 7, 6]);
     }
 
     #[test]
     fn a_step_runs_a_layer_at_least() {
-        assert_eq!(steps(1, 3, 1_000_000), [1, 1, 1]);
-        assert_eq!(steps(100, 18, 0), [18]);
-        assert_eq!(steps(0, 1, 1), [1]);
+        assert_eq!(steps(0, 100, 3), [1, 1, 1]);
+        assert_eq!(steps(99, 100, 2), [1, 1]);
+        assert_eq!(steps(18, 0, 18), [18]);
+        assert_eq!(Budget { token_layers: 5 }.layers(1, 0), 0);
     }
 }

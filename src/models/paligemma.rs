@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::gemma::Gemma;
 use super::siglip::VisionTower;
-use super::{Budget, Model, ModelConfig, Prefix, StepOutput};
+use super::{Budget, Model, ModelConfig, Prefix, Progress, StepOutput};
 use crate::kernels::WeightFormat;
 use crate::layers::{
     Batch, ContinuedMasks, DecodeLayout, DecodeRow, KvCache, Linear, PrefixRows, RopeTable,
@@ -132,15 +132,19 @@ impl Model for PaliGemma {
         })
     }
 
-    fn advance_encode(&self, encode: &mut Encode, budget: Budget) -> Result<bool> {
+    fn advance_encode(&self, encode: &mut Encode, budget: Budget) -> Result<Progress> {
         let layers = self.config.vision.layers;
-        let count = budget.layers_per_step(layers, encode.x.dim(0)?);
-        let end = layers.min(encode.layers_done + count);
-        for layer in encode.layers_done..end {
+        let (rows, first) = (encode.x.dim(0)?, encode.layers_done);
+        let end = first + budget.layers(rows, layers - first);
+        for layer in first..end {
             encode.x = self.vision.forward_layer(&encode.x, layer, &encode.batch)?;
         }
         encode.layers_done = end;
-        Ok(end == layers)
+        self.device.synchronize()?;
+        Ok(Progress {
+            token_layers: rows * (end - first),
+            done: end == layers,
+        })
     }
 
     fn finish_encode(&self, encode: Encode) -> Result<Vec<Tensor>> {
@@ -202,16 +206,15 @@ impl Model for PaliGemma {
             rows => Some(Decoding::new(self, cache, rows)?),
         };
         let mut final_rows = Vec::new();
-        let prefill_done = match (prefill, decoding) {
-            (None, None) => false,
+        let progress = match (prefill, decoding) {
+            (None, None) => None,
             (None, Some(decoding)) => {
                 final_rows.push(self.run(&decoding.x, 0..layers, &decoding.batch, cache)?);
-                false
+                None
             }
             (Some((prefill, budget)), decoding) => {
-                let first = prefill.layers_done;
-                let count = budget.layers_per_step(layers, prefill.x.dim(0)?);
-                let end = layers.min(first + count);
+                let (prefixes, first) = (prefill.batch.rows(), prefill.layers_done);
+                let end = first + budget.layers(prefixes, layers - first);
                 let (x, batch) = match &decoding {
                     None => (prefill.x.clone(), prefill.batch.clone()),
                     Some(decoding) => {
@@ -220,13 +223,12 @@ impl Model for PaliGemma {
                         (Tensor::cat(&[&prefill.x, &x], 0)?, batch)
                     }
                 };
-                let prefixes = prefill.batch.rows();
                 if end == layers {
                     let x = self.run(&x, first..end - 1, &batch, cache)?;
                     let x = self.text.forward_last_layer(&x, &batch, cache)?;
-                    let prefixes = x.dim(0)? - decode.len();
-                    final_rows.push(x.narrow(0, prefixes, decode.len())?);
-                    final_rows.push(x.narrow(0, 0, prefixes)?);
+                    let last = x.dim(0)? - decode.len();
+                    final_rows.push(x.narrow(0, last, decode.len())?);
+                    final_rows.push(x.narrow(0, 0, last)?);
                 } else {
                     let x = self.run(&x, first..end, &batch, cache)?;
                     prefill.x = x.narrow(0, 0, prefixes)?;
@@ -236,16 +238,22 @@ impl Model for PaliGemma {
                     }
                 }
                 prefill.layers_done = end;
-                end == layers
+                Some(Progress {
+                    token_layers: prefixes * (end - first),
+                    done: end == layers,
+                })
             }
         };
         let logits = match final_rows.as_slice() {
-            [] => None,
+            [] => {
+                self.device.synchronize()?;
+                None
+            }
             rows => Some(self.text.logits(&Tensor::cat(rows, 0)?, self.vocab)?),
         };
         Ok(StepOutput {
             logits,
-            prefill_done,
+            prefill: progress,
         })
     }
 }

@@ -6,7 +6,7 @@ mod source;
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use thiserror::Error;
@@ -23,6 +23,16 @@ use crate::tokenizer::Tokenizer;
 pub use info::{ModelInfo, served_names};
 use source::Source;
 
+/// The longest gap between two tokens of a stream when nobody says. On a CPU tokens then still come
+/// about as fast as people read; on a GPU many layers fit into a gap that nobody notices.
+const AUTO_TOKEN_GAP_CPU: Duration = Duration::from_millis(250);
+const AUTO_TOKEN_GAP_GPU: Duration = Duration::from_millis(50);
+
+/// Tokens that are prefilled together when nobody says. A row of a product costs a CPU the same from
+/// about 256 rows on; a GPU is only busy with thousands.
+const AUTO_BATCH_TOKENS_CPU: usize = 512;
+const AUTO_BATCH_TOKENS_GPU: usize = 4096;
+
 /// Tokens of prompt and answer that a slot has room for beside its image when nobody says.
 const AUTO_TEXT_TOKENS: usize = 512;
 
@@ -36,6 +46,7 @@ pub struct Runtime<F> {
     pub preprocessor: Preprocessor,
     /// None: this model can't draw masks.
     pub mask_decoder: Option<Arc<MaskDecoder>>,
+    placement: Placement,
     factory: F,
 }
 
@@ -93,6 +104,7 @@ impl Runtime<()> {
             preprocessor: preprocessor(&settings, info.image_size),
             mask_decoder: mask_decoder.map(Arc::new),
             info,
+            placement,
             factory: factory(pretrained, placement, settings.slots, context),
             settings,
         })
@@ -111,6 +123,7 @@ impl<F> Runtime<F> {
             tokenizer: self.tokenizer,
             preprocessor: self.preprocessor,
             mask_decoder: self.mask_decoder,
+            placement: self.placement,
             factory,
         }
     }
@@ -118,11 +131,16 @@ impl<F> Runtime<F> {
     /// An engine as the settings want it.
     pub fn engine_options(&self) -> EngineOptions {
         let settings = &self.settings;
+        let (token_gap, batch_tokens) = match self.placement.gpu {
+            Some(_) => (AUTO_TOKEN_GAP_GPU, AUTO_BATCH_TOKENS_GPU),
+            None => (AUTO_TOKEN_GAP_CPU, AUTO_BATCH_TOKENS_CPU),
+        };
         EngineOptions {
             slots: settings.slots,
             queue: settings.queue,
             context: self.info.context,
-            prefill_tokens_per_step: settings.prefill_tokens_per_step,
+            max_token_gap: settings.max_token_gap.unwrap_or(token_gap),
+            prefill_batch_tokens: settings.prefill_batch_tokens.unwrap_or(batch_tokens),
             image_cache_bytes: usize::try_from(settings.image_cache.as_u64()).unwrap_or(usize::MAX),
             model_restarts: settings.model_restarts,
             step_timeout: settings.step_timeout,

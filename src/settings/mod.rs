@@ -69,8 +69,12 @@ pub struct Settings {
     pub context: Option<usize>,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
     pub max_tokens_default: usize,
-    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
-    pub prefill_tokens_per_step: usize,
+    /// `None`: as the device suggests.
+    #[serde(deserialize_with = "value::auto_or_duration::<_, 1>")]
+    pub max_token_gap: Option<Duration>,
+    /// `None`: as the device suggests.
+    #[serde(deserialize_with = "value::auto_or_whole::<_, 1, 1_000_000>")]
+    pub prefill_batch_tokens: Option<usize>,
     /// 0: off.
     #[serde(deserialize_with = "value::size::<_, 0>")]
     pub image_cache: ByteSize,

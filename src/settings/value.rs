@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use humantime_serde::re::humantime;
 use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
@@ -140,18 +141,21 @@ pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>, const MIN: u64, 
 pub(super) fn duration<'de, D: Deserializer<'de>, const MIN_MILLIS: u64>(
     deserializer: D,
 ) -> Result<Duration, D::Error> {
-    let least = humantime_serde::re::humantime::format_duration(Duration::from_millis(MIN_MILLIS));
-    let most = humantime_serde::re::humantime::format_duration(LONGEST);
-    scalar(
-        deserializer,
-        &format_args!("a duration with its unit, such as 500ms, 30s or 2m, from {least} to {most}"),
-        |text| {
-            let duration = humantime_serde::re::humantime::parse_duration(text).ok()?;
-            (Duration::from_millis(MIN_MILLIS)..=LONGEST)
-                .contains(&duration)
-                .then_some(duration)
-        },
-    )
+    let least = Duration::from_millis(MIN_MILLIS);
+    scalar(deserializer, &durations(least), |text| {
+        parse_duration(text, least)
+    })
+}
+
+fn durations(least: Duration) -> String {
+    let least = humantime::format_duration(least);
+    let most = humantime::format_duration(LONGEST);
+    format!("a duration with its unit, such as 500ms, 30s or 2m, from {least} to {most}")
+}
+
+fn parse_duration(text: &str, least: Duration) -> Option<Duration> {
+    let duration = humantime::parse_duration(text).ok()?;
+    (least..=LONGEST).contains(&duration).then_some(duration)
 }
 
 /// A size with its unit, of at least `MIN` bytes. Only 0 needs no unit, because a bare number is
@@ -260,6 +264,18 @@ pub(super) fn auto_or_whole<'de, D: Deserializer<'de>, const LEAST: usize, const
         }
         let number = text.parse().ok()?;
         (LEAST..=MOST).contains(&number).then_some(Some(number))
+    })
+}
+
+/// A duration with its unit, of at least `MIN_MILLIS`; `None` is "auto".
+pub(super) fn auto_or_duration<'de, D: Deserializer<'de>, const MIN_MILLIS: u64>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let least = Duration::from_millis(MIN_MILLIS);
+    let allowed = format!("auto, or {}", durations(least));
+    scalar(deserializer, &allowed, |text| match text {
+        "auto" => Some(None),
+        _ => parse_duration(text, least).map(Some),
     })
 }
 

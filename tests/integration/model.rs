@@ -14,9 +14,11 @@ const TOLERANCE: f32 = 1e-3;
 const MARGIN: f32 = 1e-3;
 
 /// A stage in one step, in several, and a layer at a time.
-const ALL: Budget = Budget { tokens: 100_000 };
-const SOME: Budget = Budget { tokens: 100 };
-const ONE_LAYER: Budget = Budget { tokens: 1 };
+const ALL: Budget = Budget {
+    token_layers: usize::MAX,
+};
+const SOME: Budget = Budget { token_layers: 200 };
+const ONE_LAYER: Budget = Budget { token_layers: 1 };
 
 fn open(golden: &Golden, format: WeightFormat) -> (Pretrained, PaliGemma) {
     let checkpoint = Pretrained::open(&golden.folder).unwrap();
@@ -27,7 +29,7 @@ fn open(golden: &Golden, format: WeightFormat) -> (Pretrained, PaliGemma) {
 fn encode(model: &PaliGemma, images: &[Vec<u8>]) -> Vec<Tensor> {
     let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
     let mut encode = model.begin_encode(&images).unwrap();
-    while !model.advance_encode(&mut encode, ALL).unwrap() {}
+    while !model.advance_encode(&mut encode, ALL).unwrap().done {}
     model.finish_encode(encode).unwrap()
 }
 
@@ -101,7 +103,8 @@ impl<'a> Company<'a> {
             running.tokens.push(argmax(logits));
             running.length += 1;
         }
-        (output.prefill_done, rest)
+        let done = output.prefill.is_some_and(|progress| progress.done);
+        (done, rest)
     }
 
     /// Prefills `cases` in the given slots, as `budget` allows, while the others decode.

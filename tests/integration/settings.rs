@@ -67,6 +67,7 @@ fn the_defaults_alone_are_valid() {
     assert_eq!(settings.host, "127.0.0.1");
     assert_eq!(settings.port, 8080);
     assert_eq!((settings.context, settings.threads), (None, None));
+    assert_eq!(settings.max_token_gap, None);
     assert_eq!(settings.log_format, LogFormat::Text);
     assert_eq!(settings.request_timeout, Duration::from_secs(120));
     assert_eq!(settings.max_body.as_u64(), 50_000_000);
@@ -102,6 +103,7 @@ fn every_kind_of_value_is_read_from_toml_and_from_text() {
     let toml = in_file(
         r#"
         context = 700
+        max_token_gap = "80ms"
         image_cache = "1GiB"
         keep_alive = "1m 30s"
         api_keys = ["0123", "b"]
@@ -111,6 +113,7 @@ fn every_kind_of_value_is_read_from_toml_and_from_text() {
     );
     let text = in_environment(&[
         ("PALIGEMMA_CONTEXT", "700"),
+        ("PALIGEMMA_MAX_TOKEN_GAP", "80ms"),
         ("PALIGEMMA_IMAGE_CACHE", "1GiB"),
         ("PALIGEMMA_KEEP_ALIVE", "1m 30s"),
         ("PALIGEMMA_API_KEYS", "0123, b"),
@@ -120,6 +123,7 @@ fn every_kind_of_value_is_read_from_toml_and_from_text() {
     ]);
     for settings in [toml.load().unwrap(), text.load().unwrap()] {
         assert_eq!(settings.context, Some(700));
+        assert_eq!(settings.max_token_gap, Some(Duration::from_millis(80)));
         assert_eq!(settings.image_cache.as_u64(), 1 << 30);
         assert_eq!(settings.keep_alive, Duration::from_secs(90));
         let keys: Vec<_> = settings.api_keys.iter().map(|key| key.expose()).collect();
@@ -144,6 +148,9 @@ fn an_unknown_key_is_named_with_its_place_and_the_closest_known_one() {
         &message,
         &["qeue", "config file", "server.toml", "did you mean queue?"],
     );
+
+    let message = in_file("prefill_tokens_per_step = 256").message();
+    assert_tells(&message, &["did you mean prefill_batch_tokens?"]);
 
     let message = in_environment(&[("PALIGEMMA_PROT", "1")]).message();
     assert_tells(
@@ -253,6 +260,15 @@ fn a_mistake_is_told_with_its_key_value_place_and_what_is_allowed() {
                 "\"big\"",
                 "flag --context",
                 "auto, or a whole number",
+            ],
+        ),
+        (
+            in_flags(&[("max_token_gap", "fast")]),
+            [
+                "max_token_gap",
+                "\"fast\"",
+                "flag --max-token-gap",
+                "auto, or a duration with its unit",
             ],
         ),
         (

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use candle_core::{Device, Result, Tensor, bail};
-use paligemma_server::models::{Budget, DecodeRow, Model, Prefix, StepOutput};
+use paligemma_server::models::{Budget, DecodeRow, Model, Prefix, Progress, StepOutput};
 
 /// Longer than any piece of work takes: a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -253,6 +253,16 @@ impl Toy {
     }
 }
 
+/// Takes from `left` the layers that `budget` allows for so many rows.
+fn advance(left: &mut usize, rows: usize, budget: Budget) -> Progress {
+    let layers = budget.layers(rows, *left);
+    *left -= layers;
+    Progress {
+        token_layers: rows * layers,
+        done: *left == 0,
+    }
+}
+
 /// SplitMix64's finaliser.
 fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -287,16 +297,14 @@ impl Model for Toy {
         })
     }
 
-    fn advance_encode(&self, encode: &mut Encode, budget: Budget) -> Result<bool> {
+    fn advance_encode(&self, encode: &mut Encode, budget: Budget) -> Result<Progress> {
         let images = encode.images.len();
         self.control.ask(Work::Encode { images });
-        encode.layers_left = {
-            let rows = encode.images.len() * IMAGE_TOKENS;
-            encode
-                .layers_left
-                .saturating_sub(budget.layers_per_step(VISION_LAYERS, rows))
-        };
-        Ok(encode.layers_left == 0)
+        Ok(advance(
+            &mut encode.layers_left,
+            images * IMAGE_TOKENS,
+            budget,
+        ))
     }
 
     fn finish_encode(&self, encode: Encode) -> Result<Vec<Tensor>> {
@@ -361,19 +369,17 @@ impl Model for Toy {
             let sequence = cache[row.slot].as_ref().expect("a prefill went before");
             rows.push(self.logits(sequence, row.position));
         }
-        let mut prefill_done = false;
+        let mut progress = None;
         if let Some((prefill, budget)) = prefill {
             let prefixes = prefill.sequences.iter();
             let tokens = prefixes
                 .map(|(_, sequence)| IMAGE_TOKENS + sequence.prompt.len())
                 .sum();
-            prefill.layers_left = prefill
-                .layers_left
-                .saturating_sub(budget.layers_per_step(TEXT_LAYERS, tokens));
-            prefill_done = prefill.layers_left == 0;
+            let done = advance(&mut prefill.layers_left, tokens, budget);
+            progress = Some(done);
             for (slot, sequence) in &prefill.sequences {
                 cache[*slot] = Some(sequence.clone());
-                if prefill_done {
+                if done.done {
                     slots.push(*slot);
                     let last = IMAGE_TOKENS + sequence.prompt.len() + sequence.generated - 1;
                     rows.push(self.logits(sequence, last));
@@ -391,7 +397,7 @@ impl Model for Toy {
             .transpose()?;
         Ok(StepOutput {
             logits,
-            prefill_done,
+            prefill: progress,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -53,6 +54,8 @@ impl Labeller {
         let options = EngineOptions {
             queue: settings.slots * 2,
             image_cache_bytes: 0,
+            // Nobody reads along, and fewer, longer steps get more done.
+            max_token_gap: Duration::MAX,
             ..runtime.engine_options()
         };
         let preprocessor = runtime.preprocessor.clone();

@@ -4,11 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn scheduler(slots: usize, queue: usize, prefill_tokens_per_step: usize) -> Scheduler<u32> {
+fn scheduler(slots: usize, queue: usize, prefill_batch_tokens: usize) -> Scheduler<u32> {
     Scheduler::new(Limits {
         slots,
         queue,
-        prefill_tokens_per_step,
+        prefill_batch_tokens,
     })
 }
 
@@ -32,12 +32,12 @@ fn started(scheduler: &mut Scheduler<u32>, plan: &Plan) -> Vec<(usize, u32)> {
 
 #[test]
 fn nothing_to_do_is_said_so() {
-    assert_eq!(scheduler(2, 2, 10).plan(), None);
+    assert_eq!(scheduler(2, 2, 40).plan(), None);
 }
 
 #[test]
 fn requests_join_those_that_decode_in_the_lowest_free_slots() {
-    let mut scheduler = scheduler(4, 4, 10);
+    let mut scheduler = scheduler(4, 4, 40);
     submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
     let all = vec![(0, 1), (1, 2), (2, 3)];
     assert_eq!(plan(&mut scheduler), (all, true, vec![]));
@@ -53,8 +53,8 @@ fn requests_join_those_that_decode_in_the_lowest_free_slots() {
 }
 
 #[test]
-fn a_batch_holds_four_steps_worth_of_tokens_but_always_one_request() {
-    let mut scheduler = scheduler(8, 8, 10);
+fn a_batch_is_bounded_in_tokens_but_always_holds_one_request() {
+    let mut scheduler = scheduler(8, 8, 40);
     submit(&mut scheduler, &[(1, 15), (2, 25), (3, 1), (4, 90), (5, 1)]).unwrap();
     assert_eq!(plan(&mut scheduler).0, [(0, 1), (1, 2)]);
     scheduler.finish_prefill();
@@ -67,7 +67,7 @@ fn a_batch_holds_four_steps_worth_of_tokens_but_always_one_request() {
 
 #[test]
 fn the_queue_takes_what_free_slots_can_take_and_its_own_length() {
-    let mut scheduler = scheduler(2, 1, 10);
+    let mut scheduler = scheduler(2, 1, 40);
     submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
     assert_eq!(submit(&mut scheduler, &[(4, 10)]), Err(QueueFull));
     plan(&mut scheduler);
@@ -79,7 +79,7 @@ fn the_queue_takes_what_free_slots_can_take_and_its_own_length() {
 
 #[test]
 fn several_requests_are_queued_all_or_none() {
-    let mut scheduler = scheduler(1, 2, 10);
+    let mut scheduler = scheduler(1, 2, 40);
     submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
     assert_eq!(submit(&mut scheduler, &[(3, 10), (4, 10)]), Err(QueueFull));
     assert_eq!(scheduler.queued(), 2);
@@ -88,7 +88,7 @@ fn several_requests_are_queued_all_or_none() {
 
 #[test]
 fn a_request_cancelled_in_the_queue_makes_room_at_once() {
-    let mut scheduler = scheduler(1, 1, 10);
+    let mut scheduler = scheduler(1, 1, 40);
     submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
     assert_eq!(scheduler.retire_waiting(|&request| request == 1), [1]);
     submit(&mut scheduler, &[(3, 10)]).unwrap();
@@ -97,7 +97,7 @@ fn a_request_cancelled_in_the_queue_makes_room_at_once() {
 
 #[test]
 fn a_request_cancelled_while_it_decodes_frees_its_slot_for_the_next_step() {
-    let mut scheduler = scheduler(1, 1, 10);
+    let mut scheduler = scheduler(1, 1, 40);
     submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
     plan(&mut scheduler);
     scheduler.finish_prefill();
@@ -107,7 +107,7 @@ fn a_request_cancelled_while_it_decodes_frees_its_slot_for_the_next_step() {
 
 #[test]
 fn a_slot_freed_within_a_prefill_is_given_out_only_after_it() {
-    let mut scheduler = scheduler(2, 2, 10);
+    let mut scheduler = scheduler(2, 2, 40);
     submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
     plan(&mut scheduler);
     scheduler.release(0);
@@ -119,7 +119,7 @@ fn a_slot_freed_within_a_prefill_is_given_out_only_after_it() {
 
 #[test]
 fn a_batch_that_nobody_waits_for_is_dropped_for_the_next() {
-    let mut scheduler = scheduler(2, 2, 10);
+    let mut scheduler = scheduler(2, 2, 40);
     submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10)]).unwrap();
     plan(&mut scheduler);
     scheduler.release(0);
@@ -187,7 +187,7 @@ fn after_a_failure_those_in_prefill_are_tried_before_those_that_decoded() {
 
 #[test]
 fn after_a_failure_the_new_prefill_counts_what_was_generated() {
-    let mut scheduler = scheduler(2, 2, 10);
+    let mut scheduler = scheduler(2, 2, 40);
     submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
     plan(&mut scheduler);
     scheduler.finish_prefill();
@@ -336,7 +336,7 @@ impl Follower {
             self.batch.insert(slot);
             tokens += self.tokens[request as usize];
         }
-        let budget = self.limits.prefill_tokens_per_step * 4;
+        let budget = self.limits.prefill_batch_tokens;
         assert!(
             start.len() <= 1 || tokens <= budget,
             "a batch of {tokens} tokens"
@@ -357,10 +357,10 @@ proptest! {
     fn whatever_happens_plans_are_sound_and_every_request_ends_exactly_once(
         slots in 1..6usize,
         queue in 0..6usize,
-        prefill_tokens_per_step in 1..30usize,
+        prefill_batch_tokens in 1..120usize,
         acts in prop::collection::vec(act(), 0..120),
     ) {
-        let limits = Limits { slots, queue, prefill_tokens_per_step };
+        let limits = Limits { slots, queue, prefill_batch_tokens };
         let mut follower = Follower::new(limits);
         for act in acts {
             match act {

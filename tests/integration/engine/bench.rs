@@ -17,13 +17,14 @@ use paligemma_test_support::toy_model::{Control, PATIENCE};
 
 pub const CONTEXT: usize = 200;
 
-/// What a test's engine is like, unless the test says otherwise. Each stage of a request takes
-/// several steps, and a model that fails is not built again.
+/// What a test's engine is like, unless the test says otherwise. Each step runs one layer of a
+/// stage, and a model that fails is not built again.
 pub const OPTIONS: EngineOptions = EngineOptions {
     slots: 1,
     queue: 1,
     context: CONTEXT,
-    prefill_tokens_per_step: 8,
+    max_token_gap: Duration::ZERO,
+    prefill_batch_tokens: 32,
     image_cache_bytes: 0,
     model_restarts: 0,
     step_timeout: Duration::from_secs(600),

@@ -20,7 +20,7 @@ async fn start(golden: &Golden, image_cache_bytes: usize) -> (EngineHandle, Pret
         slots: 4,
         queue: 100,
         context: 400,
-        prefill_tokens_per_step: 16,
+        prefill_batch_tokens: 64,
         image_cache_bytes,
         ..OPTIONS
     };

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::{Device, Result, Tensor, bail};
 use paligemma_server::engine::{EngineHandle, EngineOptions, Generation, State};
 use paligemma_server::models::{
-    Budget, DecodeRow, KvCache, Model, PaliGemma, Prefix, Pretrained, StepOutput, WeightFormat,
+    Budget, DecodeRow, KvCache, Model, PaliGemma, Prefix, Pretrained, Progress, StepOutput,
+    WeightFormat,
 };
 use paligemma_test_support::golden::Golden;
 
@@ -41,7 +42,7 @@ impl Model for Flaky {
         self.model.begin_encode(images)
     }
 
-    fn advance_encode(&self, encode: &mut Self::Encode, budget: Budget) -> Result<bool> {
+    fn advance_encode(&self, encode: &mut Self::Encode, budget: Budget) -> Result<Progress> {
         self.model.advance_encode(encode, budget)
     }
 
@@ -77,7 +78,7 @@ async fn sequences_in_flight_go_on_with_the_reference_s_tokens() {
                 slots: 4,
                 queue: 100,
                 context: 400,
-                prefill_tokens_per_step: 16,
+                prefill_batch_tokens: 64,
                 model_restarts: 1,
                 ..OPTIONS
             };

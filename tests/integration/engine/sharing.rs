@@ -60,6 +60,37 @@ async fn decoding_goes_on_between_the_layers_of_a_wave() {
     assert_eq!(answer(second).await.summary().usage.completion_tokens, 2);
 }
 
+/// In how many steps this request, alone, went through the vision tower and through the decoder.
+async fn steps(bench: &Bench, prompt: &str) -> (usize, usize) {
+    answer(bench.submit(prompt, 3)).await.summary();
+    let (mut encodes, mut prefills) = (0, 0);
+    while let Some(work) = bench.control.work_done() {
+        match work {
+            Work::Encode { .. } => encodes += 1,
+            Work::Step { prefill, .. } => prefills += usize::from(!prefill.is_empty()),
+        }
+    }
+    (encodes, prefills)
+}
+
+#[tokio::test]
+async fn once_a_layer_was_measured_a_step_runs_what_fits_into_the_gap() {
+    let with_gap = |max_token_gap| {
+        Bench::start_with(EngineOptions {
+            max_token_gap,
+            ..OPTIONS
+        })
+    };
+    let bench = with_gap(Duration::from_secs(3600)).await;
+    // The first layer of each stage is measured, and the others fit into one step.
+    assert_eq!(steps(&bench, "first").await, (2, 2));
+    assert_eq!(steps(&bench, "second").await, (1, 1));
+    let bench = with_gap(Duration::ZERO).await;
+    let one_by_one = steps(&bench, "first").await;
+    assert!(one_by_one > (2, 2), "{one_by_one:?}");
+    assert_eq!(steps(&bench, "second").await, one_by_one);
+}
+
 /// How many images went through the vision tower for these requests, sent together.
 async fn encoded(bench: &Bench, requests: Vec<Request>) -> usize {
     let generations = bench.engine.submit_all(requests).unwrap();
@@ -80,7 +111,7 @@ async fn bench_with_cache(image_cache_bytes: usize) -> Bench {
     Bench::start_with(EngineOptions {
         slots: 4,
         queue: 0,
-        prefill_tokens_per_step: 1000,
+        prefill_batch_tokens: 4000,
         image_cache_bytes,
         ..OPTIONS
     })
