@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_line_is_done_again_and_another_prompt_is_refused() {
+    fn a_cut_line_is_redone_and_another_prompt_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
         let record = |file: &str| Record {
