@@ -1,20 +1,20 @@
-# Images of paligemma-server. Either builder of Docker takes this file, BuildKit or the older one.
+# Images of paligemma-server. This file works with BuildKit and with Docker's older builder.
 #
 #   docker build --target cpu  -t paligemma-server:cpu .
 #   docker build --target cuda -t paligemma-server:cuda .
 #
-# Name the target: without it the older builder builds both, of which CUDA takes long.
+# Name the target: without one, the older builder builds both images, and CUDA takes long.
 #
-# CPU kernels for AVX2, AVX-512 and AMX are all in the one binary, which picks them when it starts.
+# One binary holds the CPU kernels for AVX2, AVX-512 and AMX, and picks among them when it starts.
 
 # ---- CPU: build
 
-# rust-toolchain.toml is not copied: the toolchain is this image's.
+# rust-toolchain.toml is not copied, so Cargo uses the toolchain of this image.
 FROM rust:1.95-slim-bookworm AS manifest
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY tests/support/Cargo.toml tests/support/
-# Sources that stand for ours, so that dependencies are built, and cached, without them.
+# Placeholders for our sources, so that dependencies are built and cached without them.
 RUN mkdir src benches && echo 'fn main() {}' > src/main.rs \
  && touch src/lib.rs benches/main.rs tests/support/lib.rs
 
@@ -25,7 +25,7 @@ COPY config config
 COPY examples/images examples/images
 COPY models/demo models/demo
 COPY src src
-# Cargo goes by file times, and files of the build context may be older than what stood for them.
+# Cargo compares file times, and files from the build context may be older than the placeholders.
 RUN touch src/lib.rs src/main.rs \
  && cargo build --locked --profile $PROFILE --bin paligemma-server \
  && install -D target/$PROFILE/paligemma-server /out/paligemma-server \
@@ -33,17 +33,17 @@ RUN touch src/lib.rs src/main.rs \
 
 # ---- CPU: image
 
-# The C library, certificates and nothing to run: no shell, no package manager. Its user is 65532.
+# This base has the C library and certificates, but no shell and no package manager. Its user is 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot AS cpu
 COPY --from=build-cpu /out/paligemma-server /usr/local/bin/paligemma-server
-# A new volume takes over the owner of the folder that it covers.
+# A new volume gets the owner of the folder that it is mounted over.
 COPY --from=build-cpu --chown=65532:65532 /out/cache /cache
 ENV PALIGEMMA_HOST=0.0.0.0 HF_HOME=/cache
 USER 65532:65532
 VOLUME /cache
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Until a model is downloaded and loaded the state is "starting", for as long as the start period.
+# The state is "starting" while a model is downloaded and loaded, for the start period at most.
 HEALTHCHECK --interval=5s --timeout=10s --start-period=30m --retries=3 CMD ["paligemma-server", "health"]
 ENTRYPOINT ["paligemma-server"]
 CMD ["serve"]
@@ -63,8 +63,8 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends g++ python3-pip \
  && rm -rf /var/lib/apt/lists/*
 ARG PROFILE=dist
-# The oldest GPUs to run on, here Ampere (A100, A10, RTX 30); newer ones compile the kernels for
-# themselves at the first start, but for those of quantised weights. 90 is H100 and H200.
+# The oldest GPUs to support, here Ampere (A100, A10, RTX 30). For newer ones the driver compiles the
+# kernels at the first start, except those for quantised weights. 90 is H100 and H200.
 ARG CUDA_COMPUTE_CAP=80
 COPY tools/gpu/build.sh tools/gpu/toolkit.sh tools/gpu/driver.c tools/gpu/
 RUN tools/gpu/build.sh --locked --bin paligemma-server
@@ -81,14 +81,14 @@ RUN touch src/lib.rs src/main.rs \
 
 # ---- CUDA: image
 
-# The driver is not in it: NVIDIA's container toolkit brings that of the machine. Of CUDA it has the
-# four libraries that the binary is linked with, and the compiler that cuBLAS opens when it needs one.
+# The image has no driver: NVIDIA's container toolkit adds that of the machine. It has the four CUDA
+# libraries that the binary is linked with, and the compiler that cuBLAS opens when it needs one.
 FROM gcr.io/distroless/cc-debian12:nonroot AS cuda
 COPY --from=build-cuda /out/lib/ /usr/lib/x86_64-linux-gnu/
 COPY --from=build-cuda /out/paligemma-server /usr/local/bin/paligemma-server
 COPY --from=build-cuda --chown=65532:65532 /out/cache /cache
-# With the device named, a start without a GPU fails and says why, rather than run on the CPU.
-# Kernels that the driver compiles are kept beside the models.
+# Because the device is named, a start without a GPU fails with the reason instead of using the CPU.
+# Kernels that the driver compiles are cached beside the models.
 ENV PALIGEMMA_HOST=0.0.0.0 HF_HOME=/cache PALIGEMMA_DEVICE=cuda CUDA_CACHE_PATH=/cache/cuda \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 65532:65532
@@ -106,5 +106,5 @@ LABEL org.opencontainers.image.title="paligemma-server" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 
-# What a build without --target gives.
+# The image of a build without --target.
 FROM cpu

@@ -2,7 +2,7 @@
 //!
 //! With `--goldens` the reference is Hugging Face transformers, as recorded; with `--checkpoint` it
 //! is this server's own model in f32 on the same device. Every sequence is fed the reference's
-//! tokens, so that one other choice does not count again and again.
+//! tokens, so that one different choice is counted only once.
 //!
 //! ```text
 //! cargo run --release --example parity -- --goldens --dtype q8_0
@@ -27,7 +27,7 @@ struct Args {
     /// Compare with the recorded answers in tests/goldens/model
     #[arg(long, required_unless_present = "checkpoint")]
     goldens: bool,
-    /// A checkpoint to compare with itself in f32
+    /// A checkpoint to compare with its own f32 results
     #[arg(long)]
     checkpoint: Option<PathBuf>,
     #[arg(long, default_value = "auto")]
@@ -39,7 +39,7 @@ struct Args {
     at_least: f64,
 }
 
-/// All of a stage in one step.
+/// A budget for a whole stage in one step.
 const EVERYTHING: Budget = Budget {
     token_layers: usize::MAX,
 };
@@ -60,7 +60,7 @@ struct Answers {
     tokens: Vec<Vec<u32>>,
 }
 
-/// Tokens that agree, of all, and the largest relative error of the first step's logits.
+/// How many tokens agree, and the largest relative error of the first step's logits.
 #[derive(Default)]
 struct Agreement {
     same: usize,
@@ -163,7 +163,7 @@ fn against_f32(folder: &Path, placement: Placement) -> Result<Agreement> {
         })
         .collect::<Result<Vec<_>>>()?;
     let device = placement.open_device()?;
-    // One after the other: both at once may not fit into memory.
+    // One after the other, because both at once may not fit in memory.
     let reference = {
         let model = checkpoint.load(&device, WeightFormat::F32)?;
         run(&model, &sequences, None)?
@@ -177,7 +177,7 @@ fn against_f32(folder: &Path, placement: Placement) -> Result<Agreement> {
     Ok(agreement)
 }
 
-/// A picture of slanted colour waves, another for each `index`.
+/// A picture of slanted colour waves, different for each `index`.
 fn picture(side: usize, index: usize) -> Vec<u8> {
     let wave = |x: usize, y: usize, channel: usize| {
         let phase = (x * (index + 2) + y * (channel + 1)) as f32 / side as f32;

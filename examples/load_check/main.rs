@@ -1,9 +1,9 @@
 //! Many impatient clients against a real server on loopback, for a bounded time.
 //!
-//! First every request of the mix is answered alone; then the clients send them at random, some
-//! streaming, and some leaving before the first token, in mid-stream or without streaming. It fails
-//! unless every answer equals the answer alone, no status but 200 and 429 is seen, every slot is
-//! free at the end and the server's memory stays flat.
+//! First each request of the mix is sent alone. Then the clients send them at random: some stream,
+//! and some leave before the first token, mid-stream or without streaming. The check fails unless
+//! every answer equals the one given alone, every status is 200 or 429, every slot is free at the end
+//! and the server's memory stays flat.
 //!
 //! ```text
 //! cargo build --release && cargo run --release --example random_checkpoint -- --shape tiny --out DIR
@@ -32,7 +32,7 @@ use visit::{Outcome, Visit};
 #[derive(Parser)]
 #[command(about = "Puts a server under load with clients that come and go")]
 struct Args {
-    /// The checkpoint to serve; a tiny one, so that many requests are answered
+    /// The checkpoint to serve; a tiny one answers more requests
     #[arg(long)]
     model: PathBuf,
     /// The server [default: the one built beside this program]
@@ -45,7 +45,7 @@ struct Args {
     /// Share of requests whose client leaves early
     #[arg(long, default_value_t = 0.3)]
     leaving: f64,
-    /// Requests that the server lets wait; fewer than the clients, so that some are refused
+    /// Length of the server's queue; shorter than the number of clients, so that some are refused
     #[arg(long, default_value_t = 32)]
     queue: usize,
 }
@@ -107,7 +107,7 @@ struct Tally {
     refused: usize,
     left: usize,
     wrong: usize,
-    /// The first few that were wrong.
+    /// The first few wrong answers.
     examples: Vec<String>,
 }
 
@@ -155,7 +155,7 @@ impl Tally {
 fn report(args: &Args, total: &Tally, memory: &[f64]) {
     let at = |index: usize| memory.get(index).copied().unwrap_or(0.0);
     println!(
-        "{} clients, {} s: {} answered as alone, {} refused with 429, {} left early, {} wrong",
+        "{} clients, {} s: {} answered as when alone, {} refused with 429, {} left early, {} wrong",
         args.clients, args.seconds, total.answered, total.refused, total.left, total.wrong
     );
     println!(

@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 
 use crate::Args;
 
-/// The server under test; ends with this program.
+/// The server under test; killed when dropped.
 pub struct Server {
     pub url: String,
     process: Child,
@@ -74,7 +74,7 @@ impl Server {
         Ok(samples)
     }
 
-    /// Waits until no slot is taken and nothing waits.
+    /// Waits until no slot is in use and the queue is empty.
     pub async fn wait_until_idle(&self, client: &Client) -> Result<()> {
         let mut busy = String::new();
         for _ in 0..100 {
@@ -103,7 +103,7 @@ impl Server {
         anyhow::bail!("10 s after the last client: {busy}")
     }
 
-    /// Ends the server as an orchestrator would, and expects it to end well.
+    /// Stops the server as an orchestrator would, and checks that it exits cleanly.
     pub async fn stop(mut self) -> Result<()> {
         let id = self.process.id().context("the server has ended")?;
         let kill = Command::new("kill").arg(id.to_string()).status().await?;

@@ -16,7 +16,7 @@ use crate::mix::{Ask, answers};
 pub enum Visit {
     Wait,
     Stream,
-    /// Leaves so long after sending, whatever has come by then.
+    /// Leaves this long after sending, whatever has arrived by then.
     LeaveAfter(Duration),
     /// Streams and leaves at the first event.
     LeaveInMidStream,
@@ -56,7 +56,7 @@ impl Visit {
                         response.headers().contains_key("retry-after"),
                         "429 without Retry-After"
                     );
-                    // Less than Retry-After says: this is meant to be load.
+                    // Sooner than Retry-After says: this is a load test.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     Ok(Outcome::Refused)
                 }
@@ -104,6 +104,6 @@ impl Visit {
 fn compare(ours: &[String], alone: &[String]) -> Outcome {
     match ours == alone {
         true => Outcome::Answered,
-        false => Outcome::Wrong(format!("{ours:?} in company, {alone:?} alone")),
+        false => Outcome::Wrong(format!("{ours:?} under load, {alone:?} alone")),
     }
 }

@@ -1,5 +1,5 @@
-//! Writes a valid checkpoint with random weights and a synthetic tokenizer of the right size, for
-//! measurements at full size without anyone's weights. What it answers means nothing.
+//! Writes a valid checkpoint with random weights and a synthetic tokenizer of the right size, to
+//! measure speed and memory at full size without real weights. Its answers mean nothing.
 //!
 //! ```text
 //! cargo run --release --example random_checkpoint -- --shape paligemma-3b-224 --out DIR
@@ -22,7 +22,7 @@ struct Args {
     /// Which model's dimensions
     #[arg(long)]
     shape: Shape,
-    /// The folder to write to; it is made when it is not there
+    /// The folder to write to; created if it doesn't exist
     #[arg(long)]
     out: PathBuf,
 }

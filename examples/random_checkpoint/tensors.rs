@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, View};
 
 use crate::Dimensions;
 
-/// A tensor that is made when it is written.
+/// A tensor whose values are generated while it is written.
 pub struct RandomTensor {
     shape: Vec<usize>,
     mean: f32,
@@ -32,14 +32,14 @@ impl View for RandomTensor {
         &self.shape
     }
 
-    /// A block of random values, repeated from another place each time: making billions of values
-    /// one by one would take minutes.
+    /// A block of random values, repeated from a different offset each time, because generating
+    /// billions of values one by one would take minutes.
     fn data(&self) -> Cow<'_, [u8]> {
         const BLOCK: usize = 1 << 20;
         let mut rng = StdRng::seed_from_u64(self.seed);
         let block: Vec<u8> = (0..BLOCK.min(self.len()))
             .flat_map(|_| {
-                // Uniform with the wanted deviation.
+                // Uniform, with the given standard deviation.
                 let unit = (rng.random::<f32>() * 2.0 - 1.0) * 3f32.sqrt();
                 bf16::from_f32(self.mean + self.deviation * unit).to_le_bytes()
             })
@@ -75,8 +75,8 @@ pub fn tensors(d: &Dimensions) -> Vec<(String, RandomTensor)> {
         ));
     };
     let fan = |inputs: usize| (inputs as f32).powf(-0.5);
-    // Layers must outweigh the embeddings that run past them, or, since the token table is also the
-    // output layer, every token is followed by itself.
+    // The layers must outweigh the embeddings in the residual stream. Otherwise every token is
+    // followed by itself, because the token table is also the output layer.
     let (branch, post_norm) = match d.text_model_type {
         "gemma" => (4.0, 0.0),
         _ => (1.0, 3.0),

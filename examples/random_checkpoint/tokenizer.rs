@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Dimensions;
 
-/// A byte-fallback BPE in Gemma's form whose pieces are letters, pairs and fours of letters.
+/// A byte-fallback BPE in Gemma's format, whose pieces are one, two or four letters.
 pub fn tokenizer(d: &Dimensions) -> Value {
     let mut vocab = Map::new();
     let mut merges = Vec::new();

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
+use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::AppState;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::extract::body::Common;
 use crate::api::extract::image_source::ImageSource;
 use crate::api::extract::options::out_of_context;
-use crate::api::middleware::request_id::RequestId;
 use crate::api::readiness::{loading, shutting_down, unavailable};
-use crate::api::respond::error::{ApiError, ErrorCode};
-use crate::api::respond::shapes::Head;
+use crate::api::request_id::RequestId;
+use crate::api::state::AppState;
 use crate::engine::{Failure, Generation, MaxTokens, Request, SubmitError};
 use crate::pixels::Pixels;
 use crate::tasks::bounding_box::BoundingBox;
@@ -76,6 +77,40 @@ pub struct Task {
     pub prompts: Vec<Prompt>,
     /// Whether the answers' tokens are needed with their probabilities, asked for or not.
     pub needs_probabilities: bool,
+}
+
+/// What identifies an answer.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Head {
+    #[schema(example = "caption-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21")]
+    pub id: String,
+    /// The task's name, as in the path of its route.
+    #[schema(example = "caption")]
+    pub object: &'static str,
+    /// Seconds since 1970-01-01 00:00 UTC.
+    #[schema(example = 1_767_225_600)]
+    pub created: u64,
+    /// The name of the model that answered.
+    #[schema(example = "paligemma2-3b-mix-224")]
+    pub model: String,
+}
+
+impl Head {
+    /// A new answer's, made now.
+    fn new(object: &'static str, model: &str) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            id: format!("{object}-{}", Uuid::new_v4().simple()),
+            object,
+            created: since_epoch.unwrap_or_default().as_secs(),
+            model: model.to_owned(),
+        }
+    }
+
+    /// The same with another `object`.
+    pub fn with_object(self, object: &'static str) -> Self {
+        Self { object, ..self }
+    }
 }
 
 /// Generations under way for one request. Dropping it cancels them.
@@ -147,23 +182,13 @@ impl Job {
         Ok(Self {
             generations,
             sizes,
-            head: head(task.name, &state.model.name),
+            head: Head::new(task.name, &state.model.name),
             stream: options.stream,
             logprobs: options.logprobs.is_some(),
             arrived: request.arrival.at,
             request_id: request.arrival.request_id,
             keep_alive: settings.keep_alive,
         })
-    }
-}
-
-fn head(object: &'static str, model: &str) -> Head {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    Head {
-        id: format!("{object}-{}", Uuid::new_v4().simple()),
-        object,
-        created: since_epoch.unwrap_or_default().as_secs(),
-        model: model.to_owned(),
     }
 }
 

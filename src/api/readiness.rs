@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::respond::error::{ApiError, ErrorCode};
+use super::error::{ApiError, ErrorCode};
 use crate::engine::State;
 
 /// How long a client should wait while the model is loading or the server is being replaced.

@@ -1,4 +1,4 @@
-//! All routes in one list, and the layers around them.
+//! The service: all routes, and the layers around them.
 
 use std::any::Any;
 use std::sync::LazyLock;
@@ -11,92 +11,20 @@ use axum::{Extension, Router};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use utoipa_axum::router::OpenApiRouter;
 
-use super::AppState;
+use super::error::{ApiError, ErrorCode};
 use super::middleware::admission::admit;
 use super::middleware::auth::require_key;
 use super::middleware::lingering_close::lingering_close;
 use super::middleware::observe::{CLIENT_LEFT, observe};
 use super::middleware::problems::write_problems;
-use super::middleware::request_id;
-use super::openai::{chat, completions};
 use super::openapi;
-use super::respond::error::{ApiError, ErrorCode};
+use super::request_id;
 use super::routes::document::Document;
-use super::routes::{
-    caption, detect, docs, document, generate, health, metrics as prometheus, models, ocr,
-    playground, question, segment, vqa,
-};
+use super::routes::{Routes, pages, routes};
+use super::state::AppState;
 use crate::settings::Settings;
 use crate::telemetry::metrics;
-
-/// Routes by what they need.
-struct Routes {
-    /// Use the model: a key if the operator has set any, and admission.
-    inference: List,
-    /// A key if the operator has set any.
-    keyed: List,
-    /// Nothing: for machines beside the server.
-    open: List,
-}
-
-/// Routes, and the method and path of each.
-struct List {
-    router: OpenApiRouter<AppState>,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for readers, and for the test that it is true")
-    )]
-    listed: &'static [(&'static str, &'static str)],
-}
-
-/// Lists routes. Method and path are also in the handler's `utoipa::path`, which generates the
-/// contract; a test compares them.
-macro_rules! list {
-    ($($method:ident $path:literal => $($handler:ident)::+,)*) => {
-        List {
-            router: OpenApiRouter::default()$(.routes(utoipa_axum::routes!($($handler)::+)))*,
-            listed: &[$((stringify!($method), $path),)*],
-        }
-    };
-}
-
-fn routes() -> Routes {
-    Routes {
-        inference: list! {
-            POST "/v1/caption" => caption::caption,
-            POST "/v1/vqa" => vqa::vqa,
-            POST "/v1/question" => question::question,
-            POST "/v1/ocr" => ocr::ocr,
-            POST "/v1/detect" => detect::detect,
-            POST "/v1/segment" => segment::segment,
-            POST "/v1/generate" => generate::generate,
-            POST "/v1/chat/completions" => chat::chat,
-            POST "/v1/completions" => completions::completions,
-        },
-        keyed: list! {
-            GET "/v1/models" => models::models,
-            GET "/v1/models/{*id}" => models::model,
-        },
-        open: list! {
-            GET "/health/live" => health::live,
-            GET "/healthz" => health::healthz,
-            GET "/health/ready" => health::ready,
-            GET "/health" => health::health,
-            GET "/readyz" => health::readyz,
-            GET "/metrics" => prometheus::metrics,
-            GET "/openapi.yaml" => document::document,
-        },
-    }
-}
-
-/// The pages, which are not part of the contract.
-fn pages() -> Router<AppState> {
-    Router::new()
-        .merge(playground::routes()) // GET / and its files
-        .merge(docs::routes()) // GET /docs and its files
-}
 
 /// The whole service.
 pub fn router(state: AppState) -> Router {
@@ -212,22 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_names_the_methods_and_paths_of_the_contract() {
-        let routes = routes();
-        for list in [routes.inference, routes.keyed, routes.open] {
-            let document = list.router.into_openapi();
-            let mut described: Vec<_> = openapi::operations(&document)
-                .map(|(method, path, _)| (method, path))
-                .collect();
-            let mut listed = list.listed.to_vec();
-            described.sort_unstable();
-            listed.sort_unstable();
-            assert_eq!(listed, described);
-        }
-    }
-
-    #[test]
-    fn the_published_document_is_the_one_that_the_code_describes() {
+    fn the_published_document_matches_the_code() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml");
         let published = std::fs::read_to_string(path).unwrap();
         assert!(
@@ -237,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handler_that_panics_answers_500_and_keeps_the_reason_to_itself() {
+    async fn a_handler_that_panics_answers_500_without_the_reason() {
         async fn handler() -> &'static str {
             panic!("the reason")
         }

@@ -1,10 +1,11 @@
 //! Logits to tokens.
 
-use std::cmp::Ordering;
+mod likeliest;
 
 use candle_core::{D, Device, IndexOp, Result, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling as Strategy};
 
+use self::likeliest::{keep_top, likeliest};
 use super::Sampling;
 
 /// Below this temperature the likeliest token is taken: the softmax would only overflow.
@@ -114,54 +115,6 @@ pub(super) fn fetch_rows(logits: &Tensor, needs_logits: &[bool]) -> Result<Vec<R
     (0..likeliest.len()).map(fetch).collect()
 }
 
-/// Sets all probabilities to 0 but those that top-k and, of what that leaves, top-p keep.
-///
-/// candle's own top-k draws from candidates in no particular order, so that a last bit of
-/// difference in the logits would give another token for the same seed. Here the order is always
-/// the vocabulary's.
-fn keep_top(probabilities: &mut [f32], top_k: Option<usize>, top_p: Option<f64>) {
-    let most = top_k.unwrap_or(usize::MAX).min(probabilities.len());
-    let kept = match top_p {
-        None if most == probabilities.len() => return,
-        None => likeliest(probabilities, most),
-        Some(p) => nucleus(probabilities, most, p),
-    };
-    let values: Vec<f32> = kept.iter().map(|&id| probabilities[id as usize]).collect();
-    probabilities.fill(0.0);
-    for (id, value) in kept.into_iter().zip(values) {
-        probabilities[id as usize] = value;
-    }
-}
-
-/// The fewest of the `most` likeliest tokens that have the share `p` of these tokens' probability.
-fn nucleus(probabilities: &[f32], most: usize, p: f64) -> Vec<u32> {
-    let all: f64 = match most == probabilities.len() {
-        true => 1.0,
-        false => likeliest(probabilities, most)
-            .into_iter()
-            .map(|id| f64::from(probabilities[id as usize]))
-            .sum(),
-    };
-    // Nearly always a few tokens are enough; sorting a vocabulary of 257,000 takes 20 ms.
-    let mut size = 256.min(most);
-    loop {
-        let mut ids = likeliest(probabilities, size);
-        let mut sum = 0.0;
-        let reached = ids.iter().position(|&id| {
-            sum += f64::from(probabilities[id as usize]);
-            sum >= p * all
-        });
-        if let Some(last) = reached {
-            ids.truncate(last + 1);
-            return ids;
-        }
-        if size == most {
-            return ids;
-        }
-        size = (16 * size).min(most);
-    }
-}
-
 /// The log-softmax of the chosen token and of the `top` likeliest ones.
 fn logprobs(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -174,24 +127,6 @@ fn logprobs(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
             .map(|id| (id, of(id)))
             .collect(),
     }
-}
-
-/// The `count` likeliest tokens, likeliest first; of equally likely ones the lower id.
-fn likeliest(logits: &[f32], count: usize) -> Vec<u32> {
-    if count == 0 {
-        return Vec::new();
-    }
-    let order = |&a: &u32, &b: &u32| -> Ordering {
-        let (x, y) = (logits[a as usize], logits[b as usize]);
-        y.total_cmp(&x).then(a.cmp(&b))
-    };
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    if count < ids.len() {
-        ids.select_nth_unstable_by(count, order);
-        ids.truncate(count);
-    }
-    ids.sort_unstable_by(order);
-    ids
 }
 
 #[cfg(test)]
@@ -234,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_draws_the_same_tokens_in_any_company() {
+    fn the_same_seed_draws_the_same_tokens_in_any_batch() {
         let alone = draw(&sampling(7), &batch(&[LOGITS]), 50);
         let together = draw(&sampling(7), &batch(&[[9.0; 5], LOGITS]), 50);
         assert_eq!(alone, together);
@@ -270,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_bit_of_difference_in_the_logits_changes_no_draw() {
+    fn a_tiny_difference_in_the_logits_changes_no_draw() {
         let logits: Vec<f32> = (0..500).map(|i| (i as f32 * 0.37).sin()).collect();
         let nudged: Vec<f32> = (0..500)
             .map(|i| logits[i] + (i % 3) as f32 * 1e-6)
@@ -294,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_temperature_next_to_zero_is_greedy() {
+    fn a_temperature_near_zero_is_greedy() {
         let cold = Sampling {
             temperature: 1e-300,
             ..sampling(1)
@@ -320,14 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn more_top_logprobs_than_tokens_gives_all_tokens() {
-        assert_eq!(likeliest(&LOGITS, 9), [1, 3, 2, 0, 4]);
-        assert_eq!(likeliest(&[1.0, 1.0, 1.0], 2), [0, 1]);
-        assert!(likeliest(&LOGITS, 0).is_empty());
-    }
-
-    #[test]
-    fn a_row_that_is_not_finite_is_told_from_its_neighbours() {
+    fn a_row_that_is_not_finite_does_not_affect_its_neighbours() {
         let broken = [0.0, f32::NAN, 0.0, 0.0, 0.0];
         let infinite = [0.0, f32::INFINITY, 0.0, 0.0, 0.0];
         let rows = fetch_rows(&batch(&[LOGITS, broken, infinite]), &[false; 3]).unwrap();

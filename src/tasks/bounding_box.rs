@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_box_runs_from_the_first_pixel_to_the_last_whatever_the_aspect_ratio() {
+    fn a_full_box_spans_the_picture_at_any_aspect_ratio() {
         let object = Detection {
             label: "cat".to_owned(),
             bins: [0, 341, 1023, 682],
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_part_of_the_image_has_bins() {
+    fn only_boxes_inside_the_image_have_bins() {
         let corners = |x0, y0, x1, y1| BoundingBox { x0, y0, x1, y1 };
         let size = (300, 1000);
         assert_eq!(

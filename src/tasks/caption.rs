@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_is_written_as_an_answer_to_detect_is() {
+    fn a_region_is_written_like_a_detected_box() {
         assert_eq!(
             region_prompt([0, 7, 512, 1023]),
             "caption <loc0000><loc0007><loc0512><loc1023>"

@@ -1,15 +1,14 @@
 //! Tasks: what PaliGemma has to be asked, word for word, and what its answers mean.
 //!
 //! The checkpoints were trained on exactly these prefixes (arXiv 2407.07726, appendix B, and the
-//! model cards). Each module holds one task; all of it is text in, text out. `generate` has no
-//! module: its prompt is the user's own.
+//! model cards). Each module holds what several callers share: the routes, `annotate` and `ask`. All
+//! of it is text in, text out. A prompt that one route alone asks stands in that route's file.
 
 pub mod bounding_box;
 pub mod caption;
 pub mod detection;
 pub mod detection_parser;
 pub mod ocr;
-pub mod question;
 pub mod vqa;
 
 /// The language that a task is asked in unless the user names another.
@@ -33,7 +32,7 @@ pub fn is_language_code(language: &str) -> bool {
 /// `text` on one line.
 ///
 /// A newline ends PaliGemma's prefix, so one inside it would be read as the end of the prompt.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.split(['\n', '\r'])
         .map(str::trim)
         .filter(|line| !line.is_empty())
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn language_codes_have_a_primary_subtag_and_optional_further_ones() {
+    fn language_codes_have_a_primary_subtag_and_optional_others() {
         for code in ["en", "de", "zh-Hant", "pt-br", "fil"] {
             assert!(is_language_code(code), "{code}");
         }

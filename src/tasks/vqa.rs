@@ -12,7 +12,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_question_follows_the_language() {
+    fn the_prompt_has_the_language_then_the_question() {
         assert_eq!(
             prompt("Where is the cow?", "en"),
             "answer en Where is the cow?"

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_for_one_module_lets_only_it_through() {
+    fn a_level_for_one_module_applies_to_it_alone() {
         let lines = Lines::default();
         log_within_a_request(text("off,some::module=debug", false, lines.writer()).unwrap());
         assert_eq!(lines.text(), "");

@@ -31,7 +31,7 @@ fn assert_success(output: &Output) {
 }
 
 #[test]
-fn every_picture_of_a_folder_is_captioned_and_what_is_done_is_not_done_again() {
+fn every_picture_in_a_folder_is_captioned_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("captions.jsonl");
     let caption = ["--task", "caption", "--length", "short"];
@@ -54,7 +54,7 @@ fn every_picture_of_a_folder_is_captioned_and_what_is_done_is_not_done_again() {
 }
 
 #[test]
-fn a_file_that_is_no_picture_is_recorded_with_its_error_and_passed_over() {
+fn a_file_that_is_not_a_picture_is_recorded_with_its_error_and_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let pictures = folder.path().join("pictures/deep");
     std::fs::create_dir_all(&pictures).unwrap();
@@ -116,7 +116,7 @@ fn objects_become_a_coco_document_with_masks() {
 }
 
 #[test]
-fn what_can_not_be_labelled_is_refused_before_anything_is_loaded() {
+fn an_impossible_run_is_refused_before_anything_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
     let empty = folder.path().to_str().unwrap();
@@ -132,7 +132,7 @@ fn what_can_not_be_labelled_is_refused_before_anything_is_loaded() {
 }
 
 #[test]
-fn coco_never_takes_the_place_of_the_labels() {
+fn coco_never_overwrites_the_labels() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("found.jsonl");
     let link = folder.path().join("link.json");
@@ -153,7 +153,7 @@ fn coco_never_takes_the_place_of_the_labels() {
 }
 
 #[test]
-fn flags_that_are_wrong_or_of_another_task_are_refused() {
+fn wrong_flags_and_those_of_another_task_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("labels.jsonl");
     for (more, words) in [

@@ -92,7 +92,7 @@ async fn check(place: &str, answer: &str, example: &Value) {
 }
 
 #[tokio::test]
-async fn what_is_asked_in_the_contract_is_answered_as_there() {
+async fn the_demo_answers_the_examples_as_the_contract_says() {
     let server = Server::ready_as(&["serve", "--port", "0"]);
     let client = reqwest::Client::new();
     let url = |path: &str| format!("http://{}{path}", server.address());

@@ -70,7 +70,7 @@ fn ask_lists_the_boxes_of_what_it_found_and_draws_them() {
 }
 
 #[test]
-fn ask_draws_only_what_has_a_place() {
+fn ask_draws_only_for_detect_and_segment() {
     let image = example("red-circle.png");
     let output = run(&["ask", "--image", &image, "caption en", "--draw", "x.png"]);
     super::assert_tells(&super::failure(&output, 1), &["--draw", "detect"]);

@@ -16,7 +16,7 @@ fn a_server_that_takes_requests_is_healthy() {
 }
 
 #[test]
-fn the_settings_say_where_the_server_is() {
+fn the_settings_tell_health_where_to_look() {
     let server = Server::ready(&[]);
     let (_, port) = server.address().rsplit_once(':').unwrap();
     // As in a container: all interfaces, and a proxy for the internet.
@@ -33,7 +33,7 @@ fn the_settings_say_where_the_server_is() {
 }
 
 #[test]
-fn one_that_is_not_there_is_named() {
+fn a_server_that_is_not_running_is_named() {
     // A port that was free a moment ago.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -49,7 +49,7 @@ fn one_that_is_not_there_is_named() {
 }
 
 #[test]
-fn one_that_takes_no_requests_says_why() {
+fn a_server_that_refuses_requests_says_why() {
     for (status, body, words) in [
         (
             "503 Service Unavailable",

@@ -183,7 +183,7 @@ fn an_idle_server_ends_quickly_with_code_0_on_either_signal() {
 }
 
 #[test]
-fn what_runs_is_finished_within_the_grace_and_readiness_is_off_meanwhile() {
+fn running_requests_finish_within_the_grace_while_readiness_is_off() {
     let mut server = Server::ready(&["--shutdown-grace", "60s"]);
     let stream = server.long_stream();
     server.signal("TERM");
@@ -202,7 +202,7 @@ fn what_runs_is_finished_within_the_grace_and_readiness_is_off_meanwhile() {
 }
 
 #[test]
-fn what_outlasts_the_grace_ends_with_an_error_and_the_server_with_code_0() {
+fn requests_that_outlast_the_grace_fail_and_the_server_ends_with_code_0() {
     let server = Server::ready(&["--shutdown-grace", "0s"]);
     let stream = server.long_stream();
     server.signal("TERM");
@@ -267,7 +267,7 @@ fn ask_answers_on_stdout_and_times_on_stderr() {
 }
 
 #[test]
-fn ask_names_an_image_that_is_missing_or_none() {
+fn ask_names_a_file_that_is_missing_or_not_an_image() {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("picture.png");
     std::fs::write(&image, "not a picture").unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{MODEL, assert_tells, binary, failure, run};
 
 #[test]
-fn a_wrong_value_of_a_flag_ends_the_start_with_code_2() {
+fn a_flag_with_a_wrong_value_ends_the_start_with_code_2() {
     let output = run(&["serve", "--model", MODEL, "--port", "80800"]);
     assert_tells(
         &failure(&output, 2),
@@ -15,7 +15,7 @@ fn a_wrong_value_of_a_flag_ends_the_start_with_code_2() {
 }
 
 #[test]
-fn a_negative_number_is_a_wrong_value_and_no_flag() {
+fn a_negative_number_is_a_wrong_value_not_a_flag() {
     let output = run(&["serve", "--model", MODEL, "--slots", "-1"]);
     assert_tells(
         &failure(&output, 2),
@@ -24,7 +24,7 @@ fn a_negative_number_is_a_wrong_value_and_no_flag() {
 }
 
 #[test]
-fn a_wrong_value_of_a_variable_ends_the_start_with_code_2() {
+fn a_variable_with_a_wrong_value_ends_the_start_with_code_2() {
     let output = binary(&["serve", "--model", MODEL])
         .env("PALIGEMMA_REQUEST_TIMEOUT", "soon")
         .output()
@@ -57,7 +57,7 @@ fn an_unknown_key_in_the_config_file_ends_the_start_with_code_2() {
 }
 
 #[test]
-fn an_unknown_flag_ends_the_start_with_code_2_and_the_closest_one() {
+fn an_unknown_flag_ends_the_start_with_code_2_and_suggests_the_closest() {
     let output = run(&["serve", "--prot", "80"]);
     assert_eq!(output.status.code(), Some(2));
     assert_tells(
@@ -73,7 +73,7 @@ fn an_empty_model_ends_the_start_with_code_2() {
 }
 
 #[test]
-fn a_flag_beats_a_variable_that_beats_the_file() {
+fn a_flag_beats_a_variable_and_a_variable_beats_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("server.toml");
     std::fs::write(&file, "model = \"./of-the-file\"\n").unwrap();
@@ -92,7 +92,7 @@ fn a_flag_beats_a_variable_that_beats_the_file() {
 }
 
 #[test]
-fn a_model_that_is_no_folder_and_no_hub_id_ends_the_start_with_code_1() {
+fn a_model_that_is_neither_a_folder_nor_a_hub_id_ends_the_start_with_code_1() {
     let output = run(&["serve", "--port", "0", "--model", "./nowhere"]);
     assert_tells(
         &failure(&output, 1),
@@ -127,7 +127,7 @@ fn a_port_in_use_ends_the_start_with_code_1_before_anything_is_loaded() {
 }
 
 #[test]
-fn what_the_device_can_not_run_ends_the_start_with_code_2() {
+fn a_dtype_that_the_device_cannot_run_ends_the_start_with_code_2() {
     let output = run(&[
         "serve", "--model", MODEL, "--device", "cpu", "--dtype", "bf16",
     ]);
@@ -135,7 +135,7 @@ fn what_the_device_can_not_run_ends_the_start_with_code_2() {
 }
 
 #[test]
-fn a_context_that_the_model_can_not_have_ends_the_start_with_code_2() {
+fn a_context_too_short_for_an_image_ends_the_start_with_code_2() {
     let output = run(&["serve", "--model", MODEL, "--port", "0", "--context", "3"]);
     let stderr = failure(&output, 2);
     assert_tells(&stderr, &["context", "3", "an image alone takes"]);

@@ -75,7 +75,7 @@ async fn offline_uses_a_snapshot_that_the_python_tools_made() {
 }
 
 #[tokio::test]
-async fn a_hub_that_is_down_leaves_the_cache_in_use_and_without_one_says_unreachable() {
+async fn when_the_hub_is_down_the_cache_is_used_and_without_one_it_is_unreachable() {
     let (hub, cache) = hub(Faults::default()).await;
     let settings = settings(&hub, &cache);
     let folder = fetch(ID, None, &settings).await.unwrap();

@@ -67,7 +67,7 @@ async fn without_a_token_no_authorization_is_sent() {
 }
 
 #[tokio::test]
-async fn all_shards_of_the_index_are_fetched_and_no_other() {
+async fn all_shards_in_the_index_are_fetched_and_no_others() {
     let index = r#"{"weight_map": {"a": "m-1-of-2.safetensors", "b": "m-2-of-2.safetensors", "c": "m-1-of-2.safetensors"}}"#;
     let files = files(&[
         ("m-1-of-2.safetensors", vec![1; 5000]),

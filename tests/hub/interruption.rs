@@ -33,7 +33,7 @@ async fn a_cut_connection_is_resumed_from_the_byte_it_was_cut_at() {
 }
 
 #[tokio::test]
-async fn a_server_that_ignores_ranges_costs_a_fresh_start_and_no_wrong_byte() {
+async fn a_server_that_ignores_ranges_makes_the_download_start_afresh() {
     let faults = Faults {
         cut: Some((150_000, 1)),
         ignore_ranges: true,

@@ -71,7 +71,7 @@ async fn a_refused_token_says_so_and_how_to_get_access() {
 }
 
 #[tokio::test]
-async fn a_repository_that_everyone_sees_but_not_its_files_is_refused_alike() {
+async fn a_public_repository_with_gated_files_is_refused_alike() {
     let refuse_files = Some((StatusCode::FORBIDDEN, "GatedRepo"));
     let (hub, cache) = hub(Faults {
         refuse_files,
@@ -149,7 +149,7 @@ async fn an_unknown_repository_or_revision_names_both() {
 }
 
 #[tokio::test]
-async fn a_stranger_who_is_told_401_for_what_does_not_exist_reads_not_found() {
+async fn a_401_for_a_missing_repository_without_a_token_reads_not_found() {
     let refuse = Some((StatusCode::UNAUTHORIZED, "RepoNotFound"));
     let (hub, cache) = hub(Faults {
         refuse,
@@ -179,7 +179,7 @@ async fn a_repository_without_a_needed_file_names_that_file() {
 }
 
 #[tokio::test]
-async fn an_index_that_leads_out_of_its_folder_is_refused() {
+async fn an_index_that_points_outside_its_folder_is_refused() {
     let index = r#"{"weight_map": {"a": "../../evil.safetensors"}}"#;
     let files = files(&[("model.safetensors.index.json", index.into())]);
     let hub = FakeHub::start(files, Faults::default()).await;
@@ -190,7 +190,7 @@ async fn an_index_that_leads_out_of_its_folder_is_refused() {
 }
 
 #[tokio::test]
-async fn ids_and_revisions_that_are_none_are_refused_with_the_form_that_is_expected() {
+async fn malformed_ids_and_revisions_are_refused_with_the_expected_form() {
     let (hub, cache) = hub(Faults::default()).await;
     let settings = settings(&hub, &cache);
     for id in [
@@ -222,7 +222,7 @@ async fn ids_and_revisions_that_are_none_are_refused_with_the_form_that_is_expec
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_no_address_is_named() {
+async fn a_malformed_endpoint_is_named() {
     let (hub, cache) = hub(Faults::default()).await;
     for endpoint in ["huggingface.co", "ftp://huggingface.co"] {
         let endpoint = endpoint.to_owned();
@@ -236,7 +236,7 @@ async fn an_endpoint_that_is_no_address_is_named() {
 }
 
 #[tokio::test]
-async fn a_cache_that_can_not_be_written_names_the_path() {
+async fn a_cache_that_cannot_be_written_names_the_path() {
     let (hub, cache) = hub(Faults::default()).await;
     let in_the_way = cache.path().join("file");
     fs::write(&in_the_way, "").unwrap();
@@ -250,7 +250,7 @@ async fn a_cache_that_can_not_be_written_names_the_path() {
 }
 
 #[tokio::test]
-async fn a_token_that_can_not_be_one_is_refused_without_being_repeated() {
+async fn a_malformed_token_is_refused_without_being_repeated() {
     let (hub, cache) = hub(Faults::default()).await;
     let settings = HubSettings {
         token: Some(format!("{TOKEN}\nsecond line")),

@@ -19,7 +19,7 @@ fn published_file(path: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn masks_are_those_of_the_reference() {
+fn masks_equal_those_of_the_reference() {
     let path = root().join("tests/goldens/masks/golden.safetensors");
     let golden = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let codes = golden["codes"].to_vec2::<u8>().unwrap();
@@ -64,7 +64,7 @@ fn a_folder_without_the_file_has_no_decoder() {
 }
 
 #[test]
-fn what_is_no_decoder_is_refused_with_its_name_and_the_reason() {
+fn a_file_that_is_not_a_decoder_is_refused_with_its_name_and_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| -> PathBuf {
         let path = folder.path().join(name);

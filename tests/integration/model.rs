@@ -169,7 +169,7 @@ fn assert_tokens(case: &Case, ours: &[u32], what: &str) {
 }
 
 #[test]
-fn prompts_become_the_reference_s_ids_and_tokens_its_text() {
+fn prompts_become_the_reference_ids_and_tokens_its_text() {
     for golden in Golden::all() {
         let tokenizer = Pretrained::open(&golden.folder).unwrap().tokenizer;
         for case in &golden.cases {
@@ -186,7 +186,7 @@ fn prompts_become_the_reference_s_ids_and_tokens_its_text() {
 }
 
 #[test]
-fn image_features_are_the_reference_s() {
+fn image_features_equal_those_of_the_reference() {
     for golden in Golden::all() {
         let (_, model) = open(&golden, WeightFormat::F32);
         for (image, ours) in features_of(&golden, &model).iter().enumerate() {
@@ -203,7 +203,7 @@ fn image_features_are_the_reference_s() {
 }
 
 #[test]
-fn a_request_alone_gets_the_reference_s_logits_and_tokens() {
+fn a_single_request_gets_the_reference_logits_and_tokens() {
     let mut cases = 0;
     for golden in Golden::all() {
         let (checkpoint, model) = open(&golden, WeightFormat::F32);
@@ -243,7 +243,7 @@ fn requests_of_different_length_in_one_batch_get_the_tokens_that_each_gets_alone
 }
 
 #[test]
-fn a_request_that_joins_a_decoding_batch_changes_no_one_s_tokens() {
+fn a_request_that_joins_a_decoding_batch_changes_no_tokens() {
     for golden in Golden::all() {
         let (_, model) = open(&golden, WeightFormat::F32);
         let features = features_of(&golden, &model);
@@ -288,20 +288,20 @@ fn agreement(format: WeightFormat) -> f64 {
 // the shares, and docs/performance.md those of a checkpoint of full size.
 
 #[test]
-fn weights_in_8_bits_choose_most_of_the_reference_s_tokens() {
+fn weights_in_8_bits_choose_most_reference_tokens() {
     let share = agreement(WeightFormat::Q8_0);
     assert!(share > 0.75, "{share}");
 }
 
 #[test]
-fn weights_in_4_bits_choose_far_more_of_the_reference_s_tokens_than_chance() {
+fn weights_in_4_bits_choose_far_more_reference_tokens_than_chance() {
     let share = agreement(WeightFormat::Q4K);
     assert!(share > 0.2, "{share}");
 }
 
 /// As after a failure of the model: prompt and generated tokens are prefilled together.
 #[test]
-fn a_sequence_that_is_prefilled_again_goes_on_with_the_reference_s_tokens() {
+fn a_sequence_that_is_prefilled_again_continues_with_the_reference_tokens() {
     for golden in Golden::all() {
         let (_, model) = open(&golden, WeightFormat::F32);
         let features = features_of(&golden, &model);

@@ -75,7 +75,7 @@ fn the_defaults_alone_are_valid() {
 }
 
 #[test]
-fn flags_beat_variables_beat_the_file_beats_the_defaults() {
+fn flags_beat_variables_then_the_file_then_the_defaults() {
     let settings = Layers {
         file: Some("slots = 2\nqueue = 20\nport = 2000"),
         environment: &[("PALIGEMMA_QUEUE", "30"), ("PALIGEMMA_PORT", "3000")],
@@ -89,7 +89,7 @@ fn flags_beat_variables_beat_the_file_beats_the_defaults() {
 }
 
 #[test]
-fn a_list_replaces_the_weaker_layers_list() {
+fn a_list_replaces_that_of_a_weaker_layer() {
     let settings = Layers {
         file: Some(r#"image_hosts = ["a.example", "b.example"]"#),
         environment: &[("PALIGEMMA_IMAGE_HOSTS", "c.example")],
@@ -169,14 +169,14 @@ fn an_unknown_key_is_named_with_its_place_and_the_closest_known_one() {
 }
 
 #[test]
-fn an_unknown_keys_value_is_not_told_for_it_may_be_a_secret() {
+fn the_value_of_an_unknown_key_is_not_shown_because_it_may_be_a_secret() {
     let message = in_environment(&[("PALIGEMMA_API_KYES", "hunter2")]).message();
     assert_tells(&message, &["PALIGEMMA_API_KYES", "did you mean api_keys?"]);
     assert!(!message.contains("hunter2"), "{message}");
 }
 
 #[test]
-fn a_mistake_is_told_with_its_key_value_place_and_what_is_allowed() {
+fn a_mistake_is_reported_with_its_key_value_place_and_what_is_allowed() {
     for (layers, parts) in [
         (
             in_flags(&[("port", "99999")]),
@@ -328,7 +328,7 @@ fn a_log_level_may_name_modules() {
 }
 
 #[test]
-fn a_file_that_is_missing_or_no_toml_is_named() {
+fn a_file_that_is_missing_or_not_toml_is_named() {
     let missing = PathBuf::from("/nowhere/server.toml");
     let error = Settings::load(Some(&missing), [], BTreeMap::new()).unwrap_err();
     assert_tells(
@@ -341,13 +341,13 @@ fn a_file_that_is_missing_or_no_toml_is_named() {
 }
 
 #[test]
-fn a_broken_files_lines_are_not_quoted_for_they_may_hold_a_secret() {
+fn lines_of_a_broken_file_are_not_quoted_because_they_may_hold_a_secret() {
     let message = in_file(r#"api_keys = ["hunter2"#).message();
     assert!(!message.contains("hunter2"), "{message}");
 }
 
 #[test]
-fn api_keys_show_nowhere() {
+fn api_keys_are_shown_nowhere() {
     let settings = in_environment(&[("PALIGEMMA_API_KEYS", "hunter2,correct-horse")]);
     let shown = format!("{:?}", settings.load().unwrap());
     assert!(
@@ -394,7 +394,7 @@ const TABLE_BEGINS: &str = "<!-- settings: generated from config/default.toml --
 const TABLE_ENDS: &str = "<!-- /settings -->";
 
 #[test]
-fn the_readmes_table_of_settings_is_the_one_of_default_toml() {
+fn the_table_of_settings_in_the_readme_matches_default_toml() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let found = readme

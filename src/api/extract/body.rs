@@ -13,10 +13,10 @@ use super::image_source::ImageSource;
 use super::json_body::read_json;
 use super::options::Options;
 use super::task_fields::TaskFields;
-use crate::api::AppState;
-use crate::api::middleware::admission::{Admitted, Permit};
-use crate::api::middleware::request_id::RequestId;
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::admission::{Admitted, Permit};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::request_id::RequestId;
+use crate::api::state::AppState;
 
 /// What was asked of a task route, whatever kind of body it came in.
 #[derive(Debug)]

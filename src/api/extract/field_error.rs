@@ -6,7 +6,7 @@ use std::fmt::{self, Display};
 use serde::de;
 
 use super::field_names::{field_names, plural_hint};
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
 
 /// An error of the deserializers of JSON values and form fields.
 #[derive(Debug, Clone, PartialEq)]

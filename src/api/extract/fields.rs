@@ -7,7 +7,7 @@ use super::field_error::{FieldError, read};
 use super::field_names::field_names;
 use super::form_value::FormValue;
 use super::json::Entries;
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
 
 /// A request's fields in the order in which they were sent, images taken out.
 #[derive(Debug)]

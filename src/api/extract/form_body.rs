@@ -11,8 +11,8 @@ use super::form_value::FormValue;
 use super::image_source::ImageSource;
 use super::options::Options;
 use super::task_fields::{TaskFields, too_many_images};
-use crate::api::AppState;
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::state::AppState;
 
 /// No form needs as many; it bounds what a hostile one costs.
 const MAX_TEXT_PARTS: usize = 256;

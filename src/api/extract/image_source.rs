@@ -12,8 +12,8 @@ use serde::de::{self, IntoDeserializer};
 
 use crate::pixels::{ImageError, Pixels, Preprocessor};
 
-use crate::api::extract::image_url::ImageFetcher;
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::image_fetcher::ImageFetcher;
 
 /// Takes base64 with or without padding, and sloppy last bits, as common encoders write them.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_read_in_every_common_spelling() {
+    fn base64_is_read_in_every_common_form() {
         let bytes: Vec<u8> = (0..=255).chain(250..=253).collect();
         let padded = base64::prelude::BASE64_STANDARD.encode(&bytes);
         let url_safe = base64::prelude::BASE64_URL_SAFE.encode(&bytes);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_data_url_has_to_be_an_image_in_base64() {
+    fn a_data_url_must_hold_an_image_in_base64() {
         assert_eq!(
             decode_data_url("image/png;base64,AAEC").unwrap(),
             [0, 1, 2][..]

@@ -10,7 +10,7 @@ use super::image_source::ImageSource;
 use super::json::{Entries, Json, read_object};
 use super::options::Options;
 use super::task_fields::{TaskFields, too_many_images};
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
 
 /// Reads the images, the task's fields and the options; images stay where they are in `body`.
 ///

@@ -2,7 +2,7 @@
 
 use utoipa::ToSchema;
 
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::tasks::detection;
 
 /// The most objects in one request.
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_trimmed_and_bad_ones_are_refused() {
+    fn names_are_trimmed_and_malformed_ones_refused() {
         let names = |objects: &[&str]| names(objects.iter().map(ToString::to_string).collect());
         assert_eq!(
             names(&[" red\n circle ", "cat"]).unwrap(),

@@ -1,7 +1,7 @@
 //! Fields with a singular and a plural name, such as `question` and `questions`.
 
 use super::field_names::plural;
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
 
 /// The most values in one request.
 pub const MOST: usize = 64;
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn no_empty_and_ambiguous_texts_are_refused() {
+    fn missing_empty_and_ambiguous_texts_are_refused() {
         for (one, many, code, param) in [
             (None, None, ErrorCode::MissingField, "question"),
             (
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_need_be_sent() {
+    fn the_field_may_be_left_out() {
         assert_eq!(one_or_many::<u8>("box", None, None).unwrap(), []);
         let error = one_or_many("box", Some(1), Some(vec![2])).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("boxes"));

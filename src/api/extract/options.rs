@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::engine::Sampling;
 
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
 
 const MAX_TEMPERATURE: f64 = 2.0;
 const MAX_TOP_K: i64 = 1_000_000;
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn timeout_is_seconds_or_has_a_unit() {
+    fn timeout_is_in_seconds_or_has_a_unit() {
         for (timeout, seconds) in [(json!(1.5), 1.5), (json!("2"), 2.0), (json!("500ms"), 0.5)] {
             let checked = check(json!({ "timeout": timeout })).unwrap();
             assert_eq!(checked.timeout, Duration::from_secs_f64(seconds));

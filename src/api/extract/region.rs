@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_and_texts_say_the_same() {
+    fn an_object_and_a_text_give_the_same_region() {
         let expected = Region(BoundingBox {
             x0: 1.0,
             y0: 2.5,
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_told_what_is_wrong_and_what_to_write() {
+    fn other_values_are_refused_with_what_to_write() {
         for (sent, words) in [
             (json!("1,2,3"), "`1,2,3` is not four numbers"),
             (json!("a,b,c,d"), "is not four numbers"),

@@ -1,74 +1,16 @@
-//! Admission: which requests may use the model, decided before their bodies are read.
-//!
-//! The engine's queue bounds what waits for the model. Bodies are received and images are decoded
-//! before that, so these requests are bounded too: an overload is then refused at once instead of
-//! filling the memory with images and ending in timeouts.
+//! Decides which requests may use the model, before their bodies are read.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::api::AppState;
+use crate::api::admission::Admitted;
+use crate::api::error::ApiError;
 use crate::api::readiness::readiness;
-use crate::api::respond::error::{ApiError, ErrorCode};
-use crate::engine::EngineHandle;
-use crate::settings::Settings;
-use crate::telemetry::metrics;
-
-/// Bounds the requests on their way to the engine. Clones share the bound.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    permits: Arc<Semaphore>,
-    limit: usize,
-}
-
-/// Counts a request among those on their way to the engine until its last clone is dropped.
-#[derive(Debug, Clone)]
-pub struct Permit {
-    _permit: Arc<OwnedSemaphorePermit>,
-}
-
-/// An extension of admitted requests.
-#[derive(Debug, Clone)]
-pub struct Admitted {
-    /// When the request's head had arrived.
-    pub at: Instant,
-    /// To be held until the engine has taken the request.
-    pub permit: Permit,
-}
-
-impl Admission {
-    /// One permit for each of the engine's slots and each place in its queue.
-    pub fn new(settings: &Settings) -> Self {
-        let limit = settings.slots + settings.queue;
-        Self {
-            permits: Arc::new(Semaphore::new(limit)),
-            limit,
-        }
-    }
-
-    fn acquire(&self, engine: &EngineHandle) -> Result<Permit, ApiError> {
-        match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => Ok(Permit {
-                _permit: Arc::new(permit),
-            }),
-            Err(_) => {
-                // The body has not been read, so what it asks for counts as one.
-                metrics::rejected("queue_full", 1);
-                let detail = format!(
-                    "the server is full: {} requests are already being received or prepared",
-                    self.limit
-                );
-                Err(ApiError::new(ErrorCode::QueueFull, detail).retry_after(engine.retry_after()))
-            }
-        }
-    }
-}
+use crate::api::state::AppState;
 
 /// The layer around all routes that use the model.
 ///

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::settings::Settings;
 
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
 
 /// Lets a request through if it carries one of the keys, or if no keys are set.
 pub async fn require_key(
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_opens_and_nothing_else_does() {
+    fn only_the_listed_keys_are_accepted() {
         assert!(allowed(Some("Bearer first")));
         assert!(allowed(Some("bearer second")));
         for other in [

@@ -5,4 +5,3 @@ pub mod auth;
 pub mod lingering_close;
 pub mod observe;
 pub mod problems;
-pub mod request_id;

@@ -10,7 +10,7 @@ use axum::response::Response;
 use futures::{Stream, StreamExt};
 use tracing::{Instrument, Span};
 
-use crate::api::middleware::request_id::{HEADER, RequestId};
+use crate::api::request_id::{HEADER, RequestId};
 use crate::telemetry::metrics;
 
 /// The route label of requests that match no route: their paths would make endless metric series.

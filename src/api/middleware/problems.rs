@@ -6,9 +6,9 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::request_id::RequestId;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::openai::{self, OpenAiError};
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::request_id::RequestId;
 use crate::api::respond::problem::Problem;
 
 /// Gives responses made from an [`ApiError`] their body: a problem document, or OpenAI's error object

@@ -10,12 +10,12 @@ use super::logprobs::CompletionLogprobs;
 use super::request::{OpenAiJson, OpenAiRequest, image_required};
 use super::stream::{self, Chunks};
 use super::{OpenAiProblems, OpenAiUsage, finish_reason};
-use crate::api::AppState;
+use crate::api::error::ApiError;
 use crate::api::extract::image_source::ImageSource;
-use crate::api::job::{Job, Prompt, Task, Wording};
-use crate::api::respond::error::ApiError;
-use crate::api::respond::shapes::{Head, TokenLogprob};
+use crate::api::job::{Head, Job, Prompt, Task, Wording};
+use crate::api::respond::shapes::TokenLogprob;
 use crate::api::respond::whole::collect_text;
+use crate::api::state::AppState;
 use crate::engine::Summary;
 
 const OBJECT: &str = "text_completion";

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_of_several_tokens_is_told_in_bytes_and_counted_once() {
+    fn a_character_of_several_tokens_is_sent_as_bytes_and_counted_once() {
         let snowman = "\u{2603}".bytes();
         let mut tokens: Vec<_> = snowman.map(|byte| token("\u{fffd}", &[byte])).collect();
         tokens.push(token("!", b"!"));

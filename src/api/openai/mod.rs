@@ -1,13 +1,14 @@
 //! OpenAI's routes, for the clients that people already have.
 //!
 //! [`request`] reads what both routes share, [`chat`] and [`completions`] are the routes,
-//! [`logprobs`] their two ways of telling probabilities, [`stream`] sends chunks, and [`error`] is
-//! OpenAI's error object.
+//! [`messages`] finds the prompt and the image of a chat, [`logprobs`] has the two ways of telling
+//! probabilities, [`stream`] sends chunks, and [`error`] is OpenAI's error object.
 
 pub mod chat;
 pub mod completions;
 mod error;
 mod logprobs;
+mod messages;
 mod request;
 mod stream;
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
-use crate::api::AppState;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::extract::body::{Arrival, Common, json_bytes, receive};
 use crate::api::extract::field_error::read;
 use crate::api::extract::field_names::field_names;
@@ -15,7 +15,7 @@ use crate::api::extract::image_source::ImageSource;
 use crate::api::extract::json::{Entries, Json};
 use crate::api::extract::json_body::read_entries;
 use crate::api::extract::options::{Options, Stop};
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::state::AppState;
 
 /// Fields that both routes take. Others are ignored.
 #[derive(Debug, Deserialize, ToSchema)]

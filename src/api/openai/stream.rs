@@ -7,8 +7,8 @@ use serde::Serialize;
 use tracing::Span;
 
 use super::{OpenAiError, OpenAiUsage};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::job::{Job, cut_off, failure};
-use crate::api::respond::error::{ApiError, ErrorCode};
 use crate::api::respond::shapes::TokenLogprob;
 use crate::api::respond::stream::event_stream;
 use crate::engine::{Event, Generation, Summary};

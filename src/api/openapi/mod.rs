@@ -33,7 +33,8 @@ pub fn document(routes: impl IntoIterator<Item = OpenApi>) -> String {
     events::name(&mut document);
     requests::complete(&mut document);
     examples::add(&mut document);
-    serde_yaml_ng::to_string(&document).expect("a document of maps, lists and texts serialises")
+    let yaml = serde_yaml_ng::to_string(&document);
+    examples::insert_images(&yaml.expect("a document of maps, lists and texts serialises"))
 }
 
 /// Method, path and statuses of every operation in `document`.

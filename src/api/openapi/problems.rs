@@ -6,7 +6,7 @@ use serde_json::json;
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::api::respond::error::ErrorCode;
+use crate::api::error::ErrorCode;
 use crate::api::respond::problem::Problem;
 
 /// Every problem that a task route answers with.

@@ -2,9 +2,12 @@
 
 use utoipa::ToSchema;
 use utoipa::openapi::encoding::Encoding;
-use utoipa::openapi::schema::{AnyOfBuilder, Object, ObjectBuilder, OneOfBuilder, Schema};
+use utoipa::openapi::schema::{
+    AnyOfBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,
+};
 use utoipa::openapi::{OpenApi, RefOr};
 
+use crate::api::extract::field_names::plural;
 use crate::api::extract::options::Options;
 
 /// A request with one image, as JSON.
@@ -71,8 +74,8 @@ pub struct ImagesForm<T> {
 /// What the image of a form may be.
 const IMAGE_TYPES: &str = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/tiff";
 
-/// Says in `document` what utoipa has no attribute for: what kinds of image forms may have, and
-/// which fields there have to be one of.
+/// Says in `document` what utoipa has no attribute for: what kinds of image forms may have, and that
+/// of a text such as `question` and its plural one is required.
 ///
 /// # Panics
 /// When a schema is not made of parts, as flattened fields make it.
@@ -92,27 +95,50 @@ pub fn complete(document: &mut OpenApi) {
 
 fn choose(document: &mut OpenApi) {
     let schemas = &mut document.components.get_or_insert_default().schemas;
-    for (name, schema) in schemas {
-        let choice = match name {
-            // Both together are all images of the request.
-            _ if name.starts_with("ImagesJson_") => {
-                let either = AnyOfBuilder::new().item(required("image"));
-                either.item(required("images")).into()
-            }
-            _ if name.ends_with("_VqaFields") => one_of("question", "questions"),
-            _ if name.ends_with("_QuestionFields") => one_of("answer", "answers"),
-            _ => continue,
-        };
+    let kinds = ["ImageJson_", "ImagesJson_", "ImageForm_", "ImagesForm_"];
+    let requests = schemas
+        .iter_mut()
+        .filter(|(name, _)| kinds.iter().any(|kind| name.starts_with(kind)));
+    for (name, schema) in requests {
         let RefOr::T(Schema::AllOf(parts)) = schema else {
             panic!("{name} is not made of parts");
         };
-        parts.items.push(choice);
+        let choices: Vec<_> = parts.items.iter().flat_map(choices).collect();
+        parts.items.extend(choices);
     }
 }
 
-fn one_of(one: &str, other: &str) -> RefOr<Schema> {
-    let choice = OneOfBuilder::new().item(required(one));
-    choice.item(required(other)).into()
+/// The choices that a part of a request leaves: each text that has a field for several, too.
+fn choices(part: &RefOr<Schema>) -> Vec<RefOr<Schema>> {
+    let RefOr::T(Schema::Object(part)) = part else {
+        return Vec::new();
+    };
+    let texts = part.properties.iter().filter(|(_, field)| is_text(field));
+    let pairs = texts.map(|(one, _)| (required(one), plural(one)));
+    let pairs = pairs.filter(|(_, several)| part.properties.contains_key(several));
+    let choice = |(one, several): (Object, String)| match several.as_str() {
+        // Both together are all images of the request.
+        "images" => AnyOfBuilder::new()
+            .item(one)
+            .item(required(&several))
+            .into(),
+        _ => OneOfBuilder::new()
+            .item(one)
+            .item(required(&several))
+            .into(),
+    };
+    pairs.map(choice).collect()
+}
+
+fn is_text(field: &RefOr<Schema>) -> bool {
+    let RefOr::T(Schema::Object(field)) = field else {
+        return false;
+    };
+    match &field.schema_type {
+        SchemaType::Type(kind) => *kind == Type::String,
+        SchemaType::Array(kinds) => kinds.contains(&Type::String),
+        SchemaType::AnyValue => false,
+    }
 }
 
 fn required(field: &str) -> Object {

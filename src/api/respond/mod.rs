@@ -3,7 +3,6 @@
 //! [`shapes`] holds the JSON that every task answers with, [`error`] the errors and their codes.
 //! A task's [`output_parser::OutputParser`] turns generated text into the fields of a result.
 
-pub mod error;
 pub mod output_parser;
 mod partial;
 pub mod problem;
@@ -13,9 +12,9 @@ pub mod whole;
 
 use axum::response::Response;
 
-use self::error::ApiError;
 use self::output_parser::OutputParser;
 use self::partial::PartialAnswer;
+use super::error::ApiError;
 use super::job::Job;
 
 /// Answers `job` as its request asked for: at once, or as a stream. `parser` makes the parser of

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{ApiError, ErrorCode};
-use crate::api::middleware::request_id::RequestId;
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::request_id::RequestId;
 
 /// What went wrong, as `application/problem+json`.
 #[derive(Debug, Serialize, ToSchema)]

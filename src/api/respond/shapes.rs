@@ -5,30 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::job::Head;
 use crate::engine::{FinishReason, Summary, Timings, TokenInfo, TopLogprob, Usage};
-
-/// What identifies an answer.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Head {
-    #[schema(example = "caption-5f0c6a52f1f94f8e9c1d3f6f0a9b7e21")]
-    pub id: String,
-    /// The task: `caption`, `vqa`, `ocr`, `detect`, `segment` or `generate`.
-    #[schema(example = "caption")]
-    pub object: &'static str,
-    /// Seconds since 1970-01-01 00:00 UTC.
-    #[schema(example = 1_767_225_600)]
-    pub created: u64,
-    /// The name of the model that answered.
-    #[schema(example = "paligemma2-3b-mix-224")]
-    pub model: String,
-}
-
-impl Head {
-    /// The same with another `object`.
-    pub fn with_object(self, object: &'static str) -> Self {
-        Self { object, ..self }
-    }
-}
 
 /// A whole answer.
 #[derive(Debug, Serialize, ToSchema)]

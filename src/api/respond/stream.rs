@@ -17,8 +17,8 @@ use serde::Serialize;
 use tracing::Span;
 
 use super::partial::PartialAnswer;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::job::{Job, cut_off, failure};
-use crate::api::respond::error::{ApiError, ErrorCode};
 use crate::api::respond::output_parser::OutputParser;
 use crate::api::respond::problem::Problem;
 use crate::api::respond::shapes::{Delta, Done, ObjectFound, TokenLogprob, totals};

@@ -5,10 +5,10 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use futures::future::try_join_all;
 
-use super::error::ApiError;
 use super::output_parser::{OutputParser, text};
 use super::partial::PartialAnswer;
 use super::shapes::{TaskResponse, TokenLogprob, totals};
+use crate::api::error::ApiError;
 use crate::api::job::{Job, cut_off, failure};
 use crate::engine::{Event, Generation, Summary};
 

@@ -5,17 +5,17 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::language;
 use super::text_task::{self, TextTask};
-use crate::api::AppState;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::extract::body::Submission;
+use crate::api::extract::language::language;
 use crate::api::extract::one_or_many::one_or_many;
 use crate::api::extract::region::{Region, RegionSchema};
 use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
 use crate::api::job::{Prompt, Wording};
 use crate::api::openapi::{Events, ImagesForm, ImagesJson, Problems};
-use crate::api::respond::error::{ApiError, ErrorCode};
 use crate::api::respond::shapes::TaskResponse;
+use crate::api::state::AppState;
 use crate::tasks::DEFAULT_LANGUAGE;
 use crate::tasks::caption::{Length, prompt};
 
@@ -111,7 +111,13 @@ impl TextTask for CaptionFields {
     path = "/v1/caption",
     tag = "tasks",
     request_body(content(
-        (ImagesJson<CaptionFields> = "application/json"),
+        (ImagesJson<CaptionFields> = "application/json", examples(("some_parts" = (
+            summary = "Parts of the image, in pixels; the demo has not learnt them",
+            value = json!({"image": "IMAGE", "boxes": [
+                {"x0": 24, "y0": 12, "x1": 60, "y1": 48},
+                "0,0,97,61",
+            ]}),
+        )))),
         (ImagesForm<CaptionFields> = "multipart/form-data"),
     )),
     responses(

@@ -7,16 +7,16 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::AppState;
+use crate::api::error::ApiError;
 use crate::api::extract::body::Submission;
 use crate::api::extract::object_names::{ObjectName, names};
 use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
 use crate::api::job::{Job, Prompt, Task};
 use crate::api::openapi::{ImagesForm, ImagesJson, ObjectEvents, Problems};
 use crate::api::respond::answer;
-use crate::api::respond::error::ApiError;
 use crate::api::respond::output_parser::OutputParser;
 use crate::api::respond::shapes::{TaskResponse, TokenLogprob};
+use crate::api::state::AppState;
 use crate::tasks::bounding_box::DetectedObject;
 use crate::tasks::detection::{Dropped, prompt};
 use crate::tasks::detection_parser::{DetectionParser, Piece};

@@ -6,8 +6,8 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::api::AppState;
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::state::AppState;
 
 /// Nothing from elsewhere. Swagger UI styles elements as it draws them, and has its icons in data.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(

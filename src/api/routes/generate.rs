@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::text_task::{self, TextTask};
-use crate::api::AppState;
+use crate::api::error::ApiError;
 use crate::api::extract::body::Submission;
 use crate::api::extract::task_fields::{ONE_IMAGE, TaskFields};
 use crate::api::job::{Prompt, Wording};
 use crate::api::openapi::{Events, ImageForm, ImageJson, Problems};
-use crate::api::respond::error::ApiError;
 use crate::api::respond::shapes::TaskResponse;
+use crate::api::state::AppState;
 
 /// Fields of a generate request.
 #[derive(Debug, Deserialize, ToSchema)]

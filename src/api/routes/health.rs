@@ -5,10 +5,10 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::AppState;
+use crate::api::error::ApiError;
 use crate::api::readiness::readiness;
-use crate::api::respond::error::ApiError;
 use crate::api::respond::problem::Problem;
+use crate::api::state::AppState;
 
 /// The server's health.
 #[derive(Debug, Serialize, ToSchema)]

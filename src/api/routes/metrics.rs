@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use crate::api::AppState;
+use crate::api::state::AppState;
 
 /// Metrics in Prometheus' text format
 #[utoipa::path(

@@ -1,4 +1,4 @@
-//! One file per route.
+//! All routes in one list, one file per route.
 
 pub mod caption;
 pub mod detect;
@@ -15,19 +15,97 @@ pub mod segment;
 mod text_task;
 pub mod vqa;
 
-use super::respond::error::{ApiError, ErrorCode};
-use crate::tasks::{DEFAULT_LANGUAGE, is_language_code};
+use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
 
-/// The language asked for, or the default.
-fn language(asked: Option<String>) -> Result<String, ApiError> {
-    match asked {
-        None => Ok(DEFAULT_LANGUAGE.to_owned()),
-        Some(code) if is_language_code(&code) => Ok(code),
-        Some(other) => {
-            let shown: String = other.chars().take(32).collect();
-            let detail =
-                format!("`language` is `{shown}`; allowed are language codes such as `en`");
-            Err(ApiError::new(ErrorCode::OutOfRange, detail).param("language"))
+use super::openai::{chat, completions};
+use super::state::AppState;
+
+/// Routes by what they need.
+pub struct Routes {
+    /// Use the model: a key if the operator has set any, and admission.
+    pub inference: List,
+    /// A key if the operator has set any.
+    pub keyed: List,
+    /// Nothing: for machines beside the server.
+    pub open: List,
+}
+
+/// Routes, and the method and path of each.
+pub struct List {
+    pub router: OpenApiRouter<AppState>,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for readers, and for the test that it is true")
+    )]
+    listed: &'static [(&'static str, &'static str)],
+}
+
+/// Lists routes. Method and path are also in the handler's `utoipa::path`, which generates the
+/// contract; a test compares them.
+macro_rules! list {
+    ($($method:ident $path:literal => $($handler:ident)::+,)*) => {
+        List {
+            router: OpenApiRouter::default()$(.routes(utoipa_axum::routes!($($handler)::+)))*,
+            listed: &[$((stringify!($method), $path),)*],
+        }
+    };
+}
+
+/// All routes of the contract.
+pub fn routes() -> Routes {
+    Routes {
+        inference: list! {
+            POST "/v1/caption" => caption::caption,
+            POST "/v1/vqa" => vqa::vqa,
+            POST "/v1/question" => question::question,
+            POST "/v1/ocr" => ocr::ocr,
+            POST "/v1/detect" => detect::detect,
+            POST "/v1/segment" => segment::segment,
+            POST "/v1/generate" => generate::generate,
+            POST "/v1/chat/completions" => chat::chat,
+            POST "/v1/completions" => completions::completions,
+        },
+        keyed: list! {
+            GET "/v1/models" => models::models,
+            GET "/v1/models/{*id}" => models::model,
+        },
+        open: list! {
+            GET "/health/live" => health::live,
+            GET "/healthz" => health::healthz,
+            GET "/health/ready" => health::ready,
+            GET "/health" => health::health,
+            GET "/readyz" => health::readyz,
+            GET "/metrics" => metrics::metrics,
+            GET "/openapi.yaml" => document::document,
+        },
+    }
+}
+
+/// The pages, which are not part of the contract.
+pub fn pages() -> Router<AppState> {
+    Router::new()
+        .merge(playground::routes()) // GET / and its files
+        .merge(docs::routes()) // GET /docs and its files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::openapi;
+
+    #[test]
+    fn the_list_names_the_methods_and_paths_of_the_contract() {
+        let routes = routes();
+        for list in [routes.inference, routes.keyed, routes.open] {
+            let document = list.router.into_openapi();
+            let mut described: Vec<_> = openapi::operations(&document)
+                .map(|(method, path, _)| (method, path))
+                .collect();
+            let mut listed = list.listed.to_vec();
+            described.sort_unstable();
+            listed.sort_unstable();
+            assert_eq!(listed, described);
         }
     }
 }

@@ -5,10 +5,10 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::AppState;
-use crate::api::ModelInfo;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::openapi::{KeyProblem, ModelProblems};
-use crate::api::respond::error::{ApiError, ErrorCode};
+use crate::api::state::AppState;
+use crate::runtime::ModelInfo;
 
 /// A list with the one model, under each of its names, in OpenAI's shape.
 #[derive(Debug, Serialize, ToSchema)]

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::text_task::{self, TextTask};
-use crate::api::AppState;
+use crate::api::error::ApiError;
 use crate::api::extract::body::Submission;
 use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
 use crate::api::job::Prompt;
 use crate::api::openapi::{Events, ImagesForm, ImagesJson, Problems};
-use crate::api::respond::error::ApiError;
 use crate::api::respond::shapes::TaskResponse;
+use crate::api::state::AppState;
 use crate::tasks::ocr::PROMPT;
 
 /// Text recognition has no fields of its own.
@@ -51,7 +51,10 @@ impl TextTask for OcrFields {
     path = "/v1/ocr",
     tag = "tasks",
     request_body(content(
-        (ImagesJson<OcrFields> = "application/json"),
+        (ImagesJson<OcrFields> = "application/json", examples(("image" = (
+            summary = "The text of one image; the demo has not learnt to read",
+            value = json!({"image": "IMAGE", "max_tokens": 8}),
+        )))),
         (ImagesForm<OcrFields> = "multipart/form-data"),
     )),
     responses(

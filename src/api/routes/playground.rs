@@ -4,7 +4,7 @@ use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::routing::get;
 
-use crate::api::AppState;
+use crate::api::state::AppState;
 
 /// Nothing from elsewhere, and no script or style within the page.
 const CONTENT_SECURITY_POLICY: &str =

@@ -5,17 +5,17 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::language;
 use super::text_task::{self, TextTask};
-use crate::api::AppState;
+use crate::api::error::ApiError;
 use crate::api::extract::body::Submission;
+use crate::api::extract::language::language;
 use crate::api::extract::one_or_many::texts;
 use crate::api::extract::task_fields::{ONE_IMAGE, TaskFields};
 use crate::api::job::{Prompt, Wording};
 use crate::api::openapi::{Events, ImageForm, ImageJson, Problems};
-use crate::api::respond::error::ApiError;
 use crate::api::respond::shapes::TaskResponse;
-use crate::tasks::question::prompt;
+use crate::api::state::AppState;
+use crate::tasks::one_line;
 
 /// Fields of a request for questions. Either `answer` or `answers` is required.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -74,7 +74,10 @@ impl TextTask for QuestionFields {
     path = "/v1/question",
     tag = "tasks",
     request_body(content(
-        (ImageJson<QuestionFields> = "application/json"),
+        (ImageJson<QuestionFields> = "application/json", examples(("answer" = (
+            summary = "One answer, which the demo has not learnt to ask for",
+            value = json!({"image": "IMAGE", "answer": "blue", "language": "en"}),
+        )))),
         (ImageForm<QuestionFields> = "multipart/form-data"),
     )),
     responses(
@@ -91,4 +94,19 @@ pub async fn question(
     submission: Submission<QuestionFields>,
 ) -> Result<Response, ApiError> {
     text_task::run(state, submission).await
+}
+
+/// The prompt for a question in `language` that `answer` answers.
+fn prompt(answer: &str, language: &str) -> String {
+    format!("question {language} {}", one_line(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prompt_has_the_language_then_the_answer() {
+        assert_eq!(prompt("two\ncows ", "de"), "question de two cows");
+    }
 }

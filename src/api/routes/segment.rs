@@ -8,16 +8,16 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::AppState;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::extract::body::Submission;
 use crate::api::extract::object_names::{ObjectName, names};
 use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
 use crate::api::job::{Job, Prompt, Task};
 use crate::api::openapi::{ImagesForm, ImagesJson, NoDecoderProblem, ObjectEvents, Problems};
 use crate::api::respond::answer;
-use crate::api::respond::error::{ApiError, ErrorCode};
 use crate::api::respond::output_parser::OutputParser;
 use crate::api::respond::shapes::{TaskResponse, TokenLogprob};
+use crate::api::state::AppState;
 use crate::models::{MASK_SIDE, MaskDecoder};
 use crate::pixels::Preprocessor;
 use crate::pixels::mask::{Mask, Rle};

@@ -3,13 +3,13 @@
 use axum::response::Response;
 use serde::Serialize;
 
-use crate::api::AppState;
+use crate::api::error::ApiError;
 use crate::api::extract::body::Submission;
 use crate::api::extract::task_fields::TaskFields;
 use crate::api::job::{Job, Prompt, Task};
 use crate::api::respond::answer;
-use crate::api::respond::error::ApiError;
 use crate::api::respond::output_parser::text;
+use crate::api::state::AppState;
 
 /// A task whose answer is a text; implemented by its fields.
 pub trait TextTask: TaskFields {

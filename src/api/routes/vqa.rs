@@ -5,16 +5,16 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::language;
 use super::text_task::{self, TextTask};
-use crate::api::AppState;
+use crate::api::error::ApiError;
 use crate::api::extract::body::Submission;
+use crate::api::extract::language::language;
 use crate::api::extract::one_or_many::texts;
 use crate::api::extract::task_fields::{ONE_IMAGE, TaskFields};
 use crate::api::job::{Prompt, Wording};
 use crate::api::openapi::{Events, ImageForm, ImageJson, Problems};
-use crate::api::respond::error::ApiError;
 use crate::api::respond::shapes::TaskResponse;
+use crate::api::state::AppState;
 use crate::tasks::vqa::prompt;
 
 /// Fields of a question request. Either `question` or `questions` is required.

@@ -10,7 +10,7 @@ use anyhow::ensure;
 use paligemma_server::pixels::mask::Rle;
 use serde::Serialize;
 
-use super::record::{Object, Record};
+use super::record::{Record, RecordedDetection};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -90,10 +90,11 @@ fn document(records: &[Record]) -> Document<'_> {
         .filter(|record| record.error.is_none())
         .collect();
     records.sort_by(|a, b| a.file.cmp(&b.file));
-    let objects = records
+    let detections = records
         .iter()
         .flat_map(|record| record.objects.iter().flatten());
-    let labels: BTreeSet<&str> = objects.map(|object| object.object.label.as_str()).collect();
+    let labels = detections.map(|detection| detection.object.label.as_str());
+    let labels: BTreeSet<&str> = labels.collect();
     let categories: BTreeMap<&str, usize> = labels.into_iter().zip(1..).collect();
     let mut annotations = Vec::new();
     let mut images = Vec::with_capacity(records.len());
@@ -104,9 +105,9 @@ fn document(records: &[Record]) -> Document<'_> {
             width: record.width,
             height: record.height,
         });
-        for object in record.objects.iter().flatten() {
-            let category = categories[object.object.label.as_str()];
-            annotations.push(annotation(annotations.len() + 1, id, category, object));
+        for detection in record.objects.iter().flatten() {
+            let category = categories[detection.object.label.as_str()];
+            annotations.push(annotation(annotations.len() + 1, id, category, detection));
         }
     }
     Document {
@@ -119,17 +120,24 @@ fn document(records: &[Record]) -> Document<'_> {
     }
 }
 
-fn annotation(id: usize, image_id: usize, category_id: usize, object: &Object) -> Annotation<'_> {
-    let corners = &object.object.pixels;
+fn annotation(
+    id: usize,
+    image_id: usize,
+    category_id: usize,
+    detection: &RecordedDetection,
+) -> Annotation<'_> {
+    let corners = &detection.object.pixels;
     let (width, height) = (corners.x1 - corners.x0, corners.y1 - corners.y0);
     Annotation {
         id,
         image_id,
         category_id,
         bbox: [corners.x0, corners.y0, width, height],
-        area: object.area.map_or(width * height, |pixels| pixels as f64),
+        area: detection
+            .area
+            .map_or(width * height, |pixels| pixels as f64),
         iscrowd: 0,
-        score: object.object.score,
-        segmentation: object.mask.as_ref(),
+        score: detection.object.score,
+        segmentation: detection.mask.as_ref(),
     }
 }

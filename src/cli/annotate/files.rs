@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_are_found_in_all_folders_and_patterns_choose_among_them() {
+    fn pictures_are_found_in_all_folders_and_filtered_by_patterns() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
         for file in ["x.JPG", "notes.txt", "a/y.png", "a/b/z.webp"] {

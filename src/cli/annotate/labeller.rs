@@ -19,7 +19,7 @@ use paligemma_server::tasks::detection::Detection;
 use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
 
 use super::TaskName;
-use super::record::{Object, Record};
+use super::record::{Record, RecordedDetection};
 
 /// A loaded model with the task's prompt.
 pub struct Labeller {
@@ -147,7 +147,7 @@ impl Labeller {
                     record.text = Some(answer);
                     if let Some(mut parser) = parser {
                         pieces.extend(parser.finish());
-                        self.add_objects(&mut record, pieces, size).await?;
+                        self.add_detections(&mut record, pieces, size).await?;
                     }
                     return Ok(record);
                 }
@@ -157,7 +157,7 @@ impl Labeller {
         bail!("the engine stopped without an answer")
     }
 
-    async fn add_objects(
+    async fn add_detections(
         &self,
         record: &mut Record,
         pieces: Vec<Piece>,
@@ -166,17 +166,21 @@ impl Labeller {
         let objects = record.objects.insert(Vec::new());
         for piece in pieces {
             match piece {
-                Ok(detection) => objects.push(self.object(detection, size).await?),
+                Ok(detection) => objects.push(self.recorded(detection, size).await?),
                 Err(dropped) => record.dropped.push(dropped),
             }
         }
         Ok(())
     }
 
-    async fn object(&self, detection: Detection, size: (u32, u32)) -> anyhow::Result<Object> {
+    async fn recorded(
+        &self,
+        detection: Detection,
+        size: (u32, u32),
+    ) -> anyhow::Result<RecordedDetection> {
         let object = DetectedObject::new(&detection, size);
         let (Some(decoder), Some(codes)) = (self.decoder.clone(), detection.codes) else {
-            return Ok(Object {
+            return Ok(RecordedDetection {
                 object,
                 mask: None,
                 area: None,
@@ -188,7 +192,7 @@ impl Labeller {
             anyhow::Ok((mask.rle(), mask.area()))
         };
         let (mask, area) = self.preprocessor.bounded(work).await??;
-        Ok(Object {
+        Ok(RecordedDetection {
             object,
             mask: Some(mask),
             area: Some(area),

@@ -25,7 +25,7 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub objects: Option<Vec<Object>>,
+    pub objects: Option<Vec<RecordedDetection>>,
     /// Output that does not parse as an object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Dropped>,
@@ -37,9 +37,9 @@ pub struct Record {
     pub error: Option<String>,
 }
 
-/// An object in a picture.
+/// A detection as a record holds it: in pixels, and with its mask if the task makes one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Object {
+pub struct RecordedDetection {
     #[serde(flatten)]
     pub object: DetectedObject,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_line_is_done_again_and_another_prompt_is_refused() {
+    fn a_cut_line_is_redone_and_another_prompt_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
         let record = |file: &str| Record {

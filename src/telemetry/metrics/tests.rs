@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::recorder::{builder, register};
 use super::*;
 
 /// All samples by series (name and labels), after `events`.
@@ -57,7 +58,7 @@ fn name(series: &str) -> &str {
 }
 
 #[test]
-fn every_series_is_there_at_zero_before_its_first_event() {
+fn every_series_is_zero_before_its_first_event() {
     let routes = || http_route("GET", "/v1/models", &[200]);
     let (before, _) = samples_after(routes);
     let (after, _) = samples_after(every_event);
@@ -80,7 +81,7 @@ fn every_series_is_set_by_an_event_and_every_name_is_described() {
 }
 
 #[test]
-fn names_say_whose_they_are_and_in_which_unit() {
+fn names_have_the_prefix_and_a_unit() {
     let (samples, rendered) = samples_after(every_event);
     for series in samples.keys() {
         let name = name(series);

@@ -53,7 +53,7 @@ async fn the_slot_is_free_after_one_step(stage: fn(&Work) -> bool) {
 }
 
 #[tokio::test]
-async fn what_a_cancelled_prefill_leaves_behind_does_not_spoil_the_next_request() {
+async fn a_cancelled_prefill_does_not_spoil_the_next_request() {
     let (bench, first, second) = stopped_before(is_prefill).await;
     // The toy spoils the slot until it is cleared.
     bench.control.fail(Fault::NanInSlot(0));

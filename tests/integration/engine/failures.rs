@@ -44,7 +44,7 @@ async fn a_device_error_fails_all_requests_and_the_engine() {
 }
 
 #[tokio::test]
-async fn requests_that_race_with_a_failure_end_too() {
+async fn requests_that_race_with_a_failure_also_end() {
     let bench = Bench::start(2, 100).await;
     bench.control.fail(Fault::Error);
     let engine = bench.engine.clone();
@@ -91,7 +91,7 @@ fn start(factory: impl Fn() -> Result<Toy, String> + Send + 'static) -> EngineHa
 }
 
 #[tokio::test]
-async fn a_model_that_can_not_be_loaded_fails_the_engine_with_the_reason() {
+async fn a_model_that_cannot_be_loaded_fails_the_engine_with_the_reason() {
     let failed = start(|| Err("no such weights".to_owned()));
     let state = state_after(&failed, State::Loading).await;
     assert_eq!(state, State::Failed("no such weights".to_owned()));
@@ -115,7 +115,7 @@ async fn while_the_model_is_loaded_requests_are_refused() {
 }
 
 #[tokio::test]
-async fn a_model_whose_vocabulary_is_not_the_tokenizers_fails_the_engine() {
+async fn a_model_with_another_vocabulary_than_the_tokenizer_fails_the_engine() {
     let engine = start(|| Arc::new(Control::new()).build(5000));
     state_after(&engine, State::Loading).await;
     let end = answer(engine.submit(request("prompt", 5)).unwrap())

@@ -67,7 +67,7 @@ pub fn check(golden: &Golden, checkpoint: &Pretrained, case: &Case, answered: &A
 }
 
 #[tokio::test]
-async fn every_case_is_answered_as_by_the_reference_alone_together_and_joining_others() {
+async fn every_case_matches_the_reference_alone_together_and_joining_others() {
     for (index, golden) in Golden::all().into_iter().enumerate() {
         // Every second checkpoint with images cached, the others with the vision tower in between.
         let (engine, checkpoint) = start(&golden, (index % 2) << 20).await;

@@ -84,17 +84,17 @@ async fn streams_go_on_after(fault: Fault) {
 }
 
 #[tokio::test]
-async fn after_a_panic_streams_go_on_without_a_lost_or_repeated_token() {
+async fn after_a_panic_streams_continue_without_a_lost_or_repeated_token() {
     streams_go_on_after(Fault::Panic).await;
 }
 
 #[tokio::test]
-async fn after_an_error_streams_go_on_without_a_lost_or_repeated_token() {
+async fn after_an_error_streams_continue_without_a_lost_or_repeated_token() {
     streams_go_on_after(Fault::Error).await;
 }
 
 #[tokio::test]
-async fn a_seeded_sample_goes_on_as_if_nothing_had_happened() {
+async fn a_seeded_sample_continues_as_if_nothing_had_happened() {
     let sampled = || Request {
         sampling: Sampling {
             temperature: 1.0,
@@ -113,7 +113,7 @@ async fn a_seeded_sample_goes_on_as_if_nothing_had_happened() {
 }
 
 #[tokio::test]
-async fn while_the_model_is_built_again_new_requests_are_refused_and_old_ones_wait() {
+async fn while_the_model_is_rebuilt_new_requests_are_refused_and_old_ones_wait() {
     let bench = bench(1, 3).await;
     bench.control.hold_builds();
     bench.control.fail_times(Fault::Error, 1);
@@ -174,7 +174,7 @@ async fn a_model_that_fails_every_step_is_given_up_after_its_restarts() {
 }
 
 #[tokio::test]
-async fn a_model_that_can_not_be_built_again_is_given_up_too() {
+async fn a_model_that_cannot_be_rebuilt_is_also_given_up() {
     let bench = bench(2, 3).await;
     bench.control.fail_to_build("no memory left");
     bench.control.fail(Fault::Panic);
@@ -189,7 +189,7 @@ async fn a_model_that_can_not_be_built_again_is_given_up_too() {
 }
 
 #[tokio::test]
-async fn a_step_that_hangs_fails_everyone_and_the_engine() {
+async fn a_step_that_hangs_fails_all_requests_and_the_engine() {
     let bench = Bench::start_with(EngineOptions {
         slots: 2,
         queue: 20,

@@ -70,7 +70,7 @@ impl Model for Flaky {
 }
 
 #[tokio::test]
-async fn sequences_in_flight_go_on_with_the_reference_s_tokens() {
+async fn sequences_in_flight_continue_with_the_reference_tokens() {
     for golden in Golden::all() {
         for fails_at in [1, 8, 15] {
             let pretrained = Pretrained::open(&golden.folder).unwrap();

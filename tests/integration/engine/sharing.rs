@@ -29,7 +29,7 @@ async fn answers_of_mixed_length_join_and_leave_without_harming_each_other() {
 }
 
 #[tokio::test]
-async fn decoding_goes_on_between_the_layers_of_a_wave() {
+async fn decoding_continues_between_the_layers_of_a_prefill() {
     let bench = Bench::start(2, 0).await;
     bench.control.hold();
     let first = bench.submit("first", 60);
@@ -126,7 +126,7 @@ fn about(colour: u8) -> Request {
 }
 
 #[tokio::test]
-async fn the_same_new_image_is_encoded_once_for_requests_at_the_same_time() {
+async fn simultaneous_requests_encode_a_new_image_once() {
     let bench = bench_with_cache(0).await;
     assert_eq!(encoded(&bench, vec![about(1), about(2), about(1)]).await, 2);
     assert_eq!(encoded(&bench, vec![about(1)]).await, 1, "nothing is kept");
@@ -146,7 +146,7 @@ async fn a_cached_image_is_not_encoded_again_and_answers_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_leave_anywhere_harm_nobody_and_leave_nothing_behind() {
+async fn clients_that_leave_at_any_point_harm_no_other_and_leave_nothing_behind() {
     let bench = Bench::start(3, 200).await;
     let mut alone = Vec::new();
     for n in 0..8 {

@@ -23,7 +23,7 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn several_requests_are_taken_on_all_or_none() {
+async fn several_requests_are_accepted_all_or_none() {
     let bench = Bench::start(1, 2).await;
     bench.control.hold();
     let first = bench.submit("first", 5);
@@ -77,7 +77,7 @@ async fn more_requests_at_once_than_can_ever_fit_are_not_asked_to_come_back() {
 }
 
 #[tokio::test]
-async fn what_the_context_can_not_hold_is_refused_with_the_numbers() {
+async fn max_tokens_that_do_not_fit_the_context_are_refused_with_the_numbers() {
     let bench = Bench::start(1, 1).await;
     let prompt_tokens = bench.prompt("caption").len();
     let allowed = CONTEXT - IMAGE_TOKENS - prompt_tokens;
@@ -109,7 +109,7 @@ async fn what_the_context_can_not_hold_is_refused_with_the_numbers() {
 }
 
 #[tokio::test]
-async fn a_shutdown_finishes_what_was_taken_on() {
+async fn a_shutdown_finishes_accepted_requests() {
     let bench = Bench::start(1, 1).await;
     bench.control.hold();
     let running = bench.submit("runs", 5);
@@ -131,7 +131,7 @@ async fn a_shutdown_finishes_what_was_taken_on() {
 }
 
 #[tokio::test]
-async fn after_its_grace_a_shutdown_ends_what_is_left_with_an_error() {
+async fn after_its_grace_a_shutdown_fails_the_remaining_requests() {
     let bench = Bench::start(1, 1).await;
     bench.control.hold();
     let running = bench.submit("runs", 100);

@@ -64,7 +64,7 @@ async fn a_character_of_several_byte_tokens_is_never_broken() {
 }
 
 #[tokio::test]
-async fn a_stop_string_ends_the_text_before_it() {
+async fn a_stop_string_ends_the_answer_before_it() {
     let bench = Bench::start(1, 1).await;
     let tokens = bench.ids("a cat on a beach");
     bench.script("prompt", &tokens);
@@ -119,7 +119,7 @@ fn sampled(prompt: &str, seed: u64) -> Request {
 }
 
 #[tokio::test]
-async fn the_same_seed_gives_the_same_text_in_any_company() {
+async fn the_same_seed_gives_the_same_text_in_any_batch() {
     let bench = Bench::start(4, 4).await;
     let submit = |request: Request| bench.engine.submit(request).unwrap();
     let alone = answer(submit(sampled("prompt", 7))).await;
@@ -138,7 +138,7 @@ async fn the_same_seed_gives_the_same_text_in_any_company() {
 }
 
 #[tokio::test]
-async fn without_a_seed_each_answer_is_drawn_anew() {
+async fn without_a_seed_each_answer_is_a_new_draw() {
     let bench = Bench::start(2, 0).await;
     let mut request = sampled("prompt", 0);
     request.sampling.seed = None;

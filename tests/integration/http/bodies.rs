@@ -106,7 +106,7 @@ async fn unknown_fields_are_all_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_in_a_field_that_is_not_known_is_refused_by_its_name() {
+async fn a_file_in_an_unknown_field_is_refused_by_its_name() {
     let server = server().await;
     for field in ["file", "images"] {
         let form = Form::new()

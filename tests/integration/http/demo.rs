@@ -22,7 +22,7 @@ fn drawn(name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn captions_name_what_is_drawn_in_any_format_and_orientation() {
+async fn captions_describe_the_picture_in_any_format_and_orientation() {
     let server = Server::demo(&[]).await;
     for name in [
         "red-circle.png",
@@ -44,7 +44,7 @@ async fn captions_name_what_is_drawn_in_any_format_and_orientation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_about_number_colour_and_shape_have_true_answers() {
+async fn questions_about_number_colour_and_shape_are_answered_correctly() {
     let server = Server::demo(&[]).await;
     for (name, asked) in [
         (
@@ -83,7 +83,7 @@ async fn questions_about_number_colour_and_shape_have_true_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn boxes_lie_on_the_shapes_that_were_asked_for() {
+async fn boxes_enclose_the_requested_shapes() {
     let server = Server::demo(&[]).await;
     for name in [
         "red-circle.png",

@@ -48,7 +48,7 @@ fn take_scores(objects: &mut Value) -> Vec<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_have_boxes_in_pixels_and_what_is_malformed_is_told() {
+async fn objects_have_boxes_in_pixels_and_malformed_ones_are_reported() {
     let server = scripted().await;
     let (status, mut answer) = server.json("/v1/detect", &body()).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
@@ -91,7 +91,7 @@ async fn the_score_is_the_geometric_mean_over_box_and_label() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_is_sent_before_the_words_of_the_next_one() {
+async fn an_object_is_sent_before_the_text_of_the_next_one() {
     let server = scripted().await;
     let mut body = body();
     body["stream"] = json!(true);
@@ -146,7 +146,7 @@ async fn several_images_are_searched_in_one_request_and_forms_repeat_the_field()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_that_can_not_be_asked_for_are_refused() {
+async fn invalid_objects_are_refused() {
     let server = scripted().await;
     for (objects, status, code, words) in [
         (json!(null), 400, "invalid_field", "list"),

@@ -63,7 +63,7 @@ async fn base64_may_have_whitespace_no_padding_or_the_url_alphabet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_base64_is_refused() {
+async fn text_that_is_not_base64_is_refused() {
     let server = server(&[]).await;
     assert_image_problem(&caption(&server, "photo.png").await, 400, "invalid_base64");
 }
@@ -76,7 +76,7 @@ async fn a_data_url_of_another_type_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_are_no_readable_image_have_their_own_status() {
+async fn each_kind_of_unreadable_file_has_its_own_status() {
     let server = server(&[]).await;
     let mut damaged = picture::png(1);
     damaged.truncate(damaged.len() / 2);
@@ -107,7 +107,7 @@ async fn an_image_over_the_limits_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_bad_images_the_first_is_named() {
+async fn the_first_of_several_bad_images_is_named() {
     let server = server(&[]).await;
     let body = json!({"images": [picture::base64(1), "AAAA", "!"]});
     let (status, problem) = server.json("/v1/caption", &body).await;

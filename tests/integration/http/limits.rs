@@ -51,7 +51,7 @@ async fn a_prompt_beyond_the_context_is_refused_with_the_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn max_tokens_has_to_be_at_least_1_and_fit_the_context() {
+async fn max_tokens_must_be_at_least_1_and_fit_the_context() {
     let server = server(&[]).await;
     let ask = |max_tokens: i64| json!({"image": picture::base64(1), "prompt": "", "max_tokens": max_tokens});
     // The prompt is <bos> and the newline.
@@ -98,7 +98,7 @@ async fn the_default_of_max_tokens_gives_way_to_a_long_prompt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_with_more_items_than_any_request_needs_is_refused_while_it_is_read() {
+async fn an_overlong_list_is_refused_while_it_is_read() {
     let server = server(&[]).await;
     let body = |items: usize| format!("{{\"images\":[{}", vec!["\"\""; items].join(","));
     let post = async |body: String| {

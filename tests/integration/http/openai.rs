@@ -82,7 +82,7 @@ async fn chunks(server: &Server, path: &str, body: &Value) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_says_what_the_native_route_says() {
+async fn a_chat_answers_like_the_native_route() {
     let server = Server::golden(&[]).await;
     let native = native(&server).await;
     let result = &native["results"][0];
@@ -120,7 +120,7 @@ async fn a_chat_says_what_the_native_route_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_completion_says_what_the_native_route_says() {
+async fn a_completion_answers_like_the_native_route() {
     let server = Server::golden(&[]).await;
     let native = native(&server).await;
     let result = &native["results"][0];
@@ -251,7 +251,7 @@ async fn refusals_are_openais_error_objects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_in_mid_stream_is_an_error_object_without_done() {
+async fn a_failure_mid_stream_is_an_error_object_without_done() {
     let control = Arc::new(Control::new());
     let server = Server::toy(&control, &[]).await;
     control.hold();

@@ -87,7 +87,7 @@ async fn ask_until(server: &Server, status: StatusCode) -> Response {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_are_still_being_received_are_bounded_as_well() {
+async fn requests_still_being_received_are_bounded_too() {
     let server = Server::toy(&Arc::new(Control::new()), &[("slots", "1"), ("queue", "1")]).await;
     // A half that arrives together with a whole request may be refused in its place, so another
     // follows.
@@ -180,7 +180,7 @@ async fn a_model_that_fails_for_good_answers_500_and_ends_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_model_is_loaded_again_new_requests_get_503_and_old_ones_their_answer() {
+async fn while_a_model_is_reloaded_new_requests_get_503_and_old_ones_an_answer() {
     let control = Arc::new(Control::new());
     let server = Server::toy(&control, &[("model_restarts", "1")]).await;
     let expected = server.json("/v1/generate", &body(1)).await;
@@ -246,7 +246,7 @@ async fn a_model_that_is_loading_answers_503_with_retry_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_drains_finishes_what_runs_and_takes_nothing_new() {
+async fn a_draining_server_finishes_running_requests_and_refuses_new_ones() {
     let control = Arc::new(Control::new());
     let server = Server::toy(&control, &[]).await;
     control.hold();

@@ -11,7 +11,7 @@ fn named<'a>(text: &'a str, before: &str, after: char) -> Vec<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_and_every_file_that_it_names_are_there_and_nothing_comes_from_elsewhere() {
+async fn the_page_and_all_its_files_are_served_and_none_comes_from_elsewhere() {
     let server = Server::golden(&[]).await;
     let mut left = vec!["/".to_owned()];
     let mut seen: Vec<String> = Vec::new();
@@ -53,7 +53,7 @@ async fn the_page_and_every_file_that_it_names_are_there_and_nothing_comes_from_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_opens_without_a_key_and_the_model_does_not() {
+async fn the_page_needs_no_key_but_the_model_does() {
     let server = Server::golden(&[("api_keys", "secret")]).await;
     let status = async |path: &str| server.get(path).send().await.unwrap().status();
     assert_eq!(status("/").await, StatusCode::OK);
@@ -61,7 +61,7 @@ async fn the_page_opens_without_a_key_and_the_model_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_contract_is_a_page_that_fetches_nothing_from_elsewhere() {
+async fn the_contract_page_loads_nothing_from_elsewhere() {
     let server = Server::golden(&[]).await;
     // The client follows the redirect to `/docs/`.
     let response = server.get("/docs").send().await.unwrap();

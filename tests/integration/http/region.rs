@@ -28,7 +28,7 @@ async fn captioned() -> Server {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_are_given_in_pixels_and_captioned_in_order() {
+async fn parts_are_in_pixels_and_captioned_in_order() {
     let server = captioned().await;
     let boxes = json!([
         {"x0": 20, "y0": 0, "x1": 40, "y1": 15},
@@ -46,7 +46,7 @@ async fn parts_are_given_in_pixels_and_captioned_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forms_write_a_part_as_four_numbers() {
+async fn a_form_gives_a_part_as_four_numbers() {
     let server = captioned().await;
     for (name, sent) in [
         ("box", &["20,0,40,15"][..]),
@@ -65,7 +65,7 @@ async fn forms_write_a_part_as_four_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_part_of_the_one_image_is_refused() {
+async fn a_box_that_is_not_a_part_of_the_only_image_is_refused() {
     let server = captioned().await;
     let whole = json!({"x0": 0, "y0": 0, "x1": 40, "y1": 30});
     let outside = json!({"x0": 0, "y0": 0, "x1": 40.5, "y1": 30});
@@ -119,7 +119,7 @@ async fn what_is_no_part_of_the_one_image_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_asked_for_in_any_language() {
+async fn answers_can_be_requested_in_any_language() {
     let server = Server::scripted(&[
         ("question en cat", "dog"),
         ("question zh-Hant cat", "detect"),

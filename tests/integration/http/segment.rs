@@ -56,7 +56,7 @@ async fn a_mask_covers_the_circle_and_little_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_mask_comes_as_large_as_the_box_or_as_runs() {
+async fn the_same_mask_can_be_as_large_as_the_box_or_run_length_encoded() {
     let server = Server::demo(&[]).await;
     let whole = area(&png(&segment(&server, "image").await["mask"]));
 

@@ -76,7 +76,7 @@ async fn an_unknown_path_answers_404_and_a_wrong_method_405_with_allow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_id_is_kept_if_sane_and_made_otherwise() {
+async fn a_valid_request_id_is_kept_and_another_replaced() {
     let server = server(&[]).await;
     let ask = async |id: &str| {
         let request = server.get("/health/live").header("x-request-id", id);
@@ -128,7 +128,7 @@ async fn a_model_that_is_not_served_answers_404() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_of_every_route_and_status_are_there_from_the_start_and_count() {
+async fn metrics_of_every_route_and_status_exist_from_the_start_and_count() {
     let server = server(&[]).await;
     let metrics = async || {
         server
@@ -184,7 +184,7 @@ async fn the_contract_is_served_as_it_is_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listed_origins_may_ask_from_a_browser() {
+async fn listed_origins_may_send_requests_from_a_browser() {
     let server = server(&[
         ("cors_origins", "https://app.example.org"),
         ("api_keys", "k"),

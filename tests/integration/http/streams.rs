@@ -14,7 +14,7 @@ use paligemma_test_support::server::{Server, read};
 use paligemma_test_support::toy_model::{Control, Fault};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_says_what_the_whole_answer_says() {
+async fn a_stream_adds_up_to_the_whole_answer() {
     let server = Server::golden(&[]).await;
     let images = [picture::base64(10), picture::base64(250)];
     let mut body = json!({"images": images, "max_tokens": 12, "logprobs": 0});
@@ -86,7 +86,7 @@ async fn tokens_come_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_before_the_first_token_has_its_own_status() {
+async fn a_failure_before_the_first_token_has_its_own_status() {
     let control = Arc::new(Control::new());
     let server = Server::toy(&control, &[]).await;
     control.fail(Fault::Error);
@@ -100,7 +100,7 @@ async fn what_fails_before_the_first_token_has_its_own_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_in_mid_stream_ends_it_with_an_error_event() {
+async fn a_failure_mid_stream_ends_it_with_an_error_event() {
     let control = Arc::new(Control::new());
     let server = Server::toy(&control, &[]).await;
     control.hold();

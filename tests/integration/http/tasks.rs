@@ -123,7 +123,7 @@ async fn several_images_are_captioned_in_the_order_sent_in_json_and_in_a_form() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_length_and_language_asks_the_model_in_its_own_words() {
+async fn each_length_and_language_has_its_own_prompt() {
     let server = Server::golden(&[]).await;
     let image = picture::base64(60);
     for (length, language, prompt) in [

@@ -50,7 +50,7 @@ fn pattern(width: u32, height: u32) -> RgbImage {
 }
 
 #[test]
-fn resizing_is_pillows_to_the_byte() {
+fn resizing_gives_the_bytes_that_pillow_gives() {
     let patterns = manifest().patterns;
     assert!(patterns.len() >= 12);
     for golden in patterns {
@@ -69,7 +69,7 @@ fn resizing_is_pillows_to_the_byte() {
 }
 
 #[test]
-fn lossless_files_become_pillows_pixels_to_the_byte() {
+fn lossless_files_decode_to_the_bytes_that_pillow_gives() {
     let Manifest {
         stored_side,
         images,
@@ -104,7 +104,7 @@ fn lossless_files_become_pillows_pixels_to_the_byte() {
 }
 
 #[test]
-fn jpegs_differ_from_pillow_by_the_rounding_of_their_decoder_at_most() {
+fn jpegs_differ_from_pillow_by_no_more_than_rounding() {
     let Manifest {
         stored_side: side,
         images,

@@ -16,7 +16,7 @@ fn refusal(bytes: &[u8]) -> (&'static str, String) {
 }
 
 #[test]
-fn what_is_no_image_is_called_by_its_name() {
+fn a_file_that_is_not_an_image_is_named_for_what_it_is() {
     let (code, message) = refusal(b"");
     assert_eq!(code, "image_empty");
     assert!(message.contains("0 bytes"));
@@ -114,7 +114,7 @@ fn huge_tiff() -> (&'static str, Vec<u8>) {
 /// A TIFF of the largest allowed size that says of itself to have 65,535 samples a pixel: its own
 /// word must not raise the limit of memory.
 #[test]
-fn a_tiff_of_countless_samples_is_refused_before_any_memory_is_taken() {
+fn a_tiff_with_too_many_samples_is_refused_before_memory_is_allocated() {
     let mut data = golden("images/grey_alpha.tiff");
     let directory = u32::from_le_bytes(data[4..8].try_into().unwrap()) as usize;
     let entries = usize::from(u16::from_le_bytes([data[directory], data[directory + 1]]));
@@ -159,7 +159,7 @@ fn a_huge_picture_is_refused_from_its_header_in_every_format() {
 }
 
 #[test]
-fn each_limit_is_kept_to_the_pixel() {
+fn each_limit_is_exact_to_the_pixel() {
     let bytes = golden("images/rgb.png");
     let prepare = |max_side, max_pixels| {
         let limits = ImageLimits {
@@ -177,7 +177,7 @@ fn each_limit_is_kept_to_the_pixel() {
 }
 
 #[test]
-fn a_file_cut_off_is_an_error_and_never_half_a_picture() {
+fn a_truncated_file_is_an_error_and_never_half_a_picture() {
     let mut accepted = Vec::new();
     // Of an animation only the first frame is read, so what is cut behind it is not missed.
     let stills = image_files().into_iter();
@@ -199,7 +199,7 @@ fn a_file_cut_off_is_an_error_and_never_half_a_picture() {
 }
 
 #[test]
-fn a_variant_of_tiff_that_is_not_read_is_refused_with_what_to_convert_it_to() {
+fn an_unsupported_kind_of_tiff_is_refused_with_what_to_convert_it_to() {
     for (file, reason) in [
         ("lab.tiff", "kind of TIFF"),
         ("palette.tiff", "its colours are in a palette"),
@@ -221,7 +221,7 @@ fn image_files() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn more_pictures_than_places_are_all_prepared_though_some_senders_leave() {
+async fn all_waiting_pictures_are_prepared_even_if_some_senders_leave() {
     let preprocessor = preprocessor(56);
     let bytes = bytes::Bytes::from(golden("images/rgb_420.jpg"));
     let expected = preprocessor.prepare_blocking(&bytes).unwrap();

@@ -5,6 +5,8 @@
 //! redirects, no proxy, and bounds on bytes and time. The client connects to the addresses that its
 //! own resolver checked, so a name can't change its address between check and connection.
 
+mod public_dns;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +17,9 @@ use reqwest::{Client, redirect};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
-use super::public_dns::{PublicResolver, ResolveError};
+use self::public_dns::{PublicResolver, ResolveError};
+use super::error::{ApiError, ErrorCode};
 use crate::settings::Settings;
-
-use crate::api::respond::error::{ApiError, ErrorCode};
 
 /// Fetches images over https from the hosts in `image_hosts`.
 #[derive(Debug, Clone)]
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listed_name_that_leads_to_loopback_is_refused() {
+    async fn a_listed_name_that_resolves_to_loopback_is_refused() {
         let fetcher = fetcher(&["localhost"]);
         let error = fetcher.fetch("https://localhost/").await.unwrap_err();
         assert_eq!(error.code, ErrorCode::ImageUrlNotAllowed);
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_is_unknown_is_reported() {
+    async fn an_unknown_name_is_reported() {
         let fetcher = fetcher(&["nowhere.invalid"]);
         let error = fetcher.fetch("https://nowhere.invalid/").await.unwrap_err();
         assert_eq!(error.code, ErrorCode::ImageFetchFailed);
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listed_literal_address_is_connected_to() {
+    async fn a_listed_address_is_connected_to() {
         let fetcher = fetcher(&["127.0.0.1"]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}/", listener.local_addr().unwrap());

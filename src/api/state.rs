@@ -1,0 +1,55 @@
+//! What the routes share.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
+
+use super::admission::Admission;
+use super::image_fetcher::ImageFetcher;
+use crate::engine::EngineHandle;
+use crate::models::{MaskDecoder, Model};
+use crate::pixels::Preprocessor;
+use crate::runtime::{ModelInfo, Runtime};
+use crate::settings::Settings;
+use crate::telemetry::metrics;
+
+/// What the routes share.
+#[derive(Clone)]
+pub struct AppState {
+    pub engine: EngineHandle,
+    pub admission: Admission,
+    pub preprocessor: Preprocessor,
+    pub fetcher: ImageFetcher,
+    /// None: this server does not segment.
+    pub mask_decoder: Option<Arc<MaskDecoder>>,
+    pub model: Arc<ModelInfo>,
+    pub settings: Arc<Settings>,
+    pub metrics: PrometheusHandle,
+}
+
+impl AppState {
+    /// Starts the engine of `runtime`, and sets up the metrics before it.
+    ///
+    /// # Errors
+    /// When something else in this process set up metrics before.
+    pub fn start<F, M, E>(runtime: Runtime<F>) -> Result<Self, BuildError>
+    where
+        M: Model,
+        E: Display,
+        F: Fn() -> Result<M, E> + Send + 'static,
+    {
+        let settings = runtime.settings.clone();
+        let options = runtime.engine_options();
+        Ok(Self {
+            metrics: metrics::install()?,
+            preprocessor: runtime.preprocessor.clone(),
+            fetcher: ImageFetcher::new(&settings),
+            mask_decoder: runtime.mask_decoder.clone(),
+            admission: Admission::new(&settings),
+            model: Arc::new(runtime.info.clone()),
+            engine: runtime.start_engine(options),
+            settings,
+        })
+    }
+}
