@@ -1,0 +1,71 @@
+"""What a measurement needs beforehand: the packages, the binaries, a checkpoint."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / "target/bench-venv"
+PACKAGES = Path(__file__).with_name("requirements.txt")
+# Packages that have another name in an import statement.
+MODULES = {"pillow": "PIL"}
+
+
+def use_packages(args):
+    """Runs this program again with a Python that has the packages, if this one lacks some. Makes one the first time."""
+    names = {line.split("==")[0] for line in PACKAGES.read_text().split()}
+    if args.earlier or not args.reference:
+        names -= {"torch", "transformers", "tokenizers"}
+    if not args.write_docs:
+        names -= {"matplotlib"}
+    missing = sorted(name for name in names if importlib.util.find_spec(MODULES.get(name, name)) is None)
+    if not missing:
+        return
+    python = args.python or VENV / "bin/python"
+    if sys.executable == str(python):
+        raise SystemExit(f"{python} lacks {', '.join(missing)}: install {PACKAGES} into it")
+    if not args.python:
+        print(f"{', '.join(missing)} not found: installing {PACKAGES} into {VENV} (5 GB)", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", PACKAGES], check=True)
+    os.execv(python, [str(python), *sys.argv])
+
+
+def binary(given):
+    """The server to measure: the given one, or this working tree's, built now."""
+    if given:
+        return given
+    cargo("build", "--release", "--locked")
+    return str(ROOT / "target/release/paligemma-server")
+
+
+def built_example(name):
+    cargo("build", "--release", "--locked", "--example", name)
+    return str(ROOT / "target/release/examples" / name)
+
+
+def checkpoint(given, shape):
+    """The given checkpoint, or one with random weights of this shape, made the first time."""
+    if given:
+        return given
+    folder = ROOT / "target/bench" / shape
+    if not folder.exists():
+        unfinished = folder.with_name(f"{shape}.unfinished")
+        unfinished.mkdir(parents=True, exist_ok=True)
+        program = built_example("random_checkpoint")
+        subprocess.run([program, "--shape", shape, "--out", unfinished], check=True)
+        unfinished.rename(folder)
+    return str(folder)
+
+
+def cargo(*arguments):
+    subprocess.run(["cargo", *arguments], cwd=ROOT, check=True)
+
+
+def commit():
+    """The working tree's commit, with a + when files differ from it."""
+    command = ["git", "-C", ROOT, "describe", "--always", "--exclude=*", "--abbrev=9", "--dirty=+"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
