@@ -24,14 +24,15 @@ class Limits:
     def describe(self):
         """The device's name, and its limits in operations or bytes per second."""
         if not self.runs:
-            return {"name": gpu() if self.device == "cuda" else processor(), "limits": None}
+            return {"name": gpu() if self.device == "cuda" else processor(), "instructions": [], "limits": None}
         limits = {
             kind: {"by": self.runs[0][kind]["by"]}
             | {cores: self._over_runs(kind, cores) for cores in ("one", "all")}
             for kind in ("int8", "f32", "read")
         }
         cores = self.runs[0]["cores"]
-        return {"name": f"{self.runs[0]['processor']}, {cores} cores", "limits": limits, "runs": self.runs}
+        name = f"{self.runs[0]['processor']}, {cores} cores"
+        return {"name": name, "instructions": self.runs[0]["instructions"], "limits": limits, "runs": self.runs}
 
     def _over_runs(self, kind, cores):
         """The lowest, the median and the highest of the runs' medians."""

@@ -14,23 +14,29 @@ MODULES = {"pillow": "PIL"}
 
 
 def use_packages(args):
-    """Runs this program again with a Python that has the packages, if this one lacks some. Makes one the first time."""
-    names = {line.split("==")[0] for line in PACKAGES.read_text().split()}
+    """Goes on in a Python that has the packages: this one, the one that `--python` names, or a venv made for it."""
+    packages = {line.split("==")[0]: line for line in PACKAGES.read_text().split()}
+    unused = set() if args.write_docs else {"matplotlib"}
     if args.earlier or not args.reference:
-        names -= {"torch", "transformers", "tokenizers"}
-    if not args.write_docs:
-        names -= {"matplotlib"}
-    missing = sorted(name for name in names if importlib.util.find_spec(MODULES.get(name, name)) is None)
+        unused |= {"torch", "transformers", "tokenizers"}
+    missing = [
+        package
+        for name, package in packages.items()
+        if name not in unused and importlib.util.find_spec(MODULES.get(name, name)) is None
+    ]
     if not missing:
         return
-    python = args.python or VENV / "bin/python"
-    if sys.executable == str(python):
-        raise SystemExit(f"{python} lacks {', '.join(missing)}: install {PACKAGES} into it")
-    if not args.python:
-        print(f"{', '.join(missing)} not found: installing {PACKAGES} into {VENV} (5 GB)", file=sys.stderr)
+    if Path(sys.prefix) == VENV:
+        print(f"installing {' '.join(missing)} into {VENV}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
+        importlib.invalidate_caches()
+        return
+    if args.python and Path(sys.executable) == Path(args.python):
+        raise SystemExit(f"{args.python} lacks {', '.join(missing)}: install them, or leave --python out")
+    if not args.python and not VENV.exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", PACKAGES], check=True)
-    os.execv(python, [str(python), *sys.argv])
+    python = args.python or str(VENV / "bin/python")
+    os.execv(python, [python, *sys.argv])
 
 
 def binary(given):

@@ -29,10 +29,11 @@ def circumstances(summary):
     settings, usage, sides = summary["settings"], summary["usage"], summary["sides"].values()
     references = [side for side in sides if side["kind"] == "reference"]
     against = [f"transformers {side['transformers']} on torch {side['torch']}" for side in references[:1]]
+    instructions = " ".join(summary["machine"]["instructions"])
     text = (
         f"Measured on {summary['date']}; the server from {summary['built_from']}{''.join(f', {name}' for name in against)}. "
-        f"{settings['repeats']} rounds; {usage['image_tokens']} image and {usage['prompt_tokens']} prompt tokens, "
-        f"{settings['tokens']} tokens of answer, {settings['slots']} slots. Medians, with quartiles in brackets."
+        f"Rounds: {settings['repeats']}; {usage['image_tokens']} image and {usage['prompt_tokens']} prompt tokens, "
+        f"{settings['tokens']} tokens of answer, {settings['slots']} slots{f'; the processor has {instructions}' if instructions else ''}. Medians, with quartiles in brackets."
     )
     return textwrap.fill(text, WIDTH)
 
