@@ -21,7 +21,7 @@ class Reference:
 
     def __init__(self, args, dtype, side):
         if dtype not in DTYPES:
-            raise SystemExit(f"transformers can't be measured in {dtype}; --reference takes {', '.join(DTYPES)} or none")
+            raise SystemExit(f"transformers can't be measured in {dtype}; --reference takes bf16, f32 or none")
         self.name, self.counts = f"transformers {dtype}", args.reference_concurrency
         name, size = DTYPES[dtype]
         self._check_memory(args, size)
@@ -100,7 +100,7 @@ def answer_lines(checkpoint, device, dtype, side):
                 return times
             output = model(input_ids=token, cache=output.cache)
 
-    versions = {"transformers": transformers.__version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     print(json.dumps(versions), flush=True)
     for line in sys.stdin:
         print(json.dumps(generate(*json.loads(line))), flush=True)

@@ -26,16 +26,21 @@ def tables(summary):
 
 
 def circumstances(summary):
-    settings, usage, sides = summary["settings"], summary["usage"], summary["sides"].values()
-    references = [side for side in sides if side["kind"] == "reference"]
-    against = [f"transformers {side['transformers']} on torch {side['torch']}" for side in references[:1]]
-    instructions = " ".join(summary["machine"]["instructions"])
-    text = (
-        f"Measured on {summary['date']}; the server from {summary['built_from']}{''.join(f', {name}' for name in against)}. "
-        f"Rounds: {settings['repeats']}; {usage['image_tokens']} image and {usage['prompt_tokens']} prompt tokens, "
-        f"{settings['tokens']} tokens of answer, {settings['slots']} slots{f'; the processor has {instructions}' if instructions else ''}. Medians, with quartiles in brackets."
-    )
-    return textwrap.fill(text, WIDTH)
+    """When, from what and how it was measured."""
+    settings, usage, machine = summary["settings"], summary["usage"], summary["machine"]
+    compared = [
+        f", transformers {side['transformers']} on torch {side['torch']}"
+        for side in summary["sides"].values()
+        if side["kind"] == "reference"
+    ]
+    parts = [
+        f"Measured on {summary['date']}; the server from {summary['built_from']}{''.join(compared[:1])}.",
+        f"Rounds: {settings['repeats']}; {usage['image_tokens']} image and {usage['prompt_tokens']} prompt tokens,",
+        f"{settings['tokens']} tokens of answer, {settings['slots']} slots.",
+    ]
+    if machine["instructions"]:
+        parts.append(f"The processor has {' '.join(machine['instructions'])}.")
+    return textwrap.fill(" ".join([*parts, "Medians, with quartiles in brackets."]), WIDTH)
 
 
 def alone(summary):
@@ -61,8 +66,9 @@ def limits(summary):
     vision, text, attention = (number(operations[key] / 1e9) for key in ("vision", "text", "attention"))
     linear = number((operations["vision"] + operations["text"]) / 1e9)
     work = (
-        f"A prefill is {linear} GOP in linear layers ({vision} in the vision tower, {text} in the decoder), and {attention} in "
-        f"attention's own products, which the shares leave out. A token reads {summary['token_bytes'] / 1e9:.3g} GB of weights."
+        f"A prefill is {linear} GOP in linear layers ({vision} in the vision tower, {text} in the decoder), and"
+        f" {attention} in attention's own products, which the shares leave out. A token reads"
+        f" {summary['token_bytes'] / 1e9:.3g} GB of weights."
     )
     parts = [table(head, rows), textwrap.fill(work, WIDTH)]
     keys = ("first", "vision", "text", "gap")
@@ -96,8 +102,8 @@ def together(summary):
         for count in counts(summary)
         for name, level in levels(summary, count)
     ]
-    head = ["requests at once", "", "tokens/s in all", "first token, s", "between tokens, ms", "99 % of these below, ms"]
-    return table(head, rows)
+    head = ["requests at once", "", "tokens/s in all", "first token, s", "between tokens, ms"]
+    return table([*head, "99 % of these below, ms"], rows)
 
 
 def ratios(summary):

@@ -75,7 +75,7 @@ class Server:
         times = [when for kind, when, data in events if kind == b"delta" and data.get("logprobs")]
         done = events[-1][2]
         if len(times) < 2:
-            raise SystemExit(f"{self.name} gave {len(times)} tokens; a time between tokens needs 2: choose another prompt")
+            raise SystemExit(f"{self.name} gave {len(times)} tokens, and a time between tokens needs two")
         return {"times": times, "timings": done["timings"], "usage": done["usage"]}
 
     def describe(self):

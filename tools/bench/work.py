@@ -32,8 +32,8 @@ class Work:
     def prefill_operations(self, prompt_tokens):
         """Of one picture and prompt; a multiplication and an addition are two.
 
-        Linear layers, 2·m·n·k each, by stage; attention's own products (q·k and the sum over v) apart. Every row goes
-        through every layer, and one row through the token table.
+        Linear layers, 2·m·n·k each, by stage; attention's own products (q·k and the sum over v) apart. Every row
+        goes through every layer, and one row through the token table.
         """
         rows, v = self.patches + prompt_tokens, self.vision_hidden
         vision_layer = 4 * v * v + 2 * v * self.vision_mlp
