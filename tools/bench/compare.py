@@ -60,11 +60,7 @@ def main():
     import report
     from summary import summarise
 
-    if args.earlier:
-        results = json.loads(Path(args.earlier).read_text())
-    else:
-        results = measure(args)
-        write(args, results)
+    results = json.loads(Path(args.earlier).read_text()) if args.earlier else measure(args)
     summary = summarise(results)
     print(report.tables(summary))
     if args.write_docs:
@@ -83,7 +79,7 @@ def measure(args):
 
     if args.dtype == "auto":
         args.dtype = "q8_0" if args.device == "cpu" else "bf16"
-    given = bool(args.binary)
+    built_from = "a binary that was given" if args.binary else f"commit {preparation.commit()}"
     args.binary = preparation.binary(args.binary)
     args.checkpoint = preparation.checkpoint(args.checkpoint, args.shape)
     work = Work(args.checkpoint)
@@ -94,49 +90,51 @@ def measure(args):
         if args.baseline:
             sides.append(Server("baseline", args.baseline, args, work.side))
         sides += [Reference(args, dtype, work.side) for dtype in args.reference]
-        runs = take_turns(args, sides, limits)
-        described = {side.name: side.describe() | {"runs": runs[side.name]} for side in sides}
+        for rounds, runs in enumerate(take_turns(args, sides, limits), 1):
+            usage = runs["paligemma-server"][str(args.concurrency[0])][0][0]["usage"]
+            results = {
+                "model": Path(args.checkpoint).name,
+                "settings": {key: getattr(args, key) for key in ("device", "dtype", "tokens", "slots")},
+                "built_from": built_from,
+                "date": time.strftime("%Y-%m-%d"),
+                "rounds": rounds,
+                "machine": limits.describe(),
+                "operations": work.prefill_operations(usage["prompt_tokens"]),
+                "token_bytes": work.token_bytes(args.dtype),
+                "usage": usage,
+                "sides": {side.name: side.describe() | {"runs": runs[side.name]} for side in sides},
+            }
+            # After each round, so that a run that is cut short was not in vain.
+            write(args, results)
     finally:
         for side in sides:
             side.stop()
-    usage = runs["paligemma-server"][str(args.concurrency[0])][0][0]["usage"]
-    return {
-        "model": Path(args.checkpoint).name,
-        "settings": {key: getattr(args, key) for key in ("device", "dtype", "tokens", "repeats", "slots")},
-        "built_from": "a binary that was given" if given else f"commit {preparation.commit()}",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": limits.describe(),
-        "operations": work.prefill_operations(usage["prompt_tokens"]),
-        "token_bytes": work.token_bytes(args.dtype),
-        "usage": usage,
-        "sides": described,
-    }
+    return results
 
 
 def take_turns(args, sides, limits):
-    """In each round, every side answers with every concurrency; another side begins each time."""
+    """In each round, every side has a turn with every concurrency; yields the runs so far after each."""
     runs = {side.name: {} for side in sides}
     for side in sides:
         side.run(0, 1, 2)  # warm
+    limits.measure()
     turn = 0
-    for repeat in range(args.repeats):
-        limits.measure()
+    for number in range(1, args.repeats + 1):
         for count in args.concurrency:
             first = turn % len(sides)
             turn += 1
             for side in sides[first:] + sides[:first]:
-                if not side.takes(count):
-                    continue
-                answers = side.run(1000 * turn, count, args.tokens)
-                runs[side.name].setdefault(str(count), []).append(answers)
-                show(repeat, side.name, count, answers)
-    limits.measure()
-    return runs
+                if side.takes(count):
+                    answers = side.run(1000 * turn, count, args.tokens)
+                    runs[side.name].setdefault(str(count), []).append(answers)
+                    show(number, side.name, count, answers)
+        limits.measure()
+        yield runs
 
 
-def show(repeat, name, count, answers):
+def show(number, name, count, answers):
     first, last = (max(answer["times"][i] for answer in answers) for i in (0, -1))
-    text = f"round {repeat + 1}, {name}, {count} at once: first token {first:.3g} s, last {last:.3g} s"
+    text = f"round {number}, {name}, {count} at once: first token {first:.3g} s, last {last:.3g} s"
     print(text, file=sys.stderr, flush=True)
 
 
@@ -145,7 +143,7 @@ def write(args, results):
     path = Path(args.out) if args.out else default
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results))
-    print(f"results: {path}", file=sys.stderr)
+    print(f"results so far: {path}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def circumstances(summary):
     ]
     parts = [
         f"Measured on {summary['date']}; the server from {summary['built_from']}{''.join(compared[:1])}.",
-        f"Rounds: {settings['repeats']}; {usage['image_tokens']} image and {usage['prompt_tokens']} prompt tokens,",
+        f"Rounds: {summary['rounds']}; {usage['image_tokens']} image and {usage['prompt_tokens']} prompt tokens,",
         f"{settings['tokens']} tokens of answer, {settings['slots']} slots.",
     ]
     if machine["instructions"]:

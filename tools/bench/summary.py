@@ -6,7 +6,7 @@ import numpy as np
 def summarise(results):
     """What tables and plots show. Times are in seconds, and each spread is (quartile, median, quartile)."""
     sides = {name: _side(side) for name, side in results["sides"].items()}
-    keys = ("model", "settings", "built_from", "date", "machine", "operations", "token_bytes", "usage")
+    keys = ("model", "settings", "built_from", "date", "rounds", "machine", "operations", "token_bytes", "usage")
     summary = {key: results[key] for key in keys} | {"sides": sides, "ratios": _ratios(results["sides"])}
     return summary | {"shares": _shares(summary)}
 
