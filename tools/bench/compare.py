@@ -48,6 +48,8 @@ def parse():
     output.add_argument("--write-docs", action="store_true", help="plots and tables into docs/")
     args = parser.parse_args()
     args.reference = [name for name in args.reference.split(",") if name != "none"]
+    if not {"bf16", "f32"}.issuperset(args.reference):
+        parser.error(f"--reference takes bf16, f32 or none, not {','.join(args.reference)}")
     if args.tokens < 2 or args.repeats < 1 or not args.concurrency or min(args.concurrency) < 1:
         parser.error("a measurement takes at least 2 tokens, 1 repeat and 1 request at once")
     return args

@@ -20,8 +20,6 @@ class Reference:
     """transformers in one dtype, loaded with one checkpoint."""
 
     def __init__(self, args, dtype, side):
-        if dtype not in DTYPES:
-            raise SystemExit(f"transformers can't be measured in {dtype}; --reference takes bf16, f32 or none")
         self.name, self.counts = f"transformers {dtype}", args.reference_concurrency
         name, size = DTYPES[dtype]
         self._check_memory(args, size)

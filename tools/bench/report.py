@@ -71,6 +71,9 @@ def limits(summary):
         f" {summary['token_bytes'] / 1e9:.3g} GB of weights."
     )
     parts = [table(head, rows), textwrap.fill(work, WIDTH)]
+    lowest, _, highest = limits["int8"]["all"]
+    if lowest < 0.9 * highest:
+        parts.append("**The limits moved: something else used the processor, so don't trust these figures.**")
     keys = ("first", "vision", "text", "gap")
     rows = [[name, *(f"{number(100 * share[key])} %" for key in keys)] for name, share in summary["shares"].items()]
     if rows:
