@@ -1,192 +1,151 @@
-"""Compares the speed of paligemma-server with Hugging Face transformers on the same checkpoint.
+"""Measures paligemma-server from end to end, in turn with what it is compared with, and against the machine's limits.
 
-Both answer the same prompt about the same new pictures on the same machine, one after the other: the server over HTTP
-as a client sees it, transformers in this process. Prints medians with quartiles of the time to the first token and the
-time between tokens, for a single request and for several at once, and the ratio.
+    python3 tools/bench/compare.py                            PaliGemma 3B at 224 px, q8_0, against transformers
+    python3 tools/bench/compare.py --baseline OLD_BINARY      two builds of the server as well
+    python3 tools/bench/compare.py --from RESULTS.json --write-docs
 
-    python tools/bench/compare.py --checkpoint DIR --binary target/release/paligemma-server
+tools/bench/README.md says what each figure means and how long a run takes.
 """
 
 import argparse
-import base64
-import http.client
-import io
 import json
-import socket
-import statistics
-import subprocess
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-import numpy as np
-from PIL import Image
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import preparation  # noqa: E402
 
-PROMPT = "answer en where is the cow standing?"
-PATIENCE = 600  # seconds for one answer
+SHAPES = ("paligemma-3b-224", "paligemma2-3b-224", "paligemma2-3b-448", "tiny")
+
+
+def numbers(text):
+    return sorted({int(part) for part in text.split(",") if part})
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--shape", choices=SHAPES, default=SHAPES[0], help="of a checkpoint with random weights")
+    what.add_argument("--checkpoint", help="a folder, instead of one with random weights")
+    what.add_argument("--binary", help="the server; built from this working tree by default")
+    what.add_argument("--baseline", help="another build of the server, to measure a change")
+    what.add_argument("--reference", default="bf16", help="dtypes of transformers, such as bf16,f32; none: without it")
+    what.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    what.add_argument("--dtype", default="auto", help="weights of the server: q8_0, q4k or f32 on a CPU")
+    how = parser.add_argument_group("how")
+    how.add_argument("--concurrency", type=numbers, default=[1, 2, 4, 8, 16, 32], help="requests at once")
+    how.add_argument("--reference-concurrency", type=numbers, default=[1, 8], help="of these, batches of transformers")
+    how.add_argument("--tokens", type=int, default=32, help="of each answer, at least 2")
+    how.add_argument("--repeats", type=int, default=5, help="rounds; in each, every side has every turn")
+    how.add_argument("--slots", type=int, default=8, help="requests that the server answers at the same time")
+    how.add_argument("--limits", help="the program machine_limits; built from this working tree by default")
+    how.add_argument("--skip-limits", action="store_true")
+    how.add_argument("--python", help="a Python with the packages of requirements.txt; a venv is made by default")
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", help="the file for the results [default: target/bench/SHAPE-DTYPE.json]")
+    output.add_argument("--from", dest="earlier", help="report these results instead of measuring")
+    output.add_argument("--write-docs", action="store_true", help="plots and tables into docs/")
+    args = parser.parse_args()
+    args.reference = [name for name in args.reference.split(",") if name != "none"]
+    if not {"bf16", "f32"}.issuperset(args.reference):
+        parser.error(f"--reference takes bf16, f32 or none, not {','.join(args.reference)}")
+    if args.tokens < 2 or args.repeats < 1 or not args.concurrency or min(args.concurrency) < 1:
+        parser.error("a measurement takes at least 2 tokens, 1 repeat and 1 request at once")
+    return args
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--binary", default="target/release/paligemma-server")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--dtype", default="auto", help="of the server")
-    parser.add_argument("--reference-dtype", default="bfloat16", help="of transformers")
-    parser.add_argument("--clients", type=int, default=8, help="requests at once in the second measurement")
-    parser.add_argument("--tokens", type=int, default=24)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--skip-reference", action="store_true")
-    args = parser.parse_args()
+    args = parse()
+    preparation.use_packages(args)
+    # What these import may have been missing so far.
+    import report
+    from summary import summarise
 
-    side = json.load(open(f"{args.checkpoint}/config.json"))["vision_config"].get("image_size", 224)
-    rows = {"paligemma-server": measure_server(args, side)}
-    if not args.skip_reference:
-        rows["transformers"] = measure_transformers(args, side)
-    report(args, rows)
+    results = json.loads(Path(args.earlier).read_text()) if args.earlier else measure(args)
+    summary = summarise(results)
+    print(report.tables(summary))
+    if args.write_docs:
+        import plots
+
+        slug = report.slug(summary)
+        plots.draw(summary, preparation.ROOT / "docs/performance", slug)
+        report.write_docs(summary, preparation.ROOT / "docs/performance.md", slug)
 
 
-def pictures(side, seed, count):
-    """New pictures, so that no cache of image features can help."""
-    rng = np.random.default_rng(seed)
-    return [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
+def measure(args):
+    from limits import Limits
+    from reference import Reference
+    from server import Server
+    from work import Work
 
-
-def measure_server(args, side):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [args.binary, "serve", "--model", args.checkpoint, "--port", str(port)]
-    command += ["--device", args.device, "--dtype", args.dtype, "--slots", str(args.clients), "--log-level", "warn"]
-    # Let the slower side finish, too.
-    command += ["--request-timeout", f"{PATIENCE}s"]
-    server = subprocess.Popen(command)
+    if args.dtype == "auto":
+        args.dtype = "q8_0" if args.device == "cpu" else "bf16"
+    built_from = "a binary that was given" if args.binary else f"commit {preparation.commit()}"
+    args.binary = preparation.binary(args.binary)
+    args.checkpoint = preparation.checkpoint(args.checkpoint, args.shape)
+    work = Work(args.checkpoint)
+    limits = Limits(args)
+    sides = []
     try:
-        started = time.perf_counter()
-        while not is_ready(port):
-            if server.poll() is not None:
-                raise SystemExit(f"{args.binary} ended with {server.returncode} while it loaded")
-            time.sleep(0.1)
-        print(f"the server was ready after {time.perf_counter() - started:.1f} s; {memory(server.pid)}")
-        ask_together(args, port, pictures(side, 999, 1))
-        figures = {
-            clients: [ask_together(args, port, pictures(side, 1000 * clients + r, clients)) for r in range(args.repeats)]
-            for clients in (1, args.clients)
-        }
-        print(f"after the measurement: {memory(server.pid)}")
-        return figures
+        sides.append(Server("paligemma-server", args.binary, args, work.side))
+        if args.baseline:
+            sides.append(Server("baseline", args.baseline, args, work.side))
+        sides += [Reference(args, dtype, work.side) for dtype in args.reference]
+        for rounds, runs in enumerate(take_turns(args, sides, limits), 1):
+            usage = runs["paligemma-server"][str(args.concurrency[0])][0][0]["usage"]
+            results = {
+                "model": Path(args.checkpoint).name,
+                "settings": {key: getattr(args, key) for key in ("device", "dtype", "tokens", "slots")},
+                "built_from": built_from,
+                "date": time.strftime("%Y-%m-%d"),
+                "rounds": rounds,
+                "machine": limits.describe(),
+                "operations": work.prefill_operations(usage["prompt_tokens"]),
+                "token_bytes": work.token_bytes(args.dtype),
+                "usage": usage,
+                "sides": {side.name: side.describe() | {"runs": runs[side.name]} for side in sides},
+            }
+            # After each round, so that a run that is cut short was not in vain.
+            write(args, results)
     finally:
-        server.terminate()
-        server.wait()
+        for side in sides:
+            side.stop()
+    return results
 
 
-def is_ready(port):
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
+def take_turns(args, sides, limits):
+    """In each round, every side has a turn with every concurrency; yields the runs so far after each."""
+    runs = {side.name: {} for side in sides}
+    for side in sides:
+        side.run(0, 1, 2)  # warm
+    limits.measure()
+    turn = 0
+    for number in range(1, args.repeats + 1):
+        for count in args.concurrency:
+            first = turn % len(sides)
+            turn += 1
+            for side in sides[first:] + sides[:first]:
+                if side.takes(count):
+                    answers = side.run(1000 * turn, count, args.tokens)
+                    runs[side.name].setdefault(str(count), []).append(answers)
+                    show(number, side.name, count, answers)
+        limits.measure()
+        yield runs
 
 
-def memory(pid):
-    lines = dict(line.split(":", 1) for line in open(f"/proc/{pid}/status") if ":" in line)
-    now, peak = (int(lines[key].split()[0]) / 2**20 for key in ("VmRSS", "VmHWM"))
-    return f"resident {now:.2f} GiB, at most {peak:.2f} GiB so far ({peak / now:.2f} times)"
+def show(number, name, count, answers):
+    first, last = (max(answer["times"][i] for answer in answers) for i in (0, -1))
+    text = f"round {number}, {name}, {count} at once: first token {first:.3g} s, last {last:.3g} s"
+    print(text, file=sys.stderr, flush=True)
 
 
-def ask_together(args, port, images):
-    """One request per image, all at once. Returns (seconds to first token, seconds between tokens) of each."""
-
-    def ask(image):
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        body = {
-            "image": base64.b64encode(file.getvalue()).decode(),
-            "prompt": PROMPT,
-            "max_tokens": args.tokens,
-            "stream": True,
-            "logprobs": 0,
-        }
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        started = time.perf_counter()
-        connection.request("POST", "/v1/generate", json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        if response.status != 200:
-            raise SystemExit(f"the server answered {response.status}: {response.read().decode()}")
-        times = []
-        for line in response:
-            if line.startswith(b"event: delta"):
-                times.append(time.perf_counter())
-            elif line.startswith(b"event: error"):
-                raise SystemExit(f"the stream broke after {len(times)} tokens: {next(response).decode()}")
-        if len(times) < args.tokens // 2:
-            raise SystemExit(f"only {len(times)} tokens arrived")
-        return times[0] - started, (times[-1] - times[0]) / (len(times) - 1)
-
-    with ThreadPoolExecutor(len(images)) as pool:
-        return list(pool.map(ask, images))
-
-
-def measure_transformers(args, side):
-    import tokenizers
-    import torch
-    import transformers
-
-    model = transformers.PaliGemmaForConditionalGeneration.from_pretrained(
-        args.checkpoint, dtype=getattr(torch, args.reference_dtype)
-    ).to(args.device).eval()
-    print(f"transformers {transformers.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    tokenizer = tokenizers.Tokenizer.from_file(f"{args.checkpoint}/tokenizer.json")
-    ids = [tokenizer.token_to_id("<bos>"), *tokenizer.encode(PROMPT + "\n", add_special_tokens=False).ids]
-    image_tokens = (side // model.config.vision_config.patch_size) ** 2
-    ids = [model.config.image_token_id] * image_tokens + ids
-
-    @torch.inference_mode()
-    def generate(images):
-        pixels = np.stack([np.asarray(image) for image in images]).transpose(0, 3, 1, 2)
-        pixels = torch.tensor(pixels / 127.5 - 1, dtype=model.dtype, device=args.device)
-        inputs = torch.tensor([ids] * len(images), device=args.device)
-        started = time.perf_counter()
-        output = model(
-            input_ids=inputs, pixel_values=pixels, token_type_ids=torch.zeros_like(inputs), logits_to_keep=1
-        )
-        token = output.logits[:, -1].argmax(-1, keepdim=True)
-        token.cpu()
-        first = time.perf_counter()
-        for _ in range(args.tokens - 1):
-            output = model(input_ids=token, past_key_values=output.past_key_values)
-            token = output.logits[:, -1].argmax(-1, keepdim=True)
-            token.cpu()
-        return [(first - started, (time.perf_counter() - first) / (args.tokens - 1))] * len(images)
-
-    generate(pictures(side, 999, 1))
-    return {
-        clients: [generate(pictures(side, 1000 * clients + r, clients)) for r in range(args.repeats)]
-        for clients in (1, args.clients)
-    }
-
-
-def report(args, rows):
-    print(f"\n{args.checkpoint}, {args.device}: medians of {args.repeats} runs (quartiles), {args.tokens} tokens each\n")
-    print("| | requests at once | time to first token, s | time between tokens, ms |")
-    print("|---|---|---|---|")
-    medians = {}
-    for name, figures in rows.items():
-        for clients, runs in figures.items():
-            first, gap = ([figure[i] for run in runs for figure in run] for i in (0, 1))
-            medians[name, clients] = statistics.median(first), statistics.median(gap)
-            gap = [1000 * value for value in gap]
-            print(f"| {name} | {clients} | {spread(first)} | {spread(gap)} |")
-    if len(rows) == 2:
-        for clients in rows["transformers"]:
-            ours, theirs = medians["paligemma-server", clients], medians["transformers", clients]
-            ratios = " | ".join(f"{theirs[i] / ours[i]:.2f} ×" for i in (0, 1))
-            print(f"| transformers ÷ paligemma-server | {clients} | {ratios} |")
-
-
-def spread(values):
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return f"{middle:.3g} ({low:.3g}–{high:.3g})"
+def write(args, results):
+    default = preparation.ROOT / "target/bench" / f"{results['model']}-{args.dtype}.json"
+    path = Path(args.out) if args.out else default
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results))
+    print(f"results so far: {path}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
