@@ -46,6 +46,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         model = info.name,
         dtype = info.dtype,
         device = info.device,
+        instructions = info.instructions,
         "loading"
     );
     if let Some(description) = info.description {

@@ -197,7 +197,7 @@ fn slot_rows<'a>(storage: &'a Storage, layout: &Layout) -> Result<Heads<'a>> {
     let &[slot_stride, row_stride, key_stride, 1] = layout.stride() else {
         bail!("a key's values must lie side by side")
     };
-    if slot_stride != kv_heads * row_stride {
+    if slots > 1 && slot_stride != kv_heads * row_stride {
         bail!("a slot's key heads must lie side by side")
     }
     Ok(Heads {

@@ -21,6 +21,20 @@ pub use matmul::{Epilogue, Matmul, Outputs};
 pub use norm::{layer_norm, rms_norm};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
 
+/// Settles which instructions our own kernels use on `placement`; `None` where candle's run.
+///
+/// # Errors
+/// When the processor does not have them, or computes wrongly with them.
+pub fn choose_instructions(
+    placement: &Placement,
+    choice: InstructionsChoice,
+) -> Result<Option<Instructions>, UnusableInstructions> {
+    match placement.gpu.is_none() && cfg!(target_arch = "x86_64") {
+        true => choice.choose().map(Some),
+        false => Ok(None),
+    }
+}
+
 /// Whether our own kernels run on a device, and not candle's.
 fn own_kernels(device: &Device) -> bool {
     device.is_cpu() && cfg!(target_arch = "x86_64")

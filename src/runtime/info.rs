@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::source::DEMO;
-use crate::kernels::Placement;
+use crate::kernels::{Instructions, Placement};
 use crate::models::ModelConfig;
 use crate::settings::Settings;
 
@@ -27,6 +27,9 @@ pub struct ModelInfo {
     pub dtype: String,
     /// Where the model runs, such as `cpu` or `cuda:0`.
     pub device: String,
+    /// The processor's instructions that multiply, such as `avx2`; `None` where our own kernels don't
+    /// run.
+    pub instructions: Option<String>,
     /// When the server started: seconds since 1970-01-01 00:00 UTC.
     pub created: u64,
 }
@@ -36,6 +39,7 @@ impl ModelInfo {
         settings: &Settings,
         config: &ModelConfig,
         placement: Placement,
+        instructions: Option<Instructions>,
         context: usize,
     ) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -54,6 +58,7 @@ impl ModelInfo {
                 Some(gpu) => format!("cuda:{gpu}"),
                 None => "cpu".to_owned(),
             },
+            instructions: instructions.map(|it| it.to_string()),
             created: now.map_or(0, |since| since.as_secs()),
         }
     }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::checkpoint::CheckpointError;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::hub::HubError;
-use crate::kernels::{Placement, PlacementError};
+use crate::kernels::{Placement, PlacementError, UnusableInstructions, choose_instructions};
 use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained};
 use crate::pixels::{ImageLimits, Preprocessor};
 use crate::settings::{Settings, SettingsError};
@@ -58,6 +58,8 @@ pub enum RuntimeError {
     #[error(transparent)]
     Placement(#[from] PlacementError),
     #[error(transparent)]
+    Instructions(#[from] UnusableInstructions),
+    #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error("--model {0} is a file; name the folder that holds config.json and the weights")]
     ModelIsFile(String),
@@ -72,7 +74,10 @@ pub enum RuntimeError {
 impl RuntimeError {
     /// Whether the operator's settings are wrong, rather than what they lead to.
     pub fn is_of_settings(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Placement(_))
+        matches!(
+            self,
+            Self::Settings(_) | Self::Placement(_) | Self::Instructions(_)
+        )
     }
 }
 
@@ -88,6 +93,7 @@ impl Runtime<()> {
         RuntimeError,
     > {
         let placement = Placement::resolve(settings.device, settings.dtype)?;
+        let instructions = choose_instructions(&placement, settings.cpu_instructions)?;
         let source = Source::find(settings).await?;
         let settings = Arc::new(settings.clone());
         let for_masks = settings.clone();
@@ -98,7 +104,13 @@ impl Runtime<()> {
         };
         let (pretrained, mask_decoder) = tokio::task::spawn_blocking(open).await??;
         let context = context(&settings, &pretrained)?;
-        let info = ModelInfo::new(&settings, &pretrained.config, placement, context);
+        let info = ModelInfo::new(
+            &settings,
+            &pretrained.config,
+            placement,
+            instructions,
+            context,
+        );
         Ok(Runtime {
             tokenizer: Arc::clone(&pretrained.tokenizer),
             preprocessor: preprocessor(&settings, info.image_size),

@@ -18,7 +18,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
-use crate::kernels::{DeviceChoice, FormatChoice};
+use crate::kernels::{DeviceChoice, FormatChoice, InstructionsChoice};
 
 pub use error::SettingsError;
 pub use key::{KEYS, Key, table};
@@ -41,6 +41,8 @@ pub struct Settings {
     pub dtype: FormatChoice,
     #[serde(deserialize_with = "value::device")]
     pub device: DeviceChoice,
+    #[serde(deserialize_with = "value::cpu_instructions")]
+    pub cpu_instructions: InstructionsChoice,
     /// `None`: one per usable core.
     #[serde(deserialize_with = "value::auto_or_whole::<_, 1, 1_024>")]
     pub threads: Option<usize>,

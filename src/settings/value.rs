@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
-use crate::kernels::{DeviceChoice, FormatChoice};
+use crate::kernels::{DeviceChoice, FormatChoice, InstructionsChoice};
 
 /// Longest duration that a setting accepts. Beyond it, arithmetic on `Instant`s could overflow.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -185,6 +185,16 @@ pub(super) fn dtype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Format
     scalar(deserializer, &"auto, f32, f16, bf16, q8_0 or q4k", |text| {
         text.parse().ok()
     })
+}
+
+pub(super) fn cpu_instructions<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<InstructionsChoice, D::Error> {
+    scalar(
+        deserializer,
+        &"auto, avx512-vnni, avx-vnni, avx2 or portable",
+        |text| text.parse().ok(),
+    )
 }
 
 pub(super) fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DeviceChoice, D::Error> {

@@ -11,8 +11,8 @@ from programs import run_code
 from server import ROOT, Server
 
 FILES = ["README.md", *sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").glob("*.md"))]
-# Other with every answer.
-VARYING = {"id", "created", "timings", "request_id"}
+# Other with every answer, or on every processor.
+VARYING = {"id", "created", "timings", "request_id", "instructions"}
 
 
 def is_run(block):

@@ -262,6 +262,32 @@ fn a_request_that_joins_a_decoding_batch_changes_no_tokens() {
     }
 }
 
+/// Our own kernels sum up integers exactly and each row by itself, so that not a bit depends on who
+/// else is there, in any format.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_request_gets_the_same_bits_alone_and_in_company() {
+    for golden in Golden::all() {
+        for format in [WeightFormat::F32, WeightFormat::Q8_0, WeightFormat::Q4K] {
+            let (_, model) = open(&golden, format);
+            let features = features_of(&golden, &model);
+            let cases: Vec<(usize, &Case)> = golden.cases.iter().enumerate().collect();
+            let mut company = Company::new(&model, cases.len());
+            let (early, late): (Vec<_>, Vec<_>) = cases.iter().partition(|(slot, _)| slot % 2 == 1);
+            company.join(&features, &early, SOME);
+            company.join(&features, &late, ONE_LAYER);
+            for (&(slot, case), together) in cases.iter().zip(company.finish(24)) {
+                let mut alone = Company::new(&model, slot + 1);
+                alone.join(&features, &[(slot, case)], ALL);
+                let alone = alone.finish(24).remove(0);
+                let what = format!("{}, {format}, {:?}", golden.name(), case.prompt);
+                assert_eq!(alone.first_logits, together.first_logits, "{what}");
+                assert_eq!(alone.tokens[..24], together.tokens[..24], "{what}");
+            }
+        }
+    }
+}
+
 /// The share of the reference's tokens that a format chooses, when it is fed the reference's.
 fn agreement(format: WeightFormat) -> f64 {
     let (mut same, mut all) = (0, 0);

@@ -48,6 +48,10 @@ pub struct Model {
     /// Where the model runs.
     #[schema(example = "cuda:0")]
     device: String,
+    /// The processor's instructions that multiply; only on an x86-64 CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "avx512-vnni")]
+    instructions: Option<String>,
 }
 
 impl Model {
@@ -64,6 +68,7 @@ impl Model {
             context: model.context,
             dtype: model.dtype.clone(),
             device: model.device.clone(),
+            instructions: model.instructions.clone(),
         }
     }
 }

@@ -26,3 +26,6 @@ mod tile;
 pub use instructions::{Instructions, InstructionsChoice, UnusableInstructions};
 pub(super) use packed::{Arrangement, PackedFormat, PackedWeight};
 pub(super) use product::{Epilogue, product};
+
+#[cfg(test)]
+mod tests;

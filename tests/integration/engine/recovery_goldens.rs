@@ -1,7 +1,7 @@
 //! After a failed step, the real model goes on with the reference's tokens.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use candle_core::{Device, Result, Tensor, bail};
 use paligemma_server::engine::{EngineHandle, EngineOptions, Generation, State};
@@ -19,6 +19,8 @@ struct Flaky {
     model: PaliGemma,
     steps: Arc<AtomicUsize>,
     fails_at: usize,
+    /// Held until every request was submitted.
+    all_are_here: Arc<Mutex<()>>,
 }
 
 impl Model for Flaky {
@@ -60,6 +62,7 @@ impl Model for Flaky {
         prefill: Option<(&mut Self::Prefill, Budget)>,
         decode: &[DecodeRow],
     ) -> Result<StepOutput> {
+        drop(self.all_are_here.lock().unwrap());
         let output = self.model.step(cache, prefill, decode)?;
         // After the cache was written, as a device may fail.
         if self.steps.fetch_add(1, Ordering::SeqCst) + 1 == self.fails_at {
@@ -83,7 +86,8 @@ async fn sequences_in_flight_continue_with_the_reference_tokens() {
                 ..OPTIONS
             };
             let (steps, folder) = (Arc::new(AtomicUsize::new(0)), golden.folder.clone());
-            let its_steps = steps.clone();
+            let all_are_here = Arc::new(Mutex::new(()));
+            let (its_steps, gate) = (steps.clone(), all_are_here.clone());
             let factory = move || {
                 let model = Pretrained::open(&folder)?.load(&Device::Cpu, WeightFormat::F32)?;
                 let steps = its_steps.clone();
@@ -91,12 +95,17 @@ async fn sequences_in_flight_continue_with_the_reference_tokens() {
                     model,
                     steps,
                     fails_at,
+                    all_are_here: gate.clone(),
                 })
             };
             let engine = EngineHandle::start(options, pretrained.tokenizer.clone(), factory);
             assert_eq!(state_after(&engine, State::Loading).await, State::Ready);
             let submit = |case| engine.submit(ask(&golden, &pretrained, case)).unwrap();
-            let generations: Vec<Generation> = golden.cases.iter().map(submit).collect();
+            let generations: Vec<Generation> = {
+                // A request that comes while the model is built again is refused.
+                let _no_step = all_are_here.lock().unwrap();
+                golden.cases.iter().map(submit).collect()
+            };
             for (case, generation) in golden.cases.iter().zip(generations) {
                 check(&golden, &pretrained, case, &answer(generation).await);
             }
