@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use paligemma_server::kernels::Instructions;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -104,10 +105,14 @@ async fn the_model_is_listed_under_each_of_its_names() {
         "{created}"
     );
     let named = |name: &str| {
-        json!({
+        let mut model = json!({
             "id": name, "object": "model", "created": created,
             "owned_by": "paligemma-server", "image_size": 28, "image_tokens": 4, "context": 4096,
-            "dtype": "f32", "device": "cpu"})
+            "dtype": "f32", "device": "cpu"});
+        if cfg!(target_arch = "x86_64") {
+            model["instructions"] = Instructions::chosen().to_string().into();
+        }
+        model
     };
     let both = [named(CHECKPOINT), named(ALIAS)];
     assert_eq!(list, json!({"object": "list", "data": both}));
