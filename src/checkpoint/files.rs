@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use memmap2::{Mmap, UncheckedAdvice};
 use serde::de::DeserializeOwned;
 
-use super::CheckpointError;
+use super::error::CheckpointError;
 use super::raw::{RawConfig, RawGeneration};
-use super::weights::WeightFiles;
 
 macro_rules! demo_files {
     ($($name:literal),* $(,)?) => {
@@ -64,14 +63,6 @@ impl Checkpoint {
     /// When it is damaged.
     pub fn generation_config(&self) -> Result<Option<RawGeneration>, CheckpointError> {
         self.json("generation_config.json")
-    }
-
-    /// Every tensor, found by its header; the weights are not read yet.
-    ///
-    /// # Errors
-    /// When a file is missing or damaged.
-    pub fn weights(&self) -> Result<WeightFiles, CheckpointError> {
-        WeightFiles::open(self)
     }
 
     /// What messages call the file.

@@ -18,8 +18,8 @@ use rayon::prelude::*;
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::Deserialize;
 
-use super::files::WeightBytes;
-use super::{Checkpoint, CheckpointError};
+use super::error::CheckpointError;
+use super::files::{Checkpoint, WeightBytes};
 
 /// Every tensor of a checkpoint by its uniform name.
 #[derive(Debug, Clone)]
@@ -44,8 +44,12 @@ struct Index {
 }
 
 impl WeightFiles {
-    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
-    pub(super) fn open(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names. Every tensor
+    /// is found by its header; the weights are not read yet.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn open(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         let mut tensors = HashMap::new();
         for name in weight_files(checkpoint)? {
             add_tensors(checkpoint, &name, &mut tensors)?;

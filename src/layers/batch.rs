@@ -41,17 +41,6 @@ pub struct ContinuedMasks {
     windowed: Tensor,
 }
 
-/// One sequence that decodes: its newest token is put in, the logits of the next come out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DecodeRow {
-    /// The KV cache slot that the sequence owns.
-    pub slot: usize,
-    /// The 0-based index of `token` in its sequence, image tokens counted.
-    pub position: usize,
-    /// The token that was generated last.
-    pub token: u32,
-}
-
 impl Batch {
     /// Whole prefixes, and the angles of all their rows.
     pub fn of_prefixes(prefixes: Vec<PrefixRows>, rope: Rope) -> Self {

@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::DecodeRow;
 use crate::kernels::{Scoring, SeenKeys, attend_cached};
 
 /// One tensor pair a layer, `[slots, kv_heads, context + 1, head_dim]`, written in place.
@@ -98,6 +97,17 @@ impl LayerCache {
         }
         Ok(())
     }
+}
+
+/// One sequence that decodes: its newest token is put in, the logits of the next come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeRow {
+    /// The KV cache slot that the sequence owns.
+    pub slot: usize,
+    /// The 0-based index of `token` in its sequence, image tokens counted.
+    pub position: usize,
+    /// The token that was generated last.
+    pub token: u32,
 }
 
 /// Where a step's decode rows stand in the cache; the same for every layer.

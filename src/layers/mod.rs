@@ -14,9 +14,9 @@ mod norm;
 mod rope;
 
 pub use attention::{Attention, AttentionShape, ImageAttention, Queries};
-pub use batch::{Batch, ContinuedMasks, DecodeRow, PrefixRows};
+pub use batch::{Batch, ContinuedMasks, PrefixRows};
 pub use gated_mlp::GatedMlp;
-pub use kv_cache::{CacheShape, DecodeLayout, KvCache, LayerCache};
+pub use kv_cache::{CacheShape, DecodeLayout, DecodeRow, KvCache, LayerCache};
 pub use linear::Linear;
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopeTable};

@@ -49,7 +49,7 @@ impl Pretrained {
         Ok(Self {
             config: parsed.model,
             tokenizer: Arc::new(tokenizer),
-            weights: checkpoint.weights()?,
+            weights: WeightFiles::open(checkpoint)?,
         })
     }
 

@@ -221,7 +221,7 @@ fn grouped_heads_with_and_without_softcap() -> Result<()> {
         let by_slot = |x: &Tensor| x.transpose(0, 1)?.contiguous()?.unsqueeze(0);
         let last = q.narrow(0, 6, 1)?.reshape((1, 2, 2, 16))?;
         // What the golden's mask leaves.
-        let seen = SeenKeys::new(vec![2..6], 7, &Device::Cpu)?;
+        let seen = SeenKeys::new(std::iter::once(2..6).collect(), 7, &Device::Cpu)?;
         let one = attend_cached(&last, &by_slot(k)?, &by_slot(v)?, &seen, scoring)?;
         golden.check(&format!("attend.{name}.cached"), &one);
     }

@@ -4,6 +4,10 @@
 //! weights; only its GELU is replaced there, too.
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a loop's loads, products and stores are sound for one reason"
+)]
 
 pub(super) mod attention;
 #[cfg(target_arch = "x86_64")]

@@ -11,9 +11,9 @@ const TASKS_PER_THREAD: usize = 8;
 
 /// Computes all `parts` of `work`, on all threads if it costs as much as so many multiplications.
 pub fn in_parallel<I: Isa, W: Work<I>>(work: &W, parts: usize, cost: usize) {
-    // SAFETY: the processor has the instructions, or `dispatch!` would not have come here; each part
-    // is computed once.
     if cost < ALONE || parts < 2 {
+        // SAFETY: the processor has the instructions, or `dispatch!` would not have come here; each
+        // part is computed once.
         return unsafe { I::enter(work, 0..parts) };
     }
     let share = parts.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads());

@@ -123,6 +123,10 @@ pub unsafe fn run_floats<I: Isa>(tile: &FloatTile, rows: usize, panels: usize) {
 /// In each group of 32, the products are summed up exactly, in integers; the groups are then added
 /// in their order, each rounded once. So a row's sums don't depend on the rows beside it.
 #[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "rows and panels index several arrays and offsets alike"
+)]
 unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: usize>(
     tile: &ByteTile<I::Act>,
 ) {
