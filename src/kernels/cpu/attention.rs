@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::gelu::exp;
 use super::instructions::{Instructions, dispatch};
 use super::isa::{COLUMNS, Isa, Work};
@@ -61,6 +63,7 @@ pub fn attend_all(
     [q, k, v].iter().for_each(Heads::check);
     assert_eq!((k.rows, k.heads, k.width), (v.rows, v.heads, v.width));
     assert_eq!((q.heads % k.heads, q.width), (0, k.width));
+    assert!(k.rows > 0, "no keys");
     assert!(mask.is_none_or(|mask| mask.len() == q.rows * k.rows));
     dispatch!(instructions, I => {
         let (keys, values) = (key_panels(k), value_panels(v));
@@ -87,15 +90,16 @@ pub fn attend_all(
 fn key_panels(k: Heads<'_>) -> Vec<f32> {
     let panels = k.rows.div_ceil(COLUMNS);
     let mut packed = vec![0.0; k.heads * panels * k.width * COLUMNS];
-    for head in 0..k.heads {
+    let heads = packed.par_chunks_mut(panels * k.width * COLUMNS);
+    heads.enumerate().for_each(|(head, packed)| {
         for row in 0..k.rows {
-            let panel = head * panels + row / COLUMNS;
-            let to = &mut packed[panel * k.width * COLUMNS + row % COLUMNS..];
-            for (to, &value) in to.iter_mut().step_by(COLUMNS).zip(k.at(row, head)) {
+            let at = row / COLUMNS * k.width * COLUMNS + row % COLUMNS;
+            let to = packed[at..].iter_mut().step_by(COLUMNS);
+            for (to, &value) in to.zip(k.at(row, head)) {
                 *to = value;
             }
         }
-    }
+    });
     packed
 }
 
@@ -103,14 +107,15 @@ fn key_panels(k: Heads<'_>) -> Vec<f32> {
 fn value_panels(v: Heads<'_>) -> Vec<f32> {
     let panels = v.width.div_ceil(COLUMNS);
     let mut packed = vec![0.0; v.heads * panels * v.rows * COLUMNS];
-    for head in 0..v.heads {
+    let heads = packed.par_chunks_mut(panels * v.rows * COLUMNS);
+    heads.enumerate().for_each(|(head, packed)| {
         for row in 0..v.rows {
             for (panel, values) in v.at(row, head).chunks(COLUMNS).enumerate() {
-                let at = ((head * panels + panel) * v.rows + row) * COLUMNS;
+                let at = (panel * v.rows + row) * COLUMNS;
                 packed[at..at + values.len()].copy_from_slice(values);
             }
         }
-    }
+    });
     packed
 }
 

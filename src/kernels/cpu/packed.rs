@@ -72,11 +72,15 @@ impl PackedWeight {
     ///
     /// # Errors
     /// When memory runs out, or the weight can't be quantised.
+    ///
+    /// # Panics
+    /// When half of the rows should be a gate, and they have no half.
     pub fn new(
         rows: &[&[f32]],
         format: PackedFormat,
         arrangement: Arrangement,
     ) -> candle_core::Result<Self> {
+        assert!(arrangement == Arrangement::InOrder || rows.len().is_multiple_of(2));
         let in_features = rows.first().map_or(0, |row| row.len());
         let shape = Shape {
             arrangement,
