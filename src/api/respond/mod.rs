@@ -1,7 +1,7 @@
 //! What goes back to the client: whole responses, streams, and errors.
 //!
 //! [`shapes`] holds the JSON that every task answers with; [`problem`] writes an
-//! [`ApiError`](super::error::ApiError).
+//! [`ApiError`].
 //! A task's [`output_parser::OutputParser`] turns generated text into the fields of a result.
 
 pub mod output_parser;
