@@ -5,7 +5,7 @@
 #
 # Name the target: without one, the older builder builds both images, and CUDA takes long.
 #
-# One binary holds the CPU kernels for AVX2, AVX-512 and AMX, and picks among them when it starts.
+# One binary holds the kernels for AVX2, AVX-VNNI and AVX-512 VNNI, and picks among them when it starts.
 
 # ---- CPU: build
 

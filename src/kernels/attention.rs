@@ -4,8 +4,7 @@ use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
-use super::cpu::attention::Heads;
-use super::cpu::{self, Instructions};
+use super::cpu::{self, Heads, Instructions};
 use super::{own_kernels, portable};
 
 /// How raw scores become the softmax's input.
@@ -43,7 +42,7 @@ pub fn attend_all(
         k.storage_and_layout(),
         v.storage_and_layout(),
     );
-    let out = cpu::attention::attend_all(
+    let out = cpu::attend_all(
         Instructions::chosen(),
         head_rows(&q.0, q.1)?,
         head_rows(&k.0, k.1)?,
@@ -115,7 +114,7 @@ pub fn attend_cached(
         k.storage_and_layout(),
         v.storage_and_layout(),
     );
-    let out = cpu::attention::attend_cached(
+    let out = cpu::attend_cached(
         Instructions::chosen(),
         head_rows(&q.0, q.1)?,
         slot_rows(&k.0, k.1)?,
@@ -141,7 +140,7 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         cos.storage_and_layout(),
         sin.storage_and_layout(),
     );
-    let out = cpu::attention::rotate(
+    let out = cpu::rotate(
         Instructions::chosen(),
         head_rows(&x.0, x.1)?,
         values(&cos.0, cos.1)?,

@@ -3,8 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::attention::values;
-use super::cpu::norm::Norm;
-use super::cpu::{self, Instructions};
+use super::cpu::{self, Instructions, Norm};
 use super::own_kernels;
 
 /// `x / rms(x) · scale` for `x` `[rows, width]` and `scale` f32 `[width]`, in f32 and cast last to
@@ -41,6 +40,6 @@ fn norm(x: &Tensor, norm: Norm<'_>, eps: f32) -> Result<Tensor> {
     let x = x.contiguous()?;
     let shape = x.shape().clone();
     let x = x.storage_and_layout();
-    let y = cpu::norm::norm(Instructions::chosen(), values(&x.0, x.1)?, norm, eps);
+    let y = cpu::norm(Instructions::chosen(), values(&x.0, x.1)?, norm, eps);
     Tensor::from_vec(y, shape, &Device::Cpu)
 }

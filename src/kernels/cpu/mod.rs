@@ -9,27 +9,36 @@
     reason = "a loop's loads, products and stores are sound for one reason"
 )]
 
-pub(super) mod attention;
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod cached_attention;
 pub(super) mod gelu;
+mod heads;
 mod instructions;
 mod isa;
 mod lanes;
-pub(super) mod norm;
+mod norm;
 mod packed;
 mod parallel;
 mod portable;
 mod product;
 mod quantize;
+mod rotate;
 mod self_check;
+mod softmax;
 mod tile;
 
+pub(super) use attention::attend_all;
+pub(super) use cached_attention::attend_cached;
+pub(super) use heads::Heads;
 pub use instructions::{Instructions, InstructionsChoice, UnusableInstructions};
+pub(super) use norm::{Norm, norm};
 pub(super) use packed::{Arrangement, PackedFormat, PackedWeight};
 pub(super) use product::{Epilogue, product};
+pub(super) use rotate::rotate;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,212 @@
+//! Products with packed weights.
+
+use super::{random, relative_error};
+use crate::kernels::cpu::*;
+
+/// Rows, depth and columns, of which none fills a tile, a block or a panel; then some that do.
+const SHAPES: [(usize, usize, usize); 8] = [
+    (1, 1, 1),
+    (1, 72, 133),
+    (2, 33, 17),
+    (5, 100, 48),
+    (7, 588, 50),
+    (13, 1000, 31),
+    (4, 64, 16),
+    (24, 1024, 96),
+];
+const FORMATS: [PackedFormat; 3] = [PackedFormat::F32, PackedFormat::Q8, PackedFormat::Q4];
+
+fn pack(weight: &[f32], depth: usize, format: PackedFormat) -> PackedWeight {
+    let rows: Vec<&[f32]> = weight.chunks(depth).collect();
+    PackedWeight::new(&rows, format, Arrangement::InOrder).unwrap()
+}
+
+fn unpacked(weight: &PackedWeight) -> Vec<f32> {
+    let mut values = vec![0.0; weight.out_features * weight.in_features];
+    for (row, values) in values.chunks_mut(weight.in_features).enumerate() {
+        weight.unpack_row(row, values);
+    }
+    values
+}
+
+/// `x · Wᵀ` in f64.
+fn exact(x: &[f32], weight: &[f32], depth: usize) -> Vec<f64> {
+    let rows = x.chunks(depth);
+    rows.flat_map(|x| {
+        weight.chunks(depth).map(|weight| {
+            let products = x.iter().zip(weight);
+            products.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        })
+    })
+    .collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// What models have and tests forget: outliers, zeros, subnormals.
+fn awkward(count: usize) -> Vec<f32> {
+    let mut values = random(count, 5);
+    for (i, value) in values.iter_mut().enumerate() {
+        match i % 37 {
+            0 => *value *= 1e4,
+            1 => *value = 0.0,
+            2 => *value = f32::from_bits(i as u32),
+            3 => *value = -1e-38,
+            _ if i / 64 % 5 == 4 => *value = 0.0,
+            _ => {}
+        }
+    }
+    values
+}
+
+#[test]
+fn all_instructions_give_the_same_bits() {
+    for (rows, depth, columns) in SHAPES {
+        for (x, weight) in [
+            (random(rows * depth, 1), random(columns * depth, 2)),
+            (awkward(rows * depth), awkward(columns * depth)),
+        ] {
+            for format in FORMATS {
+                let weight = pack(&weight, depth, format);
+                let portable = product(Instructions::Portable, &weight, &x, Epilogue::default());
+                for instructions in Instructions::supported() {
+                    let y = product(instructions, &weight, &x, Epilogue::default());
+                    assert_eq!(
+                        bits(&y),
+                        bits(&portable),
+                        "{instructions}, {format:?}, {rows} × {depth} × {columns}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_are_near_those_of_f64() {
+    for (rows, depth, columns) in SHAPES {
+        let (x, weight) = (random(rows * depth, 3), random(columns * depth, 4));
+        for (format, tolerance) in FORMATS.into_iter().zip([1e-5, 1e-2, 1e-2]) {
+            let weight = pack(&weight, depth, format);
+            // The weights' own rounding is another test's.
+            let exact = exact(&x, &unpacked(&weight), depth);
+            let y = product(Instructions::chosen(), &weight, &x, Epilogue::default());
+            let error = relative_error(&y, &exact);
+            assert!(
+                error < tolerance,
+                "{format:?}, {rows} × {depth} × {columns}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn weights_are_rounded_as_finely_as_their_format_can() {
+    let weight = random(48 * 200, 6);
+    let exact: Vec<f64> = weight.iter().map(|&value| value.into()).collect();
+    for (format, tolerance) in FORMATS.into_iter().zip([0.0, 0.005, 0.08]) {
+        let error = relative_error(&unpacked(&pack(&weight, 200, format)), &exact);
+        assert!(error <= tolerance, "{format:?}: {error}");
+    }
+}
+
+#[test]
+fn a_row_is_the_same_alone_and_in_company() {
+    let (rows, depth, columns) = (11, 300, 40);
+    let x = random(rows * depth, 7);
+    for format in FORMATS {
+        let weight = pack(&random(columns * depth, 8), depth, format);
+        for instructions in Instructions::supported() {
+            let together = product(instructions, &weight, &x, Epilogue::default());
+            for (x, together) in x.chunks(depth).zip(together.chunks(columns)) {
+                let alone = product(instructions, &weight, x, Epilogue::default());
+                assert_eq!(bits(&alone), bits(together), "{instructions}, {format:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn outliers_cost_their_own_group_alone() {
+    let depth = 2048;
+    let mut x = random(4 * depth, 9);
+    x.iter_mut().step_by(256).for_each(|value| *value *= 30.0);
+    let weight = pack(&random(64 * depth, 10), depth, PackedFormat::Q8);
+    let exact = exact(&x, &unpacked(&weight), depth);
+    let y = product(Instructions::chosen(), &weight, &x, Epilogue::default());
+    let error = relative_error(&y, &exact);
+    assert!(error < 0.015, "{error}");
+}
+
+#[test]
+fn the_epilogue_follows_the_product() {
+    let (rows, depth, columns) = (3, 70, 21);
+    let (x, weight) = (random(rows * depth, 11), random(columns * depth, 12));
+    let (bias, residual) = (random(columns, 13), random(rows * columns, 14));
+    let weight = pack(&weight, depth, PackedFormat::F32);
+    for instructions in Instructions::supported() {
+        let plain = product(instructions, &weight, &x, Epilogue::default());
+        let epilogue = Epilogue {
+            bias: Some(&bias),
+            gelu: true,
+            residual: Some(&residual),
+        };
+        let y = product(instructions, &weight, &x, epilogue);
+        for (i, (y, plain)) in y.iter().zip(&plain).enumerate() {
+            let expected = residual[i] + gelu::gelu_tanh(plain + bias[i % columns]);
+            assert!(
+                (y - expected).abs() < 1e-6,
+                "{instructions}: {y}, not {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_gate_multiplies_its_counterpart() {
+    // A width that no panel fills.
+    let (rows, depth, width) = (3, 64, 21);
+    let (x, weight) = (random(rows * depth, 15), random(2 * width * depth, 16));
+    let in_order = pack(&weight, depth, PackedFormat::F32);
+    let all: Vec<&[f32]> = weight.chunks(depth).collect();
+    let gated = PackedWeight::new(&all, PackedFormat::F32, Arrangement::Gated).unwrap();
+    assert_eq!(unpacked(&gated), weight);
+    for instructions in Instructions::supported() {
+        let plain = product(instructions, &in_order, &x, Epilogue::default());
+        let y = product(instructions, &gated, &x, Epilogue::default());
+        assert_eq!(y.len(), rows * width);
+        for (i, y) in y.iter().enumerate() {
+            let plain = &plain[i / width * 2 * width..];
+            let expected = gelu::gelu_tanh(plain[i % width]) * plain[width + i % width];
+            assert!(
+                (y - expected).abs() < 1e-6,
+                "{instructions}: {y}, not {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_reaches_its_row_and_no_other() {
+    let (depth, columns) = (96, 20);
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = random(3 * depth, 17);
+        x[depth + 40] = value;
+        for format in FORMATS {
+            let weight = pack(&random(columns * depth, 18), depth, format);
+            for instructions in Instructions::supported() {
+                let y = product(instructions, &weight, &x, Epilogue::default());
+                for (row, y) in y.chunks(columns).enumerate() {
+                    let finite = y.iter().all(|y| y.is_finite());
+                    assert_eq!(
+                        finite,
+                        row != 1,
+                        "{instructions}, {format:?}, {value}, row {row}"
+                    );
+                }
+            }
+        }
+    }
+}
