@@ -21,8 +21,9 @@ def server():
 
 @pytest.fixture(scope="session")
 def narrow():
-    """A server with one slot and a queue of one, whose second waiting request is refused."""
-    running = Server("--api-keys", KEY, "--slots", "1", "--queue", "1")
+    """A server with one slot and a queue of one, whose second waiting request is refused. It is slow, so that a
+    client can leave in the middle of an answer."""
+    running = Server("--api-keys", KEY, "--slots", "1", "--queue", "1", "--cpu-instructions", "portable")
     yield running
     running.stop()
 
