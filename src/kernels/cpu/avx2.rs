@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
+use super::activations::{GroupScale, inverse_step};
 use super::isa::{Isa, enter_with};
 
 /// `vpmaddwd` on bytes widened to 16 bits.
@@ -104,9 +105,31 @@ unsafe impl Isa for Avx2 {
     const PANELS: usize = 1;
 
     #[inline(always)]
-    unsafe fn store_activations(to: *mut i16, [a, b, c, d]: [i8; 4]) {
-        // SAFETY: the caller's.
-        unsafe { to.cast::<[i16; 4]>().write([a, c, b, d].map(i16::from)) }
+    unsafe fn round_activations(group: *const f32, to: *mut i16) -> GroupScale {
+        // SAFETY: the caller's pointers and processor.
+        unsafe {
+            let (bytes, scale) = rounded(group);
+            let order = _mm256_set1_epi32(0x03_01_02_00);
+            let four = _mm256_setr_epi32(
+                0,
+                0x0404_0404,
+                0x0808_0808,
+                0x0c0c_0c0c,
+                0,
+                0x0404_0404,
+                0x0808_0808,
+                0x0c0c_0c0c,
+            );
+            let bytes = _mm256_shuffle_epi8(bytes, _mm256_add_epi8(order, four));
+            let to = to.cast::<__m256i>();
+            let (low, high) = (
+                _mm256_castsi256_si128(bytes),
+                _mm256_extracti128_si256::<1>(bytes),
+            );
+            _mm256_storeu_si256(to, _mm256_cvtepi8_epi16(low));
+            _mm256_storeu_si256(to.add(1), _mm256_cvtepi8_epi16(high));
+            scale
+        }
     }
 
     #[inline(always)]
@@ -167,9 +190,13 @@ unsafe impl Isa for AvxVnni {
     const PANELS: usize = 1;
 
     #[inline(always)]
-    unsafe fn store_activations(to: *mut i8, values: [i8; 4]) {
-        // SAFETY: the caller's.
-        unsafe { to.cast::<[i8; 4]>().write(values) }
+    unsafe fn round_activations(group: *const f32, to: *mut i8) -> GroupScale {
+        // SAFETY: the caller's pointers and processor.
+        unsafe {
+            let (bytes, scale) = rounded(group);
+            _mm256_storeu_si256(to.cast(), bytes);
+            scale
+        }
     }
 
     #[inline(always)]
@@ -200,6 +227,53 @@ unsafe impl Isa for AvxVnni {
                 _mm256_dpbusd_avx_epi32(sum[1], weights[1], with),
             ]
         }
+    }
+}
+
+/// 32 activations as bytes, and their scale.
+#[inline(always)]
+unsafe fn rounded(group: *const f32) -> (__m256i, GroupScale) {
+    // SAFETY: the caller's pointer and processor.
+    unsafe {
+        let groups = [0, 8, 16, 24].map(|at| _mm256_loadu_ps(group.add(at)));
+        let sizes = groups.map(|x| _mm256_andnot_ps(_mm256_set1_ps(-0.0), x));
+        let max = _mm256_set1_ps(f32::MAX);
+        let [a, b, c, d] = sizes.map(|x| _mm256_cmp_ps::<_CMP_LE_OQ>(x, max));
+        let finite = _mm256_and_ps(_mm256_and_ps(a, b), _mm256_and_ps(c, d));
+        let finite = _mm256_movemask_ps(finite) == 0xff;
+        let [a, b, c, d] = sizes;
+        let largest = largest(_mm256_max_ps(_mm256_max_ps(a, b), _mm256_max_ps(c, d)));
+        let inverse = _mm256_set1_ps(inverse_step(largest));
+        let [a, b, c, d] = groups.map(|x| _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse)));
+        let sum = sum(_mm256_add_epi32(
+            _mm256_add_epi32(a, b),
+            _mm256_add_epi32(c, d),
+        ));
+        // Packing takes four values of each operand in turn.
+        let mixed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let bytes = _mm256_permutevar8x32_epi32(mixed, order);
+        (bytes, GroupScale::new(largest, finite, sum))
+    }
+}
+
+#[inline(always)]
+unsafe fn largest(x: __m256) -> f32 {
+    // SAFETY: the caller's processor has AVX2.
+    unsafe {
+        let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+        let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+    }
+}
+
+#[inline(always)]
+unsafe fn sum(x: __m256i) -> i32 {
+    // SAFETY: the caller's processor has AVX2.
+    unsafe {
+        let x = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+        let x = _mm_add_epi32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
+        _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32::<0b00_00_00_01>(x)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
+use super::activations::{GroupScale, inverse_step};
 use super::isa::{Isa, enter_with};
 
 /// AVX-512 F, BW, VL and VNNI.
@@ -23,9 +24,23 @@ unsafe impl Isa for Avx512Vnni {
     const PANELS: usize = 3;
 
     #[inline(always)]
-    unsafe fn store_activations(to: *mut i8, values: [i8; 4]) {
-        // SAFETY: the caller's.
-        unsafe { to.cast::<[i8; 4]>().write(values) }
+    unsafe fn round_activations(group: *const f32, to: *mut i8) -> GroupScale {
+        // SAFETY: the caller's pointers and processor.
+        unsafe {
+            let halves = [_mm512_loadu_ps(group), _mm512_loadu_ps(group.add(16))];
+            let [a, b] = halves.map(|half| _mm512_abs_ps(half));
+            let largest = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
+            let max = _mm512_set1_ps(f32::MAX);
+            let finite =
+                _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, max) & _mm512_cmp_ps_mask::<_CMP_LE_OQ>(b, max);
+            let inverse = _mm512_set1_ps(inverse_step(largest));
+            let [a, b] = halves.map(|half| _mm512_cvtps_epi32(_mm512_mul_ps(half, inverse)));
+            let to = to.cast::<__m128i>();
+            _mm_storeu_si128(to, _mm512_cvtepi32_epi8(a));
+            _mm_storeu_si128(to.add(1), _mm512_cvtepi32_epi8(b));
+            let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+            GroupScale::new(largest, finite == u16::MAX, sum)
+        }
     }
 
     #[inline(always)]

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::activations::GroupScale;
+
 /// Columns of a panel: as many outputs as one step computes side by side.
 pub const COLUMNS: usize = 16;
 
@@ -32,8 +34,8 @@ pub unsafe trait Isa: Sized {
     /// Panels that one tile computes.
     const PANELS: usize;
 
-    /// Stores 4 activations that belong together; `to` takes 4.
-    unsafe fn store_activations(to: *mut Self::Act, values: [i8; 4]);
+    /// Rounds the 32 activations at `group` to 8 bits; `to` takes 32.
+    unsafe fn round_activations(group: *const f32, to: *mut Self::Act) -> GroupScale;
 
     /// 64 bytes: for each column 4 weights.
     unsafe fn weights(from: *const u8) -> Self::Weights;

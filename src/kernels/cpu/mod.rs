@@ -9,6 +9,7 @@
     reason = "a loop's loads, products and stores are sound for one reason"
 )]
 
+mod activations;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -3,7 +3,9 @@
 
 use half::f16;
 
+use super::activations::{GroupScale, inverse_step};
 use super::isa::{COLUMNS, Isa, enter_with};
+use super::packed::GROUP;
 
 /// No instructions beyond the target's.
 pub struct Portable;
@@ -22,9 +24,17 @@ unsafe impl Isa for Portable {
     const PANELS: usize = 1;
 
     #[inline(always)]
-    unsafe fn store_activations(to: *mut i8, values: [i8; 4]) {
+    unsafe fn round_activations(group: *const f32, to: *mut i8) -> GroupScale {
         // SAFETY: the caller's.
-        unsafe { to.cast::<[i8; 4]>().write(values) }
+        let group = unsafe { group.cast::<[f32; GROUP]>().read() };
+        let larger = |max: f32, x: &f32| if x.abs() > max { x.abs() } else { max };
+        let largest = group.iter().fold(0.0, larger);
+        let inverse = inverse_step(largest);
+        let values = group.map(|x| (x * inverse).round_ties_even() as i8);
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[i8; GROUP]>().write(values) };
+        let sum = values.iter().map(|&value| i32::from(value)).sum();
+        GroupScale::new(largest, group.iter().all(|x| x.is_finite()), sum)
     }
 
     #[inline(always)]

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
+use super::activations::Activations;
 use super::gelu::gelu_tanh;
 use super::instructions::{Instructions, dispatch};
 use super::isa::{COLUMNS, Isa, Work};
-use super::packed::{Arrangement, DEPTH, GROUP, PackedFormat, PackedWeight};
+use super::packed::{Arrangement, DEPTH, PackedFormat, PackedWeight};
 use super::parallel::in_parallel;
-use super::quantize::{GroupScale, quantize_activations};
 use super::tile::{ByteTile, FloatTile, Sums, run_bytes, run_floats};
 
 /// Blocks of a panel that all rows go through before the next: their weights stay in the cache.
@@ -43,16 +43,16 @@ fn run<I: Isa>(weight: &PackedWeight, x: &[f32], epilogue: Epilogue<'_>) -> Vec<
     let width = weight.width();
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == width));
     assert!(epilogue.residual.is_none_or(|it| it.len() == rows * width));
-    let quantized = match weight.format {
+    let activations = match weight.format {
         PackedFormat::F32 => None,
-        PackedFormat::Q8 | PackedFormat::Q4 => Some(Quantized::new::<I>(x, weight.in_features)),
+        PackedFormat::Q8 | PackedFormat::Q4 => Some(Activations::new::<I>(x, weight.in_features)),
     };
     let mut out = Vec::with_capacity(rows * width);
     let job = Product::<I> {
         weight,
         rows,
         x,
-        quantized: quantized.as_ref(),
+        activations: activations.as_ref(),
         epilogue,
         out: out.as_mut_ptr(),
     };
@@ -64,87 +64,13 @@ fn run<I: Isa>(weight: &PackedWeight, x: &[f32], epilogue: Epilogue<'_>) -> Vec<
     out
 }
 
-/// Rows of 8 bits: `[blocks][rows][64]`, so that a tile's rows lie side by side.
-#[derive(Debug)]
-pub struct Quantized<A> {
-    rows: usize,
-    values: Vec<A>,
-    scales: Vec<[GroupScale; 2]>,
-}
-
-impl<A: Copy + Send + Sync> Quantized<A> {
-    fn new<I: Isa<Act = A>>(x: &[f32], in_features: usize) -> Self {
-        let (rows, blocks) = (x.len() / in_features, in_features.div_ceil(DEPTH));
-        let mut values = Vec::with_capacity(rows * blocks * DEPTH);
-        let mut scales = Vec::with_capacity(rows * blocks);
-        let work = Quantizing::<I> {
-            x,
-            in_features,
-            values: values.as_mut_ptr(),
-            scales: scales.as_mut_ptr(),
-        };
-        // A value costs about as much as some ten multiplications.
-        in_parallel(&work, rows, 10 * x.len());
-        // SAFETY: every block of every row was written.
-        unsafe {
-            values.set_len(rows * blocks * DEPTH);
-            scales.set_len(rows * blocks);
-        }
-        Self {
-            rows,
-            values,
-            scales,
-        }
-    }
-}
-
-/// Rows that are being quantised.
-struct Quantizing<'a, I: Isa> {
-    x: &'a [f32],
-    in_features: usize,
-    /// With room for all blocks of all rows.
-    values: *mut I::Act,
-    scales: *mut [GroupScale; 2],
-}
-
-// SAFETY: threads write to the places of their own rows.
-unsafe impl<I: Isa> Sync for Quantizing<'_, I> {}
-
-impl<I: Isa> Work<I> for Quantizing<'_, I> {
-    #[inline(always)]
-    unsafe fn run(&self, parts: Range<usize>) {
-        let rows = self.x.len() / self.in_features;
-        for row in parts {
-            let x = &self.x[row * self.in_features..][..self.in_features];
-            for (block, x) in x.chunks(DEPTH).enumerate() {
-                let at = block * rows + row;
-                for half in 0..2 {
-                    let mut group = [0f32; GROUP];
-                    let x = x.get(half * GROUP..).unwrap_or_default();
-                    let x = &x[..x.len().min(GROUP)];
-                    group[..x.len()].copy_from_slice(x);
-                    let (values, scale) = quantize_activations(&group);
-                    // SAFETY: the block lies within the rows' room.
-                    unsafe {
-                        let to = self.values.add(at * DEPTH + half * GROUP);
-                        for (i, four) in values.as_chunks().0.iter().enumerate() {
-                            I::store_activations(to.add(4 * i), *four);
-                        }
-                        (&raw mut (*self.scales.add(at))[half]).write(scale);
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// A product that is being computed, a group of panels at a time.
 struct Product<'a, I: Isa> {
     weight: &'a PackedWeight,
     rows: usize,
     x: &'a [f32],
     /// `None`: the weight is of floats.
-    quantized: Option<&'a Quantized<I::Act>>,
+    activations: Option<&'a Activations<I::Act>>,
     epilogue: Epilogue<'a>,
     out: *mut f32,
 }
@@ -221,18 +147,15 @@ unsafe fn sum_panels<I: Isa>(
                 stride: sums_stride,
                 first: chunk == 0,
             };
-            match job.quantized {
-                Some(quantized) => {
+            match job.activations {
+                Some(activations) => {
                     let rows_at = |row: usize| ByteTile {
                         weights,
                         panel_bytes,
                         blocks: count,
-                        activations: quantized
-                            .values
-                            .as_ptr()
-                            .add((chunk * quantized.rows + row) * DEPTH),
-                        scales: quantized.scales.as_ptr().add(chunk * quantized.rows + row),
-                        stride: quantized.rows,
+                        activations: activations.values_at(chunk, row).as_ptr(),
+                        scales: activations.scales_at(chunk, row).as_ptr(),
+                        stride: activations.rows,
                         sums: sums_of(row),
                     };
                     for row in (0..job.rows).step_by(I::ROWS) {

@@ -1,4 +1,4 @@
-//! Rounding to 8 and to 4 bits.
+//! Weights rounded to 8 and to 4 bits.
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor};
@@ -70,56 +70,6 @@ fn q4_groups(block: &[u8]) -> [Q4Group; 8] {
             min: f16::from_f32(min_unit * f32::from(min)),
         }
     })
-}
-
-/// What an activation's group of 32 is multiplied with and corrected by.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct GroupScale {
-    /// Not a number when one of the values is not finite.
-    pub scale: f32,
-    /// `-128 · Σ values`: weights of 8 bits are stored plus 128.
-    pub correction: i32,
-    /// `-scale · Σ values`: what a unit of a minimum adds.
-    pub offset: f32,
-}
-
-/// Rounds 32 activations to 8 bits.
-#[inline(always)]
-pub fn quantize_activations(group: &[f32; GROUP]) -> ([i8; GROUP], GroupScale) {
-    const LANES: usize = 8;
-    let (mut largest, mut poison) = ([0f32; LANES], [0f32; LANES]);
-    for lanes in group.chunks_exact(LANES) {
-        for i in 0..LANES {
-            let size = lanes[i].abs();
-            largest[i] = if size > largest[i] { size } else { largest[i] };
-            // Not a number where the value is not finite, else nothing.
-            poison[i] += lanes[i] * 0.0;
-        }
-    }
-    let largest = largest.iter().fold(0f32, |a, &b| if b > a { b } else { a });
-    let poison: f32 = poison.iter().sum();
-    let scale = largest / 127.0;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    let mut values = [0i8; GROUP];
-    let mut sums = [0i32; LANES];
-    for (values, lanes) in values
-        .chunks_exact_mut(LANES)
-        .zip(group.chunks_exact(LANES))
-    {
-        for i in 0..LANES {
-            values[i] = round(lanes[i] * inverse) as i8;
-            sums[i] += i32::from(values[i]);
-        }
-    }
-    let sum: i32 = sums.iter().sum();
-    let scale = scale + poison;
-    let factors = GroupScale {
-        scale,
-        correction: -128 * sum,
-        offset: -scale * sum as f32,
-    };
-    (values, factors)
 }
 
 /// The nearest integer, halves to the even one, for values of less than 2^22.

@@ -4,9 +4,9 @@ use std::hint::black_box;
 
 use half::f16;
 
+use super::activations::GroupScale;
 use super::isa::{COLUMNS, Isa};
 use super::packed::{DEPTH, GROUP, PackedFormat};
-use super::quantize::GroupScale;
 
 /// Blocks between what is multiplied and what is asked of memory.
 const AHEAD: usize = 2;
