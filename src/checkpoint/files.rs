@@ -1,7 +1,7 @@
 //! Where a checkpoint's files are: in a folder, or in this binary.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
@@ -120,7 +120,8 @@ impl Checkpoint {
         // other weights, or SIGBUS when it is cut; that is true of every server that maps its
         // weights.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| self.unreadable(name, error))?;
-        Ok(WeightBytes::Mapped(map))
+        let state = file.metadata().map_err(|error| self.unreadable(name, error))?;
+        Ok(WeightBytes::Mapped { map, state })
     }
 
     fn missing(&self, name: &str) -> CheckpointError {
@@ -145,7 +146,11 @@ fn demo(name: &str) -> Option<&'static [u8]> {
 /// A file of weights.
 #[derive(Debug)]
 pub enum WeightBytes {
-    Mapped(Mmap),
+    Mapped {
+        map: Mmap,
+        /// As the file was when it was opened.
+        state: Metadata,
+    },
     Embedded(&'static [u8]),
 }
 
@@ -153,7 +158,9 @@ impl WeightBytes {
     /// Gives the memory of a mapped range back; it is read from the file again when it is touched
     /// again.
     pub fn release(&self, range: Range<usize>) {
-        let Self::Mapped(map) = self else { return };
+        let Self::Mapped { map, .. } = self else {
+            return;
+        };
         // SAFETY: the mapping is of a file, shared and read-only, so nothing is lost.
         let released = unsafe {
             map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
@@ -169,7 +176,7 @@ impl Deref for WeightBytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped { map, .. } => map,
             Self::Embedded(bytes) => bytes,
         }
     }

@@ -1,6 +1,7 @@
 //! A checkpoint's files: its configuration as it stands there, and its weights a tensor at a time.
 //! What they mean is a model's business.
 
+mod content_hash;
 mod error;
 mod files;
 pub mod raw;

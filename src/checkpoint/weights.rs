@@ -24,6 +24,7 @@ use super::files::{Checkpoint, WeightBytes};
 /// Every tensor of a checkpoint by its uniform name.
 #[derive(Debug, Clone)]
 pub struct WeightFiles {
+    pub(super) files: Vec<Arc<WeightBytes>>,
     tensors: Arc<HashMap<String, StoredTensor>>,
 }
 
@@ -50,11 +51,12 @@ impl WeightFiles {
     /// # Errors
     /// When a file is missing or damaged.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
-        let mut tensors = HashMap::new();
+        let (mut files, mut tensors) = (Vec::new(), HashMap::new());
         for name in weight_files(checkpoint)? {
-            add_tensors(checkpoint, &name, &mut tensors)?;
+            files.push(add_tensors(checkpoint, &name, &mut tensors)?);
         }
         Ok(Self {
+            files,
             tensors: Arc::new(tensors),
         })
     }
@@ -151,11 +153,12 @@ fn weight_files(checkpoint: &Checkpoint) -> Result<BTreeSet<String>, CheckpointE
     })
 }
 
+/// Adds a file's tensors; gives its bytes.
 fn add_tensors(
     checkpoint: &Checkpoint,
     name: &str,
     tensors: &mut HashMap<String, StoredTensor>,
-) -> Result<(), CheckpointError> {
+) -> Result<Arc<WeightBytes>, CheckpointError> {
     let bytes = checkpoint.weight_bytes(name)?;
     let damaged = |reason: String| CheckpointError::Safetensors {
         path: checkpoint.path(name),
@@ -186,7 +189,7 @@ fn add_tensors(
         };
         tensors.insert(uniform, tensor);
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// A tensor's name in this server, whichever of the layouts it comes from.

@@ -1,12 +1,14 @@
 //! The product with a weight, by whatever is quickest for its format here.
 
+use std::sync::Arc;
+
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Result, Tensor};
 use rayon::prelude::*;
 
 use super::attention::{optional_values, values};
-use super::cpu::{self, Arrangement, Instructions, PackedFormat, PackedWeight};
-use super::{WeightFormat, own_kernels, portable};
+use super::cpu::{self, Arrangement, Instructions, PackedFormat, PackedShape, PackedWeight};
+use super::{WeightFormat, WeightsCache, own_kernels, portable};
 
 /// candle's quantised kernels want the inner dimension in multiples of this.
 const BLOCK: usize = 256;
@@ -27,6 +29,15 @@ pub enum Outputs {
     Gated,
 }
 
+impl Outputs {
+    fn arrangement(self) -> Arrangement {
+        match self {
+            Self::SideBySide => Arrangement::InOrder,
+            Self::Gated => Arrangement::Gated,
+        }
+    }
+}
+
 /// What happens to a product before it is stored: `gelu(y + bias) + residual`. A gated product has
 /// none of it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +54,7 @@ pub struct Epilogue<'a> {
 #[derive(Debug)]
 enum Weight {
     /// In the order of our own kernels.
-    Packed(PackedWeight),
+    Packed(Arc<PackedWeight>),
     /// `[out, in]`.
     Dense(Tensor),
     /// `[out, in]`, `in` padded with zeros to whole blocks.
@@ -67,11 +78,41 @@ impl Matmul {
         device: &Device,
     ) -> Result<Self> {
         let weight = match (packed_format(format, device), format.block_dtype()) {
-            (Some(format), _) => Weight::Packed(pack(&weights, outputs, format)?),
+            (Some(format), _) => Weight::Packed(Arc::new(pack(&weights, outputs, format)?)),
             (None, Some(dtype)) => quantized(&concat_rows(weights)?, dtype, device)?,
             (None, None) => Weight::Dense(concat_rows(weights)?.to_dtype(format.read_dtype())?),
         };
         Ok(Self { weight, outputs })
+    }
+
+    /// A weight `[out, in]`, whose packed form comes from `cache` or goes into it under `name`. Where
+    /// no kernel of ours multiplies, this is [`new`](Self::new).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and those of `read`, which gives what `new` takes.
+    pub fn cached(
+        cache: &WeightsCache,
+        name: &str,
+        (out_features, in_features): (usize, usize),
+        outputs: Outputs,
+        format: WeightFormat,
+        device: &Device,
+        read: impl FnOnce() -> Result<Vec<Tensor>>,
+    ) -> Result<Self> {
+        let Some(packed) = packed_format(format, device) else {
+            return Self::new(read()?, outputs, format, device);
+        };
+        let shape = PackedShape {
+            format: packed,
+            arrangement: outputs.arrangement(),
+            out_features,
+            in_features,
+        };
+        let weight = cache.get_or_pack(name, shape, || pack(&read()?, outputs, packed))?;
+        Ok(Self {
+            weight: Weight::Packed(weight),
+            outputs,
+        })
     }
 
     /// `[rows, in]` to `[rows, out]`, in the dtype of `x`; half as wide if it is gated.
@@ -143,11 +184,7 @@ fn pack(weights: &[Tensor], outputs: Outputs, format: PackedFormat) -> Result<Pa
         let (_, in_features) = layout.shape().dims2()?;
         rows.extend(values(storage, layout)?.chunks_exact(in_features));
     }
-    let arrangement = match outputs {
-        Outputs::SideBySide => Arrangement::InOrder,
-        Outputs::Gated => Arrangement::Gated,
-    };
-    PackedWeight::new(&rows, format, arrangement)
+    PackedWeight::new(&rows, format, outputs.arrangement())
 }
 
 fn multiply(weight: &PackedWeight, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
@@ -167,15 +204,19 @@ fn multiply(weight: &PackedWeight, x: &Tensor, epilogue: Epilogue<'_>) -> Result
             residual: optional_values(&residual)?,
         },
     );
-    Tensor::from_vec(y, (rows, weight.width()), &Device::Cpu)
+    Tensor::from_vec(y, (rows, weight.shape.width()), &Device::Cpu)
 }
 
 fn unpack_rows(weight: &PackedWeight, ids: &[u32]) -> Result<Tensor> {
-    let width = weight.in_features;
+    let PackedShape {
+        in_features: width,
+        out_features,
+        ..
+    } = weight.shape;
     let mut values = vec![0.0; ids.len() * width];
     for (&id, values) in ids.iter().zip(values.chunks_exact_mut(width)) {
-        if id as usize >= weight.out_features {
-            candle_core::bail!("row {id} of a weight of {} rows", weight.out_features);
+        if id as usize >= out_features {
+            candle_core::bail!("row {id} of a weight of {} rows", out_features);
         }
         weight.unpack_row(id as usize, values);
     }

@@ -11,6 +11,7 @@ mod matmul;
 mod norm;
 mod placement;
 mod portable;
+mod weights_cache;
 
 use candle_core::{Device, Error};
 
@@ -20,6 +21,7 @@ pub use format::{UnknownFormat, WeightFormat};
 pub use matmul::{Epilogue, Matmul, Outputs};
 pub use norm::{layer_norm, rms_norm};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
+pub use weights_cache::WeightsCache;
 
 /// Settles which instructions our own kernels use on `placement`; `None` where candle's run.
 ///

@@ -1,11 +1,10 @@
 //! Attention: the only place where a sequence is looked at by itself.
 
 use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
 
 use super::kv_cache::LayerCache;
-use super::{Batch, Linear};
-use crate::kernels::{Outputs, Scoring, WeightFormat, attend_all};
+use super::{Batch, Linear, Weights};
+use crate::kernels::{Outputs, Scoring, attend_all};
 
 /// Gemma's attention: grouped heads with rotary positions, over prefixes and over the KV cache.
 #[derive(Debug)]
@@ -42,16 +41,16 @@ impl Attention {
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
-    pub fn load(vb: &VarBuilder, shape: AttentionShape, format: WeightFormat) -> Result<Self> {
+    pub fn load(weights: &Weights<'_>, shape: AttentionShape) -> Result<Self> {
         let (q, kv) = (
             shape.heads * shape.head_dim,
             shape.kv_heads * shape.head_dim,
         );
         let parts = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
-        let parts = parts.map(|(name, width)| (vb.pp(name), width));
+        let parts = parts.map(|(name, width)| (weights.pp(name), width));
         Ok(Self {
-            qkv: Linear::load_fused(&parts, shape.hidden, false, Outputs::SideBySide, format)?,
-            o_proj: Linear::load(&vb.pp("o_proj"), q, shape.hidden, false, format)?,
+            qkv: Linear::load_fused(&parts, shape.hidden, false, Outputs::SideBySide)?,
+            o_proj: Linear::load(weights.pp("o_proj"), q, shape.hidden, false)?,
             shape,
         })
     }
@@ -156,16 +155,11 @@ impl ImageAttention {
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
-    pub fn load(
-        vb: &VarBuilder,
-        hidden: usize,
-        heads: usize,
-        format: WeightFormat,
-    ) -> Result<Self> {
-        let parts = ["q_proj", "k_proj", "v_proj"].map(|name| (vb.pp(name), hidden));
+    pub fn load(weights: &Weights<'_>, hidden: usize, heads: usize) -> Result<Self> {
+        let parts = ["q_proj", "k_proj", "v_proj"].map(|name| (weights.pp(name), hidden));
         Ok(Self {
-            qkv: Linear::load_fused(&parts, hidden, true, Outputs::SideBySide, format)?,
-            out_proj: Linear::load(&vb.pp("out_proj"), hidden, hidden, true, format)?,
+            qkv: Linear::load_fused(&parts, hidden, true, Outputs::SideBySide)?,
+            out_proj: Linear::load(weights.pp("out_proj"), hidden, hidden, true)?,
             heads,
         })
     }

@@ -1,10 +1,9 @@
 //! Gemma's MLP.
 
 use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
 
-use super::{Batch, Linear};
-use crate::kernels::{Outputs, WeightFormat};
+use super::{Batch, Linear, Weights};
+use crate::kernels::Outputs;
 
 /// `down(gelu(gate(x)) · up(x))`.
 #[derive(Debug)]
@@ -19,16 +18,11 @@ impl GatedMlp {
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
-    pub fn load(
-        vb: &VarBuilder,
-        hidden: usize,
-        width: usize,
-        format: WeightFormat,
-    ) -> Result<Self> {
-        let parts = ["gate_proj", "up_proj"].map(|name| (vb.pp(name), width));
+    pub fn load(weights: &Weights<'_>, hidden: usize, width: usize) -> Result<Self> {
+        let parts = ["gate_proj", "up_proj"].map(|name| (weights.pp(name), width));
         Ok(Self {
-            gate_up: Linear::load_fused(&parts, hidden, false, Outputs::Gated, format)?,
-            down: Linear::load(&vb.pp("down_proj"), width, hidden, false, format)?,
+            gate_up: Linear::load_fused(&parts, hidden, false, Outputs::Gated)?,
+            down: Linear::load(weights.pp("down_proj"), width, hidden, false)?,
         })
     }
 

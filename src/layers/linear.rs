@@ -1,10 +1,9 @@
 //! One linear layer, whatever its weights are.
 
 use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
 
-use super::Batch;
-use crate::kernels::{Epilogue, Matmul, Outputs, WeightFormat};
+use super::{Batch, Weights};
+use crate::kernels::{Epilogue, Matmul, Outputs};
 
 /// `y = x · Wᵀ + b` on packed rows.
 #[derive(Debug)]
@@ -16,77 +15,48 @@ pub struct Linear {
 
 impl Linear {
     /// Reads `weight` `[out, in]`, and `bias` `[out]` when `bias` is set.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape, memory runs out, or the device fails.
     pub fn load(
-        vb: &VarBuilder,
+        weights: Weights<'_>,
         in_features: usize,
         out_features: usize,
         bias: bool,
-        format: WeightFormat,
     ) -> Result<Self> {
-        Self::load_fused(
-            &[(vb.clone(), out_features)],
-            in_features,
-            bias,
-            Outputs::SideBySide,
-            format,
-        )
+        let parts = [(weights, out_features)];
+        Self::load_fused(&parts, in_features, bias, Outputs::SideBySide)
     }
 
     /// Reads several layers that share their input as one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
     pub fn load_fused(
-        parts: &[(VarBuilder, usize)],
+        parts: &[(Weights<'_>, usize)],
         in_features: usize,
         bias: bool,
         outputs: Outputs,
-        format: WeightFormat,
     ) -> Result<Self> {
-        let device = parts[0].0.device();
-        let weights = parts
+        let weight = Weights::matmul(parts, in_features, outputs)?;
+        let biases = parts
             .iter()
-            .map(|(vb, out)| {
-                vb.clone()
-                    .set_device(format.read_device(device))
-                    .get_with_hints_dtype(
-                        (*out, in_features),
-                        "weight",
-                        Default::default(),
-                        format.read_dtype(),
-                    )
-            })
+            .filter(|_| bias)
+            .map(|(part, out)| part.get(*out, "bias", part.activation_dtype()))
             .collect::<Result<Vec<_>>>()?;
-        let activations = format.activation_dtype();
-        let bias = if bias {
-            let biases = parts
-                .iter()
-                .map(|(vb, out)| {
-                    vb.get_with_hints_dtype(*out, "bias", Default::default(), activations)
-                })
-                .collect::<Result<Vec<_>>>()?;
-            Some(Tensor::cat(&biases, 0)?)
-        } else {
-            None
+        let bias = match biases.is_empty() {
+            true => None,
+            false => Some(Tensor::cat(&biases, 0)?),
         };
-        Ok(Self {
-            weight: Matmul::new(weights, outputs, format, device)?,
-            bias,
-        })
+        Ok(Self { weight, bias })
     }
 
-    /// An unquantised layer from a weight `[out, in]` and a bias `[out]`, in `format`'s dtype.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn dense(weight: Tensor, bias: Tensor, format: WeightFormat) -> Result<Self> {
-        let device = weight.device().clone();
-        Ok(Self {
-            weight: Matmul::new(
-                vec![weight],
-                Outputs::SideBySide,
-                format.unquantized(),
-                &device,
-            )?,
+    /// A layer with a bias `[out]`, in the activations' dtype.
+    pub fn new(weight: Matmul, bias: Tensor) -> Self {
+        Self {
+            weight,
             bias: Some(bias),
-        })
+        }
     }
 
     /// `[rows, in]` to `[rows, out]`, in the dtype of `x`; half as wide if the outputs are gated.

@@ -12,6 +12,7 @@ mod kv_cache;
 mod linear;
 mod norm;
 mod rope;
+mod weights;
 
 pub use attention::{Attention, AttentionShape, ImageAttention, Queries};
 pub use batch::{Batch, ContinuedMasks, PrefixRows};
@@ -20,3 +21,4 @@ pub use kv_cache::{CacheShape, DecodeLayout, DecodeRow, KvCache, LayerCache};
 pub use linear::Linear;
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopeTable};
+pub use weights::Weights;

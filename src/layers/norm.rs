@@ -1,8 +1,8 @@
 //! Normalisation in f32, whatever the hidden states are.
 
 use candle_core::{DType, Result, Tensor};
-use candle_nn::VarBuilder;
 
+use super::Weights;
 use crate::kernels::{layer_norm, rms_norm};
 
 /// Gemma's norm: `x / rms(x) · (1 + w)`, all in f32 and cast last.
@@ -14,8 +14,8 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    pub fn load(vb: &VarBuilder, hidden: usize, eps: f64) -> Result<Self> {
-        let weight = vb.get_with_hints_dtype(hidden, "weight", Default::default(), DType::F32)?;
+    pub fn load(weights: &Weights<'_>, hidden: usize, eps: f64) -> Result<Self> {
+        let weight = weights.get(hidden, "weight", DType::F32)?;
         Ok(Self {
             scale: (weight + 1.0)?,
             eps: eps as f32,
@@ -37,8 +37,8 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub fn load(vb: &VarBuilder, hidden: usize, eps: f64) -> Result<Self> {
-        let get = |name| vb.get_with_hints_dtype(hidden, name, Default::default(), DType::F32);
+    pub fn load(weights: &Weights<'_>, hidden: usize, eps: f64) -> Result<Self> {
+        let get = |name| weights.get(hidden, name, DType::F32);
         Ok(Self {
             weight: get("weight")?,
             bias: get("bias")?,

@@ -1,12 +1,12 @@
 //! Gemma and Gemma 2 decoders (arXiv 2403.08295, 2408.00118) over packed rows.
 
 use candle_core::{DType, Result, Tensor};
-use candle_nn::VarBuilder;
 
 use super::config::{Family, TextConfig};
-use crate::kernels::{Scoring, WeightFormat};
+use crate::kernels::Scoring;
 use crate::layers::{
     Attention, AttentionShape, Batch, GatedMlp, KvCache, LayerCache, Linear, Queries, RmsNorm,
+    Weights,
 };
 
 /// The decoder: embedding, layers, logits.
@@ -37,23 +37,22 @@ pub struct DecoderLayer {
 }
 
 impl Gemma {
-    pub fn load(vb: &VarBuilder, config: &TextConfig, format: WeightFormat) -> Result<Self> {
-        let dtype = format.activation_dtype();
+    pub fn load(weights: &Weights<'_>, config: &TextConfig) -> Result<Self> {
+        let dtype = weights.activation_dtype();
         // The largest tensor goes first, while the least memory is taken.
         let token_table = Linear::load(
-            &vb.pp("embed_tokens"),
+            weights.pp("embed_tokens").for_token_table(),
             config.hidden_size,
             config.vocab_size,
             false,
-            format.for_token_table(),
         )?;
-        let scale = Tensor::new(&[(config.hidden_size as f64).sqrt() as f32], vb.device())?;
+        let scale = Tensor::new(&[(config.hidden_size as f64).sqrt() as f32], weights.device())?;
         Ok(Self {
             token_table,
             layers: (0..config.layers())
-                .map(|i| DecoderLayer::load(&vb.pp("layers").pp(i), config, i, format))
+                .map(|i| DecoderLayer::load(&weights.pp("layers").pp(i), config, i))
                 .collect::<Result<Vec<_>>>()?,
-            norm: RmsNorm::load(&vb.pp("norm"), config.hidden_size, config.rms_norm_eps)?,
+            norm: RmsNorm::load(&weights.pp("norm"), config.hidden_size, config.rms_norm_eps)?,
             embedding_scale: f64::from(
                 scale
                     .to_dtype(dtype)?
@@ -110,13 +109,12 @@ impl DecoderLayer {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn load(
-        vb: &VarBuilder,
+        weights: &Weights<'_>,
         config: &TextConfig,
         index: usize,
-        format: WeightFormat,
     ) -> Result<Self> {
         let hidden = config.hidden_size;
-        let norm = |name| RmsNorm::load(&vb.pp(name), hidden, config.rms_norm_eps);
+        let norm = |name| RmsNorm::load(&weights.pp(name), hidden, config.rms_norm_eps);
         let (post_attention_norm, pre_mlp_norm, post_mlp_norm) = match config.family {
             Family::Gemma => (None, norm("post_attention_layernorm")?, None),
             Family::Gemma2 => (
@@ -138,10 +136,10 @@ impl DecoderLayer {
         };
         Ok(Self {
             input_norm: norm("input_layernorm")?,
-            attention: Attention::load(&vb.pp("self_attn"), shape, format)?,
+            attention: Attention::load(&weights.pp("self_attn"), shape)?,
             post_attention_norm,
             pre_mlp_norm,
-            mlp: GatedMlp::load(&vb.pp("mlp"), hidden, config.intermediate_size, format)?,
+            mlp: GatedMlp::load(&weights.pp("mlp"), hidden, config.intermediate_size)?,
             post_mlp_norm,
         })
     }

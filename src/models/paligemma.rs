@@ -1,14 +1,12 @@
 //! PaliGemma: the vision tower, the projector and the decoder, a step at a time.
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::VarBuilder;
 
 use super::gemma::Gemma;
 use super::siglip::VisionTower;
 use super::{Budget, Model, ModelConfig, Prefix, Progress, StepOutput};
-use crate::kernels::WeightFormat;
 use crate::layers::{
-    Batch, ContinuedMasks, DecodeLayout, DecodeRow, KvCache, Linear, PrefixRows, RopeTable,
+    Batch, ContinuedMasks, DecodeLayout, DecodeRow, KvCache, Linear, PrefixRows, RopeTable, Weights,
 };
 
 /// A resident PaliGemma 1 or 2.
@@ -45,30 +43,30 @@ pub struct Prefill {
 }
 
 impl PaliGemma {
-    /// Reads the weights through `vb`, whose names are `vision_tower.…`,
-    /// `multi_modal_projector.linear.…` and `language_model.…`, and whose device is the model's.
-    /// `vocab` is the number of tokens that the tokenizer knows, at most the table's rows.
+    /// Reads the weights, whose names are `vision_tower.…`, `multi_modal_projector.linear.…` and
+    /// `language_model.…`, and whose device is the model's. `vocab` is the number of tokens that the tokenizer knows, at most the table's rows.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape than `config` says, or memory runs out.
     pub fn load(
-        vb: &VarBuilder,
+        weights: &Weights<'_>,
         config: &ModelConfig,
         vocab: usize,
-        format: WeightFormat,
     ) -> Result<Self> {
-        let device = vb.device().clone();
-        let dtype = format.activation_dtype();
+        let device = weights.device().clone();
+        let dtype = weights.activation_dtype();
         // The decoder goes first: it holds the largest tensor.
-        let text = Gemma::load(&vb.pp("language_model"), &config.text, format)?;
+        let text = Gemma::load(&weights.pp("language_model"), &config.text)?;
         Ok(Self {
-            vision: VisionTower::load(&vb.pp("vision_tower"), &config.vision, format)?,
+            vision: VisionTower::load(&weights.pp("vision_tower"), &config.vision)?,
             projector: Linear::load(
-                &vb.pp("multi_modal_projector").pp("linear"),
+                weights
+                    .pp("multi_modal_projector")
+                    .pp("linear")
+                    .unquantized(),
                 config.vision.hidden_size,
                 config.text.hidden_size,
                 true,
-                format.unquantized(),
             )?,
             text,
             rope: RopeTable::new(

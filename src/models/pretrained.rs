@@ -1,6 +1,6 @@
 //! A checkpoint that has been understood: everything of it but the weights, which it can load.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
@@ -9,6 +9,8 @@ use candle_nn::VarBuilder;
 use super::config::{self, ModelConfig};
 use super::{PaliGemma, WeightFormat, reason};
 use crate::checkpoint::{Checkpoint, CheckpointError, WeightFiles};
+use crate::kernels::WeightsCache;
+use crate::layers::Weights;
 use crate::tokenizer::Tokenizer;
 
 /// A PaliGemma's configuration and tokenizer, and where its weights are.
@@ -16,6 +18,8 @@ use crate::tokenizer::Tokenizer;
 pub struct Pretrained {
     pub config: ModelConfig,
     pub tokenizer: Arc<Tokenizer>,
+    /// A folder that keeps packed weights, so that the next load of the same ones only maps them.
+    pub weights_cache: Option<PathBuf>,
     weights: WeightFiles,
 }
 
@@ -49,6 +53,7 @@ impl Pretrained {
         Ok(Self {
             config: parsed.model,
             tokenizer: Arc::new(tokenizer),
+            weights_cache: None,
             weights: WeightFiles::open(checkpoint)?,
         })
     }
@@ -66,7 +71,19 @@ impl Pretrained {
     ) -> Result<PaliGemma, CheckpointError> {
         let backend = Box::new(self.weights.clone());
         let vb = VarBuilder::from_backend(backend, DType::F32, device.clone());
-        PaliGemma::load(&vb, &self.config, self.tokenizer.vocab_size(), format)
-            .map_err(|error| CheckpointError::Weights(reason(&error)))
+        let mut weights = Weights::new(vb, format);
+        let cache = self.weights_cache.as_deref().map(|folder| {
+            let hash = self.weights.content_hash(folder);
+            Arc::new(WeightsCache::open(folder, &hash, format))
+        });
+        if let Some(cache) = &cache {
+            weights = weights.with_cache(Arc::clone(cache));
+        }
+        let model = PaliGemma::load(&weights, &self.config, self.tokenizer.vocab_size())
+            .map_err(|error| CheckpointError::Weights(reason(&error)))?;
+        if let Some(cache) = cache {
+            cache.save();
+        }
+        Ok(model)
     }
 }

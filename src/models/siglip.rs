@@ -2,11 +2,9 @@
 //! learned positions, and the last norm is applied.
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::VarBuilder;
 
 use super::config::VisionConfig;
-use crate::kernels::WeightFormat;
-use crate::layers::{Batch, ImageAttention, LayerNorm, Linear};
+use crate::layers::{Batch, ImageAttention, LayerNorm, Linear, Weights};
 
 /// The tower: patches, layers, the last norm.
 #[derive(Debug)]
@@ -32,25 +30,24 @@ pub struct EncoderLayer {
 }
 
 impl VisionTower {
-    pub fn load(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat) -> Result<Self> {
-        let device = vb.device().clone();
-        let dtype = format.activation_dtype();
+    pub fn load(weights: &Weights<'_>, config: &VisionConfig) -> Result<Self> {
+        let device = weights.device().clone();
+        let dtype = weights.activation_dtype();
         let hidden = config.hidden_size;
-        let encoder = vb.pp("encoder").pp("layers");
-        let embeddings = vb.pp("embeddings");
+        let encoder = weights.pp("encoder").pp("layers");
+        let embeddings = weights.pp("embeddings");
         Ok(Self {
-            patch_embedding: patch_embedding(&embeddings.pp("patch_embedding"), config, format)?,
-            position_embedding: embeddings.pp("position_embedding").get_with_hints_dtype(
+            patch_embedding: patch_embedding(&embeddings.pp("patch_embedding"), config)?,
+            position_embedding: embeddings.pp("position_embedding").get(
                 (config.patches(), hidden),
                 "weight",
-                Default::default(),
                 dtype,
             )?,
             layers: (0..config.layers)
-                .map(|i| EncoderLayer::load(&encoder.pp(i), config, format))
+                .map(|i| EncoderLayer::load(&encoder.pp(i), config))
                 .collect::<Result<Vec<_>>>()?,
             post_layernorm: LayerNorm::load(
-                &vb.pp("post_layernorm"),
+                &weights.pp("post_layernorm"),
                 hidden,
                 config.layer_norm_eps,
             )?,
@@ -92,19 +89,14 @@ impl VisionTower {
 }
 
 /// A convolution whose stride is its kernel is a linear layer on flattened patches.
-fn patch_embedding(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat) -> Result<Linear> {
+fn patch_embedding(weights: &Weights<'_>, config: &VisionConfig) -> Result<Linear> {
     let (hidden, patch) = (config.hidden_size, config.patch_size);
-    let dtype = format.activation_dtype();
-    let weight = vb
-        .get_with_hints_dtype(
-            (hidden, 3, patch, patch),
-            "weight",
-            Default::default(),
-            dtype,
-        )?
-        .reshape((hidden, 3 * patch * patch))?;
-    let bias = vb.get_with_hints_dtype(hidden, "bias", Default::default(), dtype)?;
-    Linear::dense(weight, bias, format)
+    let dtype = weights.activation_dtype();
+    let kernel = weights.get((hidden, 3, patch, patch), "weight", dtype)?;
+    let weight = kernel.reshape((hidden, 3 * patch * patch))?;
+    let bias = weights.get(hidden, "bias", dtype)?;
+    let matmul = weights.clone().unquantized().matmul_of(weight)?;
+    Ok(Linear::new(matmul, bias))
 }
 
 impl EncoderLayer {
@@ -112,18 +104,18 @@ impl EncoderLayer {
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
-    pub fn load(vb: &VarBuilder, config: &VisionConfig, format: WeightFormat) -> Result<Self> {
+    pub fn load(weights: &Weights<'_>, config: &VisionConfig) -> Result<Self> {
         let (hidden, mlp, eps) = (
             config.hidden_size,
             config.intermediate_size,
             config.layer_norm_eps,
         );
         Ok(Self {
-            layer_norm1: LayerNorm::load(&vb.pp("layer_norm1"), hidden, eps)?,
-            attention: ImageAttention::load(&vb.pp("self_attn"), hidden, config.heads, format)?,
-            layer_norm2: LayerNorm::load(&vb.pp("layer_norm2"), hidden, eps)?,
-            fc1: Linear::load(&vb.pp("mlp").pp("fc1"), hidden, mlp, true, format)?,
-            fc2: Linear::load(&vb.pp("mlp").pp("fc2"), mlp, hidden, true, format)?,
+            layer_norm1: LayerNorm::load(&weights.pp("layer_norm1"), hidden, eps)?,
+            attention: ImageAttention::load(&weights.pp("self_attn"), hidden, config.heads)?,
+            layer_norm2: LayerNorm::load(&weights.pp("layer_norm2"), hidden, eps)?,
+            fc1: Linear::load(weights.pp("mlp").pp("fc1"), hidden, mlp, true)?,
+            fc2: Linear::load(weights.pp("mlp").pp("fc2"), mlp, hidden, true)?,
         })
     }
 

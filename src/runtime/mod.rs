@@ -5,6 +5,7 @@ mod info;
 mod source;
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,9 @@ use thiserror::Error;
 use crate::checkpoint::CheckpointError;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::hub::HubError;
-use crate::kernels::{Placement, PlacementError, UnusableInstructions, choose_instructions};
+use crate::kernels::{
+    Instructions, Placement, PlacementError, UnusableInstructions, choose_instructions,
+};
 use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained};
 use crate::pixels::{ImageLimits, Preprocessor};
 use crate::settings::{Settings, SettingsError};
@@ -102,7 +105,8 @@ impl Runtime<()> {
             let masks = source.mask_decoder(&for_masks)?;
             Ok::<_, RuntimeError>((source.open()?, masks))
         };
-        let (pretrained, mask_decoder) = tokio::task::spawn_blocking(open).await??;
+        let (mut pretrained, mask_decoder) = tokio::task::spawn_blocking(open).await??;
+        pretrained.weights_cache = weights_cache(&settings, instructions);
         let context = context(&settings, &pretrained)?;
         let info = ModelInfo::new(
             &settings,
@@ -194,6 +198,22 @@ fn factory(
         );
         Ok(model)
     }
+}
+
+/// The folder of packed weights, if there is one and something is packed.
+fn weights_cache(settings: &Settings, instructions: Option<Instructions>) -> Option<PathBuf> {
+    let folder = &settings.weights_cache;
+    if folder.as_os_str().is_empty() {
+        return None;
+    }
+    if instructions.is_none() {
+        tracing::warn!(
+            folder = %folder.display(),
+            "weights_cache has no effect: only our own kernels for x86-64 processors pack weights"
+        );
+        return None;
+    }
+    Some(folder.clone())
 }
 
 /// Tokens that one slot holds.

@@ -10,7 +10,7 @@ mod layer;
 mod value;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub device: DeviceChoice,
     #[serde(deserialize_with = "value::cpu_instructions")]
     pub cpu_instructions: InstructionsChoice,
+    /// Empty: none.
+    pub weights_cache: PathBuf,
     /// `None`: one per usable core.
     #[serde(deserialize_with = "value::auto_or_whole::<_, 1, 1_024>")]
     pub threads: Option<usize>,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::isa::{Isa, Work};
-use super::packed::{DEPTH, GROUP};
+use super::layout::{DEPTH, GROUP};
 use super::parallel::in_parallel;
 
 /// What a group of 32 activations is multiplied with and corrected by.

@@ -21,6 +21,7 @@ mod heads;
 mod instructions;
 mod isa;
 mod lanes;
+mod layout;
 mod norm;
 mod packed;
 mod parallel;
@@ -37,7 +38,8 @@ pub(super) use cached_attention::attend_cached;
 pub(super) use heads::Heads;
 pub use instructions::{Instructions, InstructionsChoice, UnusableInstructions};
 pub(super) use norm::{Norm, norm};
-pub(super) use packed::{Arrangement, PackedFormat, PackedWeight};
+pub(super) use layout::{Arrangement, LAYOUT, PackedFormat, PackedShape};
+pub(super) use packed::{MappedBytes, PackedWeight};
 pub(super) use product::{Epilogue, product};
 pub(super) use rotate::rotate;
 

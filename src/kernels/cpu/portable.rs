@@ -5,7 +5,7 @@ use half::f16;
 
 use super::activations::{GroupScale, inverse_step};
 use super::isa::{COLUMNS, Isa, enter_with};
-use super::packed::GROUP;
+use super::layout::GROUP;
 
 /// No instructions beyond the target's.
 pub struct Portable;

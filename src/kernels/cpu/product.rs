@@ -6,7 +6,8 @@ use super::activations::Activations;
 use super::gelu::gelu_tanh;
 use super::instructions::{Instructions, dispatch};
 use super::isa::{COLUMNS, Isa, Work};
-use super::packed::{Arrangement, DEPTH, PackedFormat, PackedWeight};
+use super::layout::{Arrangement, DEPTH, PackedFormat};
+use super::packed::PackedWeight;
 use super::parallel::in_parallel;
 use super::tile::{ByteTile, FloatTile, Sums, run_bytes, run_floats};
 
@@ -38,14 +39,14 @@ pub fn product(
 }
 
 fn run<I: Isa>(weight: &PackedWeight, x: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
-    assert_eq!(x.len() % weight.in_features, 0, "x is not whole rows");
-    let rows = x.len() / weight.in_features;
-    let width = weight.width();
+    assert_eq!(x.len() % weight.shape.in_features, 0, "x is not whole rows");
+    let rows = x.len() / weight.shape.in_features;
+    let width = weight.shape.width();
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == width));
     assert!(epilogue.residual.is_none_or(|it| it.len() == rows * width));
-    let activations = match weight.format {
+    let activations = match weight.shape.format {
         PackedFormat::F32 => None,
-        PackedFormat::Q8 | PackedFormat::Q4 => Some(Activations::new::<I>(x, weight.in_features)),
+        PackedFormat::Q8 | PackedFormat::Q4 => Some(Activations::new::<I>(x, weight.shape.in_features)),
     };
     let mut out = Vec::with_capacity(rows * width);
     let job = Product::<I> {
@@ -56,8 +57,8 @@ fn run<I: Isa>(weight: &PackedWeight, x: &[f32], epilogue: Epilogue<'_>) -> Vec<
         epilogue,
         out: out.as_mut_ptr(),
     };
-    let groups = weight.panels().div_ceil(job.group_panels());
-    let work = rows * weight.in_features * weight.out_features;
+    let groups = weight.shape.panels().div_ceil(job.group_panels());
+    let work = rows * weight.shape.in_features * weight.shape.out_features;
     in_parallel(&job, groups, work);
     // SAFETY: the groups wrote every column of every row.
     unsafe { out.set_len(rows * width) }
@@ -81,7 +82,7 @@ unsafe impl<I: Isa> Sync for Product<'_, I> {}
 impl<I: Isa> Product<'_, I> {
     /// Panels whose columns are finished together.
     fn group_panels(&self) -> usize {
-        match self.weight.arrangement {
+        match self.weight.shape.arrangement {
             Arrangement::InOrder => I::PANELS,
             // A gate with its counterpart.
             Arrangement::Gated if I::PANELS.is_multiple_of(2) => I::PANELS,
@@ -105,7 +106,7 @@ unsafe fn multiply_groups<I: Isa>(job: &Product<'_, I>, groups: Range<usize>) {
     let mut sums: Vec<f32> = Vec::with_capacity(job.rows * group_panels * COLUMNS);
     for group in groups {
         let first = group * group_panels;
-        let panels = group_panels.min(job.weight.panels() - first);
+        let panels = group_panels.min(job.weight.shape.panels() - first);
         let sums_stride = panels * COLUMNS;
         for start in (0..panels).step_by(I::PANELS) {
             let count = I::PANELS.min(panels - start);
@@ -134,9 +135,9 @@ unsafe fn sum_panels<I: Isa>(
     sums_stride: usize,
 ) {
     let weight = job.weight;
-    let panel_bytes = weight.panel_bytes();
+    let panel_bytes = weight.shape.panel_bytes();
     let panel = weight.bytes()[first * panel_bytes..][..panels * panel_bytes].as_ptr();
-    let (blocks, block_bytes) = (weight.blocks(), weight.format.block_bytes());
+    let (blocks, block_bytes) = (weight.shape.blocks(), weight.shape.format.block_bytes());
     for chunk in (0..blocks).step_by(CHUNK_BLOCKS) {
         let count = CHUNK_BLOCKS.min(blocks - chunk);
         // SAFETY: the chunk's blocks are the panel's, and the rows those of the job.
@@ -160,7 +161,7 @@ unsafe fn sum_panels<I: Isa>(
                     };
                     for row in (0..job.rows).step_by(I::ROWS) {
                         let rows = I::ROWS.min(job.rows - row);
-                        match weight.format {
+                        match weight.shape.format {
                             PackedFormat::Q4 => run_bytes::<I, true>(&rows_at(row), rows, panels),
                             _ => run_bytes::<I, false>(&rows_at(row), rows, panels),
                         }
@@ -168,15 +169,15 @@ unsafe fn sum_panels<I: Isa>(
                 }
                 None => {
                     let start = chunk * DEPTH;
-                    let depth = (count * DEPTH).min(weight.in_features - start);
+                    let depth = (count * DEPTH).min(weight.shape.in_features - start);
                     for row in (0..job.rows).step_by(I::FLOAT_ROWS) {
                         let tile = FloatTile {
                             weights: weights.cast(),
                             panel_stride: panel_bytes / size_of::<f32>(),
                             depth_stride: COLUMNS,
                             depth,
-                            activations: job.x.as_ptr().add(row * weight.in_features + start),
-                            stride: weight.in_features,
+                            activations: job.x.as_ptr().add(row * weight.shape.in_features + start),
+                            stride: weight.shape.in_features,
                             sums: sums_of(row),
                         };
                         let rows = I::FLOAT_ROWS.min(job.rows - row);
@@ -191,8 +192,8 @@ unsafe fn sum_panels<I: Isa>(
 /// Stores a row's sums of a group whose first panel is `panel`, through the epilogue.
 #[inline(always)]
 unsafe fn finish_row<I: Isa>(job: &Product<'_, I>, row: usize, panel: usize, sums: &[f32]) {
-    let width = job.weight.width();
-    let gated = job.weight.arrangement == Arrangement::Gated;
+    let width = job.weight.shape.width();
+    let gated = job.weight.shape.arrangement == Arrangement::Gated;
     // Panels of gates and of what they multiply alternate.
     let start = if gated { panel / 2 } else { panel } * COLUMNS;
     let columns = if gated { sums.len() / 2 } else { sums.len() }.min(width - start);

@@ -4,7 +4,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor};
 use half::f16;
 
-use super::packed::GROUP;
+use super::layout::GROUP;
 
 /// 32 weights of 8 bits, each plus 128, and their scale; absent ones are 0.
 ///

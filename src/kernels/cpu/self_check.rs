@@ -1,7 +1,8 @@
 //! A small computation that tells whether instructions do here what they should.
 
 use super::instructions::Instructions;
-use super::packed::{Arrangement, PackedFormat, PackedWeight};
+use super::layout::{Arrangement, PackedFormat};
+use super::packed::PackedWeight;
 use super::product::{Epilogue, product};
 
 /// Rows, depth and columns that fill no tile, no block and no panel.

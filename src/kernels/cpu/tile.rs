@@ -6,7 +6,7 @@ use half::f16;
 
 use super::activations::GroupScale;
 use super::isa::{COLUMNS, Isa};
-use super::packed::{DEPTH, GROUP, PackedFormat};
+use super::layout::{DEPTH, GROUP, PackedFormat};
 
 /// Blocks between what is multiplied and what is asked of memory.
 const AHEAD: usize = 2;

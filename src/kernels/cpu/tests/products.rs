@@ -22,8 +22,8 @@ fn pack(weight: &[f32], depth: usize, format: PackedFormat) -> PackedWeight {
 }
 
 fn unpacked(weight: &PackedWeight) -> Vec<f32> {
-    let mut values = vec![0.0; weight.out_features * weight.in_features];
-    for (row, values) in values.chunks_mut(weight.in_features).enumerate() {
+    let mut values = vec![0.0; weight.shape.out_features * weight.shape.in_features];
+    for (row, values) in values.chunks_mut(weight.shape.in_features).enumerate() {
         weight.unpack_row(row, values);
     }
     values
