@@ -9,7 +9,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use paligemma_server::kernels::WeightFormat;
 use paligemma_server::layers::{
-    Batch, DecodeLayout, DecodeRow, KvCache, Linear, PrefixRows, Rope, RopeTable,
+    Batch, DecodeLayout, DecodeRow, KvCache, Linear, PrefixRows, Rope, RopeTable, Weights,
 };
 use paligemma_server::models::config::{Family, TextConfig};
 use paligemma_server::models::gemma::DecoderLayer;
@@ -19,13 +19,14 @@ const MLP: usize = 16384;
 const HEAD_DIM: usize = 256;
 const HEADS: usize = 8;
 
-fn weights(shapes: &[(&str, &[usize])]) -> VarBuilder<'static> {
+fn weights(format: WeightFormat, shapes: &[(&str, &[usize])]) -> Weights<'static> {
     let random = |shape: &[usize]| Tensor::randn(0f32, 0.02, shape, &Device::Cpu).unwrap();
     let tensors: HashMap<String, Tensor> = shapes
         .iter()
         .map(|(name, shape)| (format!("{name}.weight"), random(shape)))
         .collect();
-    VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
+    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    Weights::new(vb, format)
 }
 
 fn input(rows: usize) -> Tensor {
@@ -33,8 +34,8 @@ fn input(rows: usize) -> Tensor {
 }
 
 fn linear(format: WeightFormat) -> Linear {
-    let vb = weights(&[("up_proj", &[MLP, HIDDEN])]);
-    Linear::load(&vb.pp("up_proj"), HIDDEN, MLP, false, format).unwrap()
+    let weights = weights(format, &[("up_proj", &[MLP, HIDDEN])]);
+    Linear::load(weights.pp("up_proj"), HIDDEN, MLP, false).unwrap()
 }
 
 fn bench_linear(bencher: Bencher, linear: &Linear, rows: usize) {
@@ -81,7 +82,7 @@ fn config() -> TextConfig {
 fn gemma_layer_q8_0(bencher: Bencher, rows: usize) {
     static LAYER: LazyLock<DecoderLayer> = LazyLock::new(|| {
         let queries = HEADS * HEAD_DIM;
-        let vb = weights(&[
+        let shapes: [(&str, &[usize]); 9] = [
             ("input_layernorm", &[HIDDEN]),
             ("post_attention_layernorm", &[HIDDEN]),
             ("self_attn.q_proj", &[queries, HIDDEN]),
@@ -91,8 +92,9 @@ fn gemma_layer_q8_0(bencher: Bencher, rows: usize) {
             ("mlp.gate_proj", &[MLP, HIDDEN]),
             ("mlp.up_proj", &[MLP, HIDDEN]),
             ("mlp.down_proj", &[HIDDEN, MLP]),
-        ]);
-        DecoderLayer::load(&vb, &config(), 0, WeightFormat::Q8_0).unwrap()
+        ];
+        let weights = weights(WeightFormat::Q8_0, &shapes);
+        DecoderLayer::load(&weights, &config(), 0).unwrap()
     });
     let cache = KvCache::new(config().cache_shape(8, 320), DType::F32, &Device::Cpu).unwrap();
     let (x, batch) = (input(rows), batch(rows, &cache));

@@ -19,7 +19,9 @@ impl WeightFiles {
     /// time.
     pub fn content_hash(&self, folder: &Path) -> String {
         let known = self.state().map(|state| folder.join(state + ".hash"));
-        let is_hash = |text: &String| text.len() == 2 * blake3::OUT_LEN && text.bytes().all(|c| c.is_ascii_hexdigit());
+        let is_hash = |text: &String| {
+            text.len() == 2 * blake3::OUT_LEN && text.bytes().all(|c| c.is_ascii_hexdigit())
+        };
         let remembered = known
             .as_ref()
             .and_then(|path| std::fs::read_to_string(path).ok());
@@ -29,7 +31,8 @@ impl WeightFiles {
         let hash = self.computed_hash();
         if let Some(path) = known {
             // A reader who meets half of it computes anew.
-            let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, &hash));
+            let written =
+                std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, &hash));
             if let Err(error) = written {
                 tracing::warn!(path = %path.display(), %error, "the weights' hash can't be remembered");
             }

@@ -120,7 +120,9 @@ impl Checkpoint {
         // other weights, or SIGBUS when it is cut; that is true of every server that maps its
         // weights.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| self.unreadable(name, error))?;
-        let state = file.metadata().map_err(|error| self.unreadable(name, error))?;
+        let state = file
+            .metadata()
+            .map_err(|error| self.unreadable(name, error))?;
         Ok(WeightBytes::Mapped { map, state })
     }
 

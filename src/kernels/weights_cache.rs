@@ -103,8 +103,12 @@ impl WeightsCache {
         }
         let path = self.path.display();
         match write(&self.path, &packed) {
-            Ok(bytes) => tracing::info!(%path, size = %bytesize::ByteSize(bytes as u64), "packed weights written to the cache"),
-            Err(error) => tracing::warn!(%path, %error, "packed weights could not be written to the cache"),
+            Ok(bytes) => {
+                tracing::info!(%path, size = %bytesize::ByteSize(bytes as u64), "packed weights written to the cache")
+            }
+            Err(error) => {
+                tracing::warn!(%path, %error, "packed weights could not be written to the cache")
+            }
         }
     }
 }

@@ -46,7 +46,10 @@ impl Gemma {
             config.vocab_size,
             false,
         )?;
-        let scale = Tensor::new(&[(config.hidden_size as f64).sqrt() as f32], weights.device())?;
+        let scale = Tensor::new(
+            &[(config.hidden_size as f64).sqrt() as f32],
+            weights.device(),
+        )?;
         Ok(Self {
             token_table,
             layers: (0..config.layers())
@@ -108,11 +111,7 @@ impl DecoderLayer {
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
-    pub fn load(
-        weights: &Weights<'_>,
-        config: &TextConfig,
-        index: usize,
-    ) -> Result<Self> {
+    pub fn load(weights: &Weights<'_>, config: &TextConfig, index: usize) -> Result<Self> {
         let hidden = config.hidden_size;
         let norm = |name| RmsNorm::load(&weights.pp(name), hidden, config.rms_norm_eps);
         let (post_attention_norm, pre_mlp_norm, post_mlp_norm) = match config.family {

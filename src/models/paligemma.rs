@@ -48,11 +48,7 @@ impl PaliGemma {
     ///
     /// # Errors
     /// When a tensor is missing or has another shape than `config` says, or memory runs out.
-    pub fn load(
-        weights: &Weights<'_>,
-        config: &ModelConfig,
-        vocab: usize,
-    ) -> Result<Self> {
+    pub fn load(weights: &Weights<'_>, config: &ModelConfig, vocab: usize) -> Result<Self> {
         let device = weights.device().clone();
         let dtype = weights.activation_dtype();
         // The decoder goes first: it holds the largest tensor.

@@ -192,7 +192,7 @@ pub(super) fn cpu_instructions<'de, D: Deserializer<'de>>(
 ) -> Result<InstructionsChoice, D::Error> {
     scalar(
         deserializer,
-        &"auto, avx512-vnni, avx-vnni, avx2 or portable",
+        &"auto, amx, avx512-vnni, avx-vnni, avx2 or portable",
         |text| text.parse().ok(),
     )
 }

@@ -7,13 +7,12 @@ use candle_nn::VarBuilder;
 use paligemma_server::kernels::{Scoring, SeenKeys, WeightFormat, attend_all, attend_cached};
 use paligemma_server::layers::{
     Attention, AttentionShape, Batch, DecodeLayout, DecodeRow, GatedMlp, ImageAttention, KvCache,
-    LayerCache, LayerNorm, Linear, PrefixRows, RmsNorm, RopeTable,
+    LayerCache, LayerNorm, Linear, PrefixRows, RmsNorm, RopeTable, Weights,
 };
 use paligemma_server::models::config::{Family, TextConfig, VisionConfig};
 use paligemma_server::models::gemma::DecoderLayer;
 use paligemma_server::models::siglip::EncoderLayer;
 
-const FORMAT: WeightFormat = WeightFormat::F32;
 const TEXTS: [&str; 3] = ["gemma", "gemma2", "gemma2_window"];
 const HIDDEN: usize = 32;
 const MLP: usize = 64;
@@ -34,10 +33,9 @@ impl Golden {
         self.0.get(name).unwrap_or_else(|| panic!("no {name}"))
     }
 
-    fn weights(&self, part: &str) -> VarBuilder<'static> {
-        VarBuilder::from_tensors(self.0.clone(), DType::F32, &Device::Cpu)
-            .pp(part)
-            .pp("weights")
+    fn weights(&self, part: &str) -> Weights<'static> {
+        let vb = VarBuilder::from_tensors(self.0.clone(), DType::F32, &Device::Cpu);
+        Weights::new(vb, WeightFormat::F32).pp(part).pp("weights")
     }
 
     /// Off by at most 1e-4 of the largest value.
@@ -147,7 +145,7 @@ fn attention_and_its_cache() -> Result<()> {
                 softcap: config.attention_softcap,
             },
         };
-        let attention = Attention::load(&golden.weights(part).pp("self_attn"), shape, FORMAT)?;
+        let attention = Attention::load(&golden.weights(part).pp("self_attn"), shape)?;
         check_text(&golden, part, "attention", |x, batch, cache| {
             attention.forward(x, batch, cache)
         })?;
@@ -159,7 +157,7 @@ fn attention_and_its_cache() -> Result<()> {
 fn gemma_layers() -> Result<()> {
     let golden = Golden::load();
     for part in TEXTS {
-        let layer = DecoderLayer::load(&golden.weights(part), &config(part), 0, FORMAT)?;
+        let layer = DecoderLayer::load(&golden.weights(part), &config(part), 0)?;
         check_text(&golden, part, "layer", |x, batch, cache| {
             layer.forward(x, batch, cache)
         })?;
@@ -182,7 +180,7 @@ fn rms_norm() -> Result<()> {
 fn gated_mlp() -> Result<()> {
     let golden = Golden::load();
     for part in TEXTS {
-        let mlp = GatedMlp::load(&golden.weights(part).pp("mlp"), HIDDEN, MLP, FORMAT)?;
+        let mlp = GatedMlp::load(&golden.weights(part).pp("mlp"), HIDDEN, MLP)?;
         let x = golden.get(&format!("{part}.x"));
         let y = mlp.forward(x, &Batch::of_rows(x.dim(0)?))?;
         golden.check(&format!("{part}.mlp.y"), &y);
@@ -242,9 +240,9 @@ fn siglip_layer_and_its_parts() -> Result<()> {
     check("norm.y", &norm.forward(&x)?)?;
     let identity = Tensor::eye(HIDDEN, DType::F32, &Device::Cpu)?;
     let no_bias = Tensor::zeros(HIDDEN, DType::F32, &Device::Cpu)?;
-    let identity = Linear::dense(identity, no_bias, FORMAT)?;
+    let identity = Linear::new(weights.matmul_of(identity)?, no_bias);
     check("gelu.y", &identity.forward_gelu(&x, &batch)?)?;
-    let attention = ImageAttention::load(&weights.pp("self_attn"), HIDDEN, 4, FORMAT)?;
+    let attention = ImageAttention::load(&weights.pp("self_attn"), HIDDEN, 4)?;
     let nothing = x.zeros_like()?;
     check("attention.y", &attention.forward_add(&x, &nothing, &batch)?)?;
     let config = VisionConfig {
@@ -256,6 +254,6 @@ fn siglip_layer_and_its_parts() -> Result<()> {
         heads: 4,
         layer_norm_eps: 1e-6,
     };
-    let layer = EncoderLayer::load(&weights, &config, FORMAT)?;
+    let layer = EncoderLayer::load(&weights, &config)?;
     check("y", &layer.forward(&x, &batch)?)
 }

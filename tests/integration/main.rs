@@ -9,3 +9,4 @@ mod masks;
 mod model;
 mod pixels;
 mod settings;
+mod weights_cache;

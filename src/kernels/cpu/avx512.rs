@@ -1,17 +1,24 @@
-//! AVX-512 with VNNI: `vpdpbusd` on 512 bits.
+//! AVX-512 with VNNI: `vpdpbusd` on 512 bits; with AMX, tiles for many rows.
 
 use std::arch::x86_64::*;
 
 use half::f16;
 
 use super::activations::{GroupScale, inverse_step};
+use super::amx;
 use super::isa::{Isa, enter_with};
+use super::tile::{ByteTile, run_byte_rows};
+
+/// AVX-512 F, BW, VL and VNNI, and AMX or not.
+pub struct Avx512<const AMX: bool>;
 
 /// AVX-512 F, BW, VL and VNNI.
-pub struct Avx512Vnni;
+pub type Avx512Vnni = Avx512<false>;
+/// The same, and AMX-TILE and AMX-INT8.
+pub type Amx = Avx512<true>;
 
-// SAFETY: the operations are those of AVX-512 F, BW and VNNI.
-unsafe impl Isa for Avx512Vnni {
+// SAFETY: the operations are those of AVX-512 F, BW and VNNI, and of AMX where it is there.
+unsafe impl<const AMX: bool> Isa for Avx512<AMX> {
     enter_with!("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c");
 
     type Int = __m512i;
@@ -125,5 +132,20 @@ unsafe impl Isa for Avx512Vnni {
     unsafe fn prefetch(at: *const u8) {
         // SAFETY: a prefetch touches nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn run_byte_rows<const NIBBLES: bool>(tile: &ByteTile<i8>, rows: usize, panels: usize) {
+        let in_tiles = if AMX { rows - rows % amx::ROWS } else { 0 };
+        // SAFETY: the caller's.
+        unsafe {
+            if in_tiles > 0 {
+                amx::run::<NIBBLES>(tile, in_tiles, panels);
+            }
+            if in_tiles < rows {
+                let rest = tile.at_row(in_tiles);
+                run_byte_rows::<Self, NIBBLES>(&rest, rows - in_tiles, panels);
+            }
+        }
     }
 }

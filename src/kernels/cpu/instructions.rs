@@ -15,6 +15,7 @@ pub enum Instructions {
     Avx2,
     AvxVnni,
     Avx512Vnni,
+    Amx,
 }
 
 /// What the operator asks for.
@@ -28,7 +29,7 @@ pub enum InstructionsChoice {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum UnusableInstructions {
     #[error(
-        "cpu_instructions {0:?} is not known; it is auto, avx512-vnni, avx-vnni, avx2 or portable"
+        "cpu_instructions {0:?} is not known; it is auto, amx, avx512-vnni, avx-vnni, avx2 or portable"
     )]
     Unknown(String),
     #[error("cpu_instructions {asked} can't be used: this processor has {}", has.join(", "))]
@@ -44,7 +45,8 @@ static CHOSEN: OnceLock<Instructions> = OnceLock::new();
 
 impl Instructions {
     /// Every set with its name, the quickest first.
-    const NAMES: [(Self, &str); 4] = [
+    const NAMES: [(Self, &str); 5] = [
+        (Self::Amx, "amx"),
         (Self::Avx512Vnni, "avx512-vnni"),
         (Self::AvxVnni, "avx-vnni"),
         (Self::Avx2, "avx2"),
@@ -73,6 +75,7 @@ impl Instructions {
                 Self::Avx2 => avx2,
                 Self::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
                 Self::Avx512Vnni => avx512 && is_x86_feature_detected!("avx512vnni"),
+                Self::Amx => Self::Avx512Vnni.is_supported() && super::amx::is_usable(),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -170,6 +173,11 @@ macro_rules! dispatch {
             #[cfg(target_arch = "x86_64")]
             cpu::Instructions::Avx512Vnni => {
                 type $isa = cpu::avx512::Avx512Vnni;
+                $run
+            }
+            #[cfg(target_arch = "x86_64")]
+            cpu::Instructions::Amx => {
+                type $isa = cpu::avx512::Amx;
                 $run
             }
             #[cfg(not(target_arch = "x86_64"))]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::activations::GroupScale;
+use super::tile::{ByteTile, run_byte_rows};
 
 /// Columns of a panel: as many outputs as one step computes side by side.
 pub const COLUMNS: usize = 16;
@@ -62,6 +63,19 @@ pub unsafe trait Isa: Sized {
     unsafe fn mul_add(a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
     /// Asks for the cache line at `at`, which may be anywhere.
     unsafe fn prefetch(at: *const u8);
+
+    /// Runs `rows` rows of a tile of bytes with `panels` ≤ [`PANELS`](Self::PANELS).
+    ///
+    /// `tile`'s pointers lead to what it says, and `NIBBLES` tells whether the weights are of 4 bits.
+    #[inline(always)]
+    unsafe fn run_byte_rows<const NIBBLES: bool>(
+        tile: &ByteTile<Self::Act>,
+        rows: usize,
+        panels: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { run_byte_rows::<Self, NIBBLES>(tile, rows, panels) }
+    }
 
     /// Runs work compiled for the instructions.
     unsafe fn enter<W: Work<Self>>(work: &W, range: Range<usize>);

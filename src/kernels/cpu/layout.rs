@@ -40,12 +40,21 @@ pub enum PackedFormat {
 const SCALES: usize = 2 * COLUMNS * size_of::<f16>();
 
 impl PackedFormat {
+    /// Bytes of the weights of a block, which its scales follow.
+    pub const fn quant_bytes(self) -> usize {
+        match self {
+            Self::F32 => DEPTH * COLUMNS * size_of::<f32>(),
+            Self::Q8 => DEPTH * COLUMNS,
+            Self::Q4 => DEPTH * COLUMNS / 2,
+        }
+    }
+
     /// Bytes of a block.
     pub const fn block_bytes(self) -> usize {
         match self {
-            Self::F32 => DEPTH * COLUMNS * size_of::<f32>(),
-            Self::Q8 => DEPTH * COLUMNS + SCALES,
-            Self::Q4 => DEPTH * COLUMNS / 2 + 2 * SCALES,
+            Self::F32 => self.quant_bytes(),
+            Self::Q8 => self.quant_bytes() + SCALES,
+            Self::Q4 => self.quant_bytes() + 2 * SCALES,
         }
     }
 }

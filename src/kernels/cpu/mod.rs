@@ -10,6 +10,8 @@
 )]
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -37,8 +39,8 @@ pub(super) use attention::attend_all;
 pub(super) use cached_attention::attend_cached;
 pub(super) use heads::Heads;
 pub use instructions::{Instructions, InstructionsChoice, UnusableInstructions};
-pub(super) use norm::{Norm, norm};
 pub(super) use layout::{Arrangement, LAYOUT, PackedFormat, PackedShape};
+pub(super) use norm::{Norm, norm};
 pub(super) use packed::{MappedBytes, PackedWeight};
 pub(super) use product::{Epilogue, product};
 pub(super) use rotate::rotate;

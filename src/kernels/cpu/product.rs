@@ -9,10 +9,7 @@ use super::isa::{COLUMNS, Isa, Work};
 use super::layout::{Arrangement, DEPTH, PackedFormat};
 use super::packed::PackedWeight;
 use super::parallel::in_parallel;
-use super::tile::{ByteTile, FloatTile, Sums, run_bytes, run_floats};
-
-/// Blocks of a panel that all rows go through before the next: their weights stay in the cache.
-const CHUNK_BLOCKS: usize = 8;
+use super::tile::{ByteTile, FloatTile, MAX_BLOCKS, Sums, run_floats};
 
 /// What happens to a product's values before they are stored: `gelu(y + bias) + residual`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,7 +43,9 @@ fn run<I: Isa>(weight: &PackedWeight, x: &[f32], epilogue: Epilogue<'_>) -> Vec<
     assert!(epilogue.residual.is_none_or(|it| it.len() == rows * width));
     let activations = match weight.shape.format {
         PackedFormat::F32 => None,
-        PackedFormat::Q8 | PackedFormat::Q4 => Some(Activations::new::<I>(x, weight.shape.in_features)),
+        PackedFormat::Q8 | PackedFormat::Q4 => {
+            Some(Activations::new::<I>(x, weight.shape.in_features))
+        }
     };
     let mut out = Vec::with_capacity(rows * width);
     let job = Product::<I> {
@@ -138,8 +137,8 @@ unsafe fn sum_panels<I: Isa>(
     let panel_bytes = weight.shape.panel_bytes();
     let panel = weight.bytes()[first * panel_bytes..][..panels * panel_bytes].as_ptr();
     let (blocks, block_bytes) = (weight.shape.blocks(), weight.shape.format.block_bytes());
-    for chunk in (0..blocks).step_by(CHUNK_BLOCKS) {
-        let count = CHUNK_BLOCKS.min(blocks - chunk);
+    for chunk in (0..blocks).step_by(MAX_BLOCKS) {
+        let count = MAX_BLOCKS.min(blocks - chunk);
         // SAFETY: the chunk's blocks are the panel's, and the rows those of the job.
         unsafe {
             let weights = panel.add(chunk * block_bytes);
@@ -150,21 +149,18 @@ unsafe fn sum_panels<I: Isa>(
             };
             match job.activations {
                 Some(activations) => {
-                    let rows_at = |row: usize| ByteTile {
+                    let tile = ByteTile {
                         weights,
                         panel_bytes,
                         blocks: count,
-                        activations: activations.values_at(chunk, row).as_ptr(),
-                        scales: activations.scales_at(chunk, row).as_ptr(),
+                        activations: activations.values_at(chunk, 0).as_ptr(),
+                        scales: activations.scales_at(chunk, 0).as_ptr(),
                         stride: activations.rows,
-                        sums: sums_of(row),
+                        sums: sums_of(0),
                     };
-                    for row in (0..job.rows).step_by(I::ROWS) {
-                        let rows = I::ROWS.min(job.rows - row);
-                        match weight.shape.format {
-                            PackedFormat::Q4 => run_bytes::<I, true>(&rows_at(row), rows, panels),
-                            _ => run_bytes::<I, false>(&rows_at(row), rows, panels),
-                        }
+                    match weight.shape.format {
+                        PackedFormat::Q4 => I::run_byte_rows::<true>(&tile, job.rows, panels),
+                        _ => I::run_byte_rows::<false>(&tile, job.rows, panels),
                     }
                 }
                 None => {

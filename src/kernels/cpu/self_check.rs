@@ -6,7 +6,7 @@ use super::packed::PackedWeight;
 use super::product::{Epilogue, product};
 
 /// Rows, depth and columns that fill no tile, no block and no panel.
-const ROWS: usize = 5;
+const ROWS: usize = 21;
 const DEPTH: usize = 200;
 const COLUMNS: usize = 37;
 

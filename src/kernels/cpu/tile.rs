@@ -8,6 +8,9 @@ use super::activations::GroupScale;
 use super::isa::{COLUMNS, Isa};
 use super::layout::{DEPTH, GROUP, PackedFormat};
 
+/// The most blocks of a tile: all rows go through them before the next, so their weights stay in the
+/// cache.
+pub const MAX_BLOCKS: usize = 8;
 /// Blocks between what is multiplied and what is asked of memory.
 const AHEAD: usize = 2;
 
@@ -27,13 +30,70 @@ pub struct ByteTile<A> {
     pub sums: Sums,
 }
 
+impl<A> ByteTile<A> {
+    /// The same tile, starting `row` rows further on.
+    ///
+    /// # Safety
+    /// The tile has more rows than that.
+    #[inline(always)]
+    pub unsafe fn at_row(&self, row: usize) -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            Self {
+                activations: self.activations.add(row * DEPTH),
+                scales: self.scales.add(row),
+                sums: Sums {
+                    at: self.sums.at.add(row * self.sums.stride),
+                    ..self.sums
+                },
+                ..*self
+            }
+        }
+    }
+
+    /// The same tile, starting `panel` panels further on.
+    ///
+    /// # Safety
+    /// The tile has more panels than that.
+    #[inline(always)]
+    pub unsafe fn at_panel(&self, panel: usize) -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            Self {
+                weights: self.weights.add(panel * self.panel_bytes),
+                sums: Sums {
+                    at: self.sums.at.add(panel * COLUMNS),
+                    ..self.sums
+                },
+                ..*self
+            }
+        }
+    }
+}
+
+/// Runs `rows` rows of a tile of bytes, [`Isa::ROWS`] at a time, with `panels` ≤ [`Isa::PANELS`].
+///
+/// # Safety
+/// As of [`run_bytes`].
+#[inline(always)]
+pub unsafe fn run_byte_rows<I: Isa, const NIBBLES: bool>(
+    tile: &ByteTile<I::Act>,
+    rows: usize,
+    panels: usize,
+) {
+    for row in (0..rows).step_by(I::ROWS) {
+        // SAFETY: the caller's.
+        unsafe { run_bytes::<I, NIBBLES>(&tile.at_row(row), I::ROWS.min(rows - row), panels) }
+    }
+}
+
 /// Runs a tile of bytes with `rows` ≤ [`Isa::ROWS`] and `panels` ≤ [`Isa::PANELS`].
 ///
 /// # Safety
 /// The processor has the instructions of `I`, `tile`'s pointers lead to what it says, and `NIBBLES`
 /// tells whether the weights are of 4 bits.
 #[inline(always)]
-pub unsafe fn run_bytes<I: Isa, const NIBBLES: bool>(
+unsafe fn run_bytes<I: Isa, const NIBBLES: bool>(
     tile: &ByteTile<I::Act>,
     rows: usize,
     panels: usize,
@@ -133,14 +193,11 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
     if ROWS > I::ROWS || PANELS > I::PANELS {
         return; // Never called; spares the processor's code its instructions.
     }
-    let block_bytes = match NIBBLES {
-        true => PackedFormat::Q4.block_bytes(),
-        false => PackedFormat::Q8.block_bytes(),
+    let format = match NIBBLES {
+        true => PackedFormat::Q4,
+        false => PackedFormat::Q8,
     };
-    let quants = match NIBBLES {
-        true => DEPTH * COLUMNS / 2,
-        false => DEPTH * COLUMNS,
-    };
+    let (block_bytes, quants) = (format.block_bytes(), format.quant_bytes());
     // SAFETY: all stays within what the caller says that the tile has.
     unsafe {
         // A number that the compiler doesn't know: unrolled as a whole, the loop over fours needs

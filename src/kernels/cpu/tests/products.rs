@@ -4,7 +4,7 @@ use super::{random, relative_error};
 use crate::kernels::cpu::*;
 
 /// Rows, depth and columns, of which none fills a tile, a block or a panel; then some that do.
-const SHAPES: [(usize, usize, usize); 8] = [
+const SHAPES: [(usize, usize, usize); 9] = [
     (1, 1, 1),
     (1, 72, 133),
     (2, 33, 17),
@@ -13,6 +13,7 @@ const SHAPES: [(usize, usize, usize); 8] = [
     (13, 1000, 31),
     (4, 64, 16),
     (24, 1024, 96),
+    (39, 1100, 40),
 ];
 const FORMATS: [PackedFormat; 3] = [PackedFormat::F32, PackedFormat::Q8, PackedFormat::Q4];
 
