@@ -19,10 +19,14 @@ pub struct GroupScale {
 }
 
 impl GroupScale {
-    /// Of a group with the given largest size of a value, and whose rounded values add up to `sum`.
+    /// Of a group with the given largest size of a value, and whose rounded values add up to `sum`,
+    /// which may be anything if they are not finite.
     #[inline(always)]
     pub fn new(largest: f32, finite: bool, sum: i32) -> Self {
-        let scale = if finite { step(largest) } else { f32::NAN };
+        let (scale, sum) = match finite {
+            true => (step(largest), sum),
+            false => (f32::NAN, 0),
+        };
         Self {
             scale,
             correction: -128 * sum,
