@@ -127,7 +127,8 @@ impl PackedWeight {
 /// Zeroed memory, aligned to a page, in large pages where the system has them.
 fn allocate(bytes: usize) -> std::io::Result<MmapMut> {
     let memory = MmapMut::map_anon(bytes.max(1))?;
-    #[cfg(target_os = "linux")]
+    // Miri knows no advice.
+    #[cfg(all(target_os = "linux", not(miri)))]
     if let Err(error) = memory.advise(memmap2::Advice::HugePage) {
         tracing::debug!(%error, "weights don't lie in large pages");
     }

@@ -1,6 +1,7 @@
 //! Every set of instructions that this processor has, against plain Rust and against f64.
 
 mod attention;
+mod packing;
 mod products;
 
 use super::*;
@@ -16,6 +17,19 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
             (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         })
         .collect()
+}
+
+fn pack(weight: &[f32], depth: usize, format: PackedFormat) -> PackedWeight {
+    let rows: Vec<&[f32]> = weight.chunks(depth).collect();
+    PackedWeight::new(&rows, format, Arrangement::InOrder).unwrap()
+}
+
+fn unpacked(weight: &PackedWeight) -> Vec<f32> {
+    let mut values = vec![0.0; weight.shape.out_features * weight.shape.in_features];
+    for (row, values) in values.chunks_mut(weight.shape.in_features).enumerate() {
+        weight.unpack_row(row, values);
+    }
+    values
 }
 
 fn relative_error(ours: &[f32], exact: &[f64]) -> f64 {
