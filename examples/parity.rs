@@ -60,12 +60,21 @@ struct Answers {
     tokens: Vec<Vec<u32>>,
 }
 
-/// How many tokens agree, and the largest relative error of the first step's logits.
+/// How many tokens agree, and how far the first step's logits are off.
 #[derive(Default)]
 struct Agreement {
     same: usize,
     all: usize,
+    /// The largest difference of logits, relative to the largest logit beside it.
     error: f32,
+    /// Absolute differences of log-probabilities.
+    log_probability: Mean,
+}
+
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: usize,
 }
 
 impl Agreement {
@@ -77,6 +86,17 @@ impl Agreement {
         self.same += other.same;
         self.all += other.all;
         self.error = self.error.max(other.error);
+        self.log_probability.sum += other.log_probability.sum;
+        self.log_probability.count += other.log_probability.count;
+    }
+
+    fn add_logits(&mut self, ours: &[f32], theirs: &[f32]) {
+        let largest = theirs.iter().fold(0f32, |max, x| max.max(x.abs()));
+        let difference = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
+        self.error = self.error.max(difference.fold(0f32, f32::max) / largest);
+        let pairs = log_probabilities(ours).zip(log_probabilities(theirs));
+        self.log_probability.sum += pairs.map(|(a, b)| (a - b).abs()).sum::<f64>();
+        self.log_probability.count += ours.len();
     }
 }
 
@@ -107,11 +127,12 @@ fn main() -> Result<()> {
 
 fn report(name: &str, placement: Placement, agreement: &Agreement) {
     println!(
-        "{name}: {placement}: {} of {} greedy tokens agree ({:.2} %), first logits within {:.1e}",
+        "{name}: {placement}: {} of {} greedy tokens agree ({:.2} %), first logits within {:.1e}, log-probabilities off by {:.1e} on average",
         agreement.same,
         agreement.all,
         100.0 * agreement.share(),
         agreement.error,
+        agreement.log_probability.sum / agreement.log_probability.count as f64,
     );
 }
 
@@ -134,8 +155,7 @@ fn against_golden(golden: &Golden, placement: Placement) -> Result<Agreement> {
     let answers = run(&model, &sequences, Some(&forced))?;
     let mut agreement = compare(&forced, &answers.tokens);
     for (case, ours) in golden.cases.iter().zip(&answers.first_logits) {
-        let error = relative_error(ours, &golden.logits(case)[..ours.len()]);
-        agreement.error = agreement.error.max(error);
+        agreement.add_logits(ours, &golden.logits(case)[..ours.len()]);
     }
     Ok(agreement)
 }
@@ -172,7 +192,7 @@ fn against_f32(folder: &Path, placement: Placement) -> Result<Agreement> {
     let answers = run(&model, &sequences, Some(&reference.tokens))?;
     let mut agreement = compare(&reference.tokens, &answers.tokens);
     for (ours, theirs) in answers.first_logits.iter().zip(&reference.first_logits) {
-        agreement.error = agreement.error.max(relative_error(ours, theirs));
+        agreement.add_logits(ours, theirs);
     }
     Ok(agreement)
 }
@@ -247,12 +267,14 @@ fn compare(reference: &[Vec<u32>], ours: &[Vec<u32>]) -> Agreement {
     Agreement {
         same: pairs().filter(|(a, b)| a == b).count(),
         all: pairs().count(),
-        error: 0.0,
+        ..Agreement::default()
     }
 }
 
-fn relative_error(ours: &[f32], theirs: &[f32]) -> f32 {
-    let largest = theirs.iter().fold(0f32, |max, x| max.max(x.abs()));
-    let difference = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
-    difference.fold(0f32, f32::max) / largest
+/// Natural logarithms of the softmax.
+fn log_probabilities(logits: &[f32]) -> impl Iterator<Item = f64> {
+    let largest = logits.iter().fold(f32::NEG_INFINITY, |max, &x| max.max(x));
+    let exponentials = logits.iter().map(|&x| f64::from(x - largest).exp());
+    let normaliser = f64::from(largest) + exponentials.sum::<f64>().ln();
+    logits.iter().map(move |&x| f64::from(x) - normaliser)
 }

@@ -8,6 +8,7 @@ mod health;
 mod openapi;
 mod serve;
 mod threads;
+mod version;
 
 use std::process::ExitCode;
 
@@ -18,7 +19,7 @@ use paligemma_server::settings::SettingsError;
 
 /// Serves PaliGemma and PaliGemma 2 over HTTP: captions, answers, text, boxes and masks of images.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, long_version = version::long(), max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

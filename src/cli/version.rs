@@ -1,0 +1,27 @@
+//! What `--version` says: the release, and what it can compute with here.
+
+use paligemma_server::kernels::Instructions;
+
+/// For a bug report: the release, whether it was built for GPUs, and the processor's instructions.
+pub fn long() -> String {
+    let cuda = match cfg!(feature = "cuda") {
+        true => "yes",
+        false => "no",
+    };
+    let instructions = match cfg!(target_arch = "x86_64") {
+        true => {
+            let sets: Vec<_> = Instructions::supported()
+                .map(|set| set.to_string())
+                .collect();
+            format!(
+                "{}; the first that computes rightly is used",
+                sets.join(", ")
+            )
+        }
+        false => "candle's kernels".to_owned(),
+    };
+    format!(
+        "{}\nbuilt with CUDA: {cuda}\nCPU instructions: {instructions}",
+        env!("CARGO_PKG_VERSION")
+    )
+}
