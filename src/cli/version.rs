@@ -1,9 +1,16 @@
 //! What `--version` says: the release, and what it can compute with here.
 
+use std::sync::LazyLock;
+
 use paligemma_server::kernels::Instructions;
 
 /// For a bug report: the release, whether it was built for GPUs, and the processor's instructions.
-pub fn long() -> String {
+pub fn long() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(text);
+    &TEXT
+}
+
+fn text() -> String {
     let cuda = match cfg!(feature = "cuda") {
         true => "yes",
         false => "no",

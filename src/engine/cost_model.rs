@@ -9,14 +9,15 @@ use crate::models::Budget;
 /// the next ones, so it counts much; one that was disturbed must be forgotten soon.
 const NEWEST: f64 = 0.5;
 
-/// Means of what was measured, and the gap that steps have to keep to.
+/// Means of what was measured, and the time that a step may spend on new requests, beside its decode
+/// rows.
 ///
-/// A step without decode rows keeps to the gap as well. Cutting costs next to nothing, and what
+/// A step without decode rows keeps to it as well. Cutting costs next to nothing, and what
 /// came up meanwhile gets its turn: a batch that nobody waits for any more is dropped.
 #[derive(Debug)]
 pub(super) struct CostModel {
-    /// Seconds that a step may take.
-    max_gap: f64,
+    /// Seconds of a step's part of an image or a prefill.
+    slice: f64,
     /// Seconds that the decode rows of a step take.
     decode: Mean,
     /// Seconds per row × layer of the vision tower.
@@ -27,32 +28,31 @@ pub(super) struct CostModel {
 
 impl CostModel {
     /// Nothing was measured yet.
-    pub(super) fn new(max_gap: Duration) -> Self {
+    pub(super) fn new(slice: Duration) -> Self {
         Self {
-            max_gap: max_gap.as_secs_f64(),
+            slice: slice.as_secs_f64(),
             decode: Mean::default(),
             vision: Mean::default(),
             prefill: Mean::default(),
         }
     }
 
-    /// What the next step may run of the vision tower; `decodes`: it has decode rows as well.
-    pub(super) fn encode_budget(&self, decodes: bool) -> Budget {
-        self.budget(&self.vision, decodes)
+    /// What the next step may run of the vision tower.
+    pub(super) fn encode_budget(&self) -> Budget {
+        self.budget(&self.vision)
     }
 
-    /// What the next step may run of a prefill; `decodes`: it has decode rows as well.
-    pub(super) fn prefill_budget(&self, decodes: bool) -> Budget {
-        self.budget(&self.prefill, decodes)
+    /// What the next step may run of a prefill.
+    pub(super) fn prefill_budget(&self) -> Budget {
+        self.budget(&self.prefill)
     }
 
-    /// What fits beside the decode rows into the gap. Before both were measured it is nothing, for
-    /// which a model runs one layer.
-    fn budget(&self, stage: &Mean, decodes: bool) -> Budget {
-        let fits = |(unit, decode): (f64, f64)| (self.max_gap - decode) / unit;
-        let units = stage.0.zip(self.decode(decodes)).map_or(0.0, fits);
+    /// What fits into the slice. Before the stage was measured it is nothing, for which a model runs
+    /// one layer.
+    fn budget(&self, stage: &Mean) -> Budget {
+        let units = stage.0.map_or(0.0, |unit| self.slice / unit);
         Budget {
-            // Saturates: nothing is left below 0.
+            // Saturates.
             token_layers: units as usize,
         }
     }
@@ -71,20 +71,14 @@ impl CostModel {
     /// So many rows × layers of a prefill took so long; `decodes`: together with decode rows.
     pub(super) fn prefilled(&mut self, token_layers: usize, decodes: bool, took: Duration) {
         let (units, took) = (token_layers.max(1) as f64, took.as_secs_f64());
-        match self.decode(decodes) {
+        let decode = if decodes { self.decode.0 } else { Some(0.0) };
+        match decode {
             Some(decode) if decode <= took => self.prefill.add((took - decode) / units),
             // What the decode rows take was never measured, or is less by now.
             _ => {
                 let prefill = self.prefill.0.unwrap_or(0.0) * units;
                 self.decode.add((took - prefill).max(0.0));
             }
-        }
-    }
-
-    fn decode(&self, decodes: bool) -> Option<f64> {
-        match decodes {
-            true => self.decode.0,
-            false => Some(0.0),
         }
     }
 }
@@ -105,7 +99,7 @@ mod tests {
     use super::*;
 
     const ROWS: usize = 256;
-    const GAP: Duration = Duration::from_millis(250);
+    const SLICE: Duration = Duration::from_millis(250);
 
     fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -118,65 +112,58 @@ mod tests {
 
     #[test]
     fn before_anything_is_known_a_step_runs_one_layer() {
-        let mut cost = CostModel::new(GAP);
-        assert_eq!(layers(cost.encode_budget(false)), 1);
-        assert_eq!(layers(cost.prefill_budget(false)), 1);
-        cost.encoded(ROWS, millis(10));
-        cost.prefilled(ROWS, false, millis(10));
-        assert_eq!(layers(cost.encode_budget(true)), 1, "decoding is unknown");
-        assert_eq!(layers(cost.prefill_budget(true)), 1, "decoding is unknown");
+        let cost = CostModel::new(SLICE);
+        assert_eq!(layers(cost.encode_budget()), 1);
+        assert_eq!(layers(cost.prefill_budget()), 1);
     }
 
     #[test]
-    fn stages_cost_differently_and_decoding_leaves_less() {
-        let mut cost = CostModel::new(GAP);
+    fn stages_cost_differently() {
+        let mut cost = CostModel::new(SLICE);
         cost.encoded(ROWS, millis(10));
         cost.prefilled(ROWS, false, millis(30));
-        cost.decoded(millis(110));
-        // 25 layers and 14 would fit, 8 and 4 beside decode rows; they are spread evenly over 27.
-        assert_eq!(layers(cost.encode_budget(false)), 14);
-        assert_eq!(layers(cost.encode_budget(true)), 14);
-        assert_eq!(layers(cost.prefill_budget(false)), 7);
-        assert_eq!(layers(cost.prefill_budget(true)), 4);
+        // 25 layers and 8 would fit; they are spread evenly over 27.
+        assert_eq!(layers(cost.encode_budget()), 14);
+        assert_eq!(layers(cost.prefill_budget()), 7);
     }
 
     #[test]
-    fn when_decoding_alone_takes_the_gap_a_prefill_still_goes_on() {
-        let mut cost = CostModel::new(GAP);
-        cost.encoded(ROWS, millis(1));
-        cost.decoded(millis(300));
-        assert_eq!(cost.encode_budget(true).token_layers, 0);
-        assert_eq!(layers(cost.encode_budget(true)), 1);
+    fn what_the_decode_rows_take_is_not_the_prefill_s() {
+        let mut cost = CostModel::new(SLICE);
+        cost.decoded(millis(110));
+        cost.prefilled(8 * ROWS, true, millis(350));
+        assert_eq!(layers(cost.prefill_budget()), 7);
     }
 
     /// Steps of a machine that takes `decode` and, for each row × layer, `unit` seconds, until the
-    /// estimates have settled. Returns what the last one took.
+    /// estimates have settled. Returns what the last one's slice took.
     fn settled(cost: &mut CostModel, decode: f64, unit: f64) -> f64 {
         let mut seconds = 0.0;
         for _ in 0..30 {
-            let units = cost.prefill_budget(true).token_layers.max(ROWS);
-            seconds = decode + unit * units as f64;
-            cost.prefilled(units, true, Duration::from_secs_f64(seconds));
+            let units = cost.prefill_budget().token_layers.max(ROWS);
+            seconds = unit * units as f64;
+            cost.prefilled(units, true, Duration::from_secs_f64(decode + seconds));
         }
         seconds
     }
 
     #[test]
-    fn steps_settle_at_the_gap_whatever_the_machine() {
+    fn slices_settle_at_their_time_whatever_the_machine() {
         for unit in [1e-7, 1e-6, 1e-5, 1e-4] {
             for decode in [0.001, 0.1, 0.2] {
-                let mut cost = CostModel::new(GAP);
+                let mut cost = CostModel::new(SLICE);
                 cost.prefilled(ROWS, false, Duration::from_secs_f64(unit * ROWS as f64));
                 let seconds = settled(&mut cost, decode, unit);
                 assert!(
                     (0.24..=0.2501).contains(&seconds),
                     "{unit} {decode}: {seconds}"
                 );
-                // Without a step that only decodes, it follows a change of what decoding takes.
+                // When decoding takes another time, and no step shows how much, a step still takes what
+                // it took.
                 for changed in [0.02, 0.15] {
-                    let seconds = settled(&mut cost, changed, unit);
+                    let seconds = changed + settled(&mut cost, changed, unit);
                     assert!(
-                        (0.2..=0.2501).contains(&seconds),
+                        (decode + 0.2..=decode + 0.2501).contains(&seconds),
                         "{unit} {changed}: {seconds}"
                     );
                 }
@@ -186,15 +173,15 @@ mod tests {
 
     #[test]
     fn a_disturbed_step_is_forgotten_soon() {
-        let mut cost = CostModel::new(GAP);
+        let mut cost = CostModel::new(SLICE);
         cost.prefilled(ROWS, false, millis(10));
-        let before = cost.prefill_budget(false).token_layers;
+        let before = cost.prefill_budget().token_layers;
         cost.prefilled(ROWS, false, millis(1000));
-        assert!(cost.prefill_budget(false).token_layers < before / 40);
+        assert!(cost.prefill_budget().token_layers < before / 40);
         for _ in 0..10 {
             cost.prefilled(ROWS, false, millis(10));
         }
-        assert!(cost.prefill_budget(false).token_layers > before * 9 / 10);
+        assert!(cost.prefill_budget().token_layers > before * 9 / 10);
     }
 
     #[test]
@@ -202,11 +189,11 @@ mod tests {
         let mut cost = CostModel::new(Duration::ZERO);
         cost.encoded(0, Duration::ZERO);
         cost.prefilled(0, true, Duration::ZERO);
-        assert_eq!(cost.encode_budget(true).token_layers, 0);
-        let mut cost = CostModel::new(GAP);
+        assert_eq!(cost.encode_budget().token_layers, 0);
+        let mut cost = CostModel::new(SLICE);
         cost.encoded(ROWS, Duration::ZERO);
-        assert_eq!(layers(cost.encode_budget(false)), 27);
+        assert_eq!(layers(cost.encode_budget()), 27);
         cost.encoded(ROWS, millis(10));
-        assert_eq!(layers(cost.encode_budget(false)), 27);
+        assert_eq!(layers(cost.encode_budget()), 27);
     }
 }

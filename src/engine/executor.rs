@@ -81,7 +81,7 @@ impl<M: Model> Executor<M> {
         }
         let prefilling = match self.batch.take() {
             Some(PrefillBatch::Encoding(mut encoding)) => {
-                let budget = self.cost.encode_budget(!decode.is_empty());
+                let budget = self.cost.encode_budget();
                 let progress = encoding.advance(&self.model, budget)?;
                 self.batch = Some(match progress.done {
                     false => PrefillBatch::Encoding(encoding),
@@ -116,7 +116,7 @@ impl<M: Model> Executor<M> {
         mut prefilling: Option<Prefilling<M>>,
     ) -> Result<StepResult> {
         let (began, decodes) = (Instant::now(), !decode.is_empty());
-        let budget = self.cost.prefill_budget(decodes);
+        let budget = self.cost.prefill_budget();
         let work = prefilling.as_mut();
         let work = work.map(|prefilling| (&mut prefilling.work, budget));
         let decode_rows: Vec<DecodeRow> = decode.iter().map(|(row, _)| *row).collect();

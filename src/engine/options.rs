@@ -13,10 +13,9 @@ pub struct EngineOptions {
     pub queue: usize,
     /// Tokens that a sequence may have: image, prompt and answer.
     pub context: usize,
-    /// How long a step may take, so that a sequence that decodes doesn't wait longer for its next
-    /// token because of the prefill of others: the shorter, the more evenly it gets its tokens; the
-    /// longer, the sooner a new request gets its first. A step runs a layer at least, however long
-    /// that takes.
+    /// How long a step may spend on images and prefills beside its decode rows, which wait so much
+    /// longer for their next token: the shorter, the more evenly they get them; the longer, the
+    /// sooner a new request gets its first. A step runs a layer at least, however long that takes.
     pub max_token_gap: Duration,
     /// Prefix tokens that are computed together, unless one sequence has more: as many as the
     /// device needs to work at its best, since everyone in a batch waits for the last.

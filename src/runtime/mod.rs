@@ -26,8 +26,8 @@ use crate::tokenizer::Tokenizer;
 pub use info::{ModelInfo, served_names};
 use source::Source;
 
-/// The longest gap between two tokens of a stream when nobody says. On a CPU tokens then still come
-/// about as fast as people read; on a GPU many layers fit into a gap that nobody notices.
+/// How much longer a stream may wait for its next token when nobody says. On a CPU tokens then still
+/// come about as fast as people read; on a GPU many layers fit into a gap that nobody notices.
 const AUTO_TOKEN_GAP_CPU: Duration = Duration::from_millis(250);
 const AUTO_TOKEN_GAP_GPU: Duration = Duration::from_millis(50);
 
