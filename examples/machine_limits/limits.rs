@@ -8,15 +8,16 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::arithmetic::{self, Loop};
-use crate::memory::{self, Line};
+use crate::memory::{self, Buffer, Line};
 use crate::processor::Processor;
 
 /// Measurements of each figure, of which the median and the best are printed.
 const SAMPLES: usize = 7;
 /// How long one measurement of arithmetic takes.
 const DURATION: Duration = Duration::from_millis(50);
-/// Bytes that are read in one pass.
-const BUFFER: usize = 2 << 30;
+/// Bytes that are read in one pass. No power of two, so that what the cores read at a time does not lie
+/// in the same banks of memory.
+const BUFFER: usize = 2_000_000_000;
 
 /// Rates per second, ascending.
 struct Rates(Vec<f64>);
@@ -39,7 +40,7 @@ pub fn print() -> Result<()> {
     let f32 = arithmetic(&arithmetic::f32(), cores);
     let best_int8 = peak(&int8).context("the processor lacks AVX2")?;
     let best_f32 = peak(&f32).context("the processor lacks FMA")?;
-    let read = read(cores);
+    let read = read(cores)?;
 
     eprintln!("{}, cores: {cores}", processor.name);
     eprintln!("{}", processor.instructions.join(" "));
@@ -89,8 +90,9 @@ fn rounds(each: &Loop) -> u64 {
 }
 
 /// Bytes per second that are read from memory.
-fn read(cores: usize) -> Figure {
-    let lines = vec![Line::FILLED; BUFFER / size_of::<Line>()];
+fn read(cores: usize) -> Result<Figure> {
+    let buffer = Buffer::new(BUFFER).context("no memory to read")?;
+    let lines = buffer.lines();
     let rates = |cores| {
         let part = lines.len() / cores;
         let bytes = (cores * part * size_of::<Line>()) as f64;
@@ -98,11 +100,11 @@ fn read(cores: usize) -> Figure {
             bytes / together(cores, |core| memory::read(&lines[core * part..][..part]))
         })
     };
-    Figure {
+    Ok(Figure {
         by: "read",
         one: rates(1),
         all: rates(cores),
-    }
+    })
 }
 
 /// Seconds in which as many threads as cores, which begin together, have all done their work.

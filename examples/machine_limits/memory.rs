@@ -3,20 +3,38 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
+use memmap2::MmapMut;
+
 /// What one access to memory brings.
-#[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Line([u8; 64]);
 
-impl Line {
-    /// Not zero, so that each page has memory of its own.
-    pub const FILLED: Self = Self([1; 64]);
-}
-
 /// Parts of the buffer that are read side by side, and how many lines ahead of the loads they are
 /// asked for: processors alone fetch little ahead, and not across pages.
-const STREAMS: usize = 4;
-const AHEAD: usize = 16;
+const STREAMS: usize = 3;
+const AHEAD: usize = 32;
+
+/// Lines that are not zero, so that each page has memory of its own; in large pages where the system
+/// has them, as the server's weights lie.
+pub struct Buffer(MmapMut);
+
+impl Buffer {
+    /// # Errors
+    /// When memory runs out.
+    pub fn new(bytes: usize) -> std::io::Result<Self> {
+        let mut memory = MmapMut::map_anon(bytes)?;
+        // Without large pages, the figure is that of small ones.
+        let _advised = memory.advise(memmap2::Advice::HugePage);
+        memory.fill(1);
+        Ok(Self(memory))
+    }
+
+    pub fn lines(&self) -> &[Line] {
+        let lines = self.0.len() / size_of::<Line>();
+        // SAFETY: a mapping is aligned to a page, and every byte of it is initialised.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), lines) }
+    }
+}
 
 /// Reads each line once, with AVX-512 where the processor has it, else with AVX2, which it must
 /// have.

@@ -208,7 +208,7 @@ impl Model for PaliGemma {
             }
             (Some((prefill, budget)), decoding) => {
                 let (prefixes, first) = (prefill.batch.rows(), prefill.layers_done);
-                let end = first + budget.layers(prefixes, layers - first);
+                let (end, token_layers) = prefill_part(first, layers, prefixes, budget);
                 let (x, batch) = match &decoding {
                     None => (prefill.x.clone(), prefill.batch.clone()),
                     Some(decoding) => {
@@ -233,7 +233,7 @@ impl Model for PaliGemma {
                 }
                 prefill.layers_done = end;
                 Some(Progress {
-                    token_layers: prefixes * (end - first),
+                    token_layers,
                     done: end == layers,
                 })
             }
@@ -249,6 +249,19 @@ impl Model for PaliGemma {
             logits,
             prefill: progress,
         })
+    }
+}
+
+/// Where a step's part of a prefill of `rows` rows ends that begins at layer `first`, and what it counts
+/// as: rows × layers. The last layer computes next to nothing. So it goes with the one before and
+/// counts as none, or it would tell a wrong price of a layer.
+fn prefill_part(first: usize, layers: usize, rows: usize, budget: Budget) -> (usize, usize) {
+    let counted = (layers - 1).max(1);
+    let end = first + budget.layers(rows, counted - first);
+    let token_layers = rows * (end - first);
+    match end == counted {
+        true => (layers, token_layers),
+        false => (end, token_layers),
     }
 }
 
