@@ -14,9 +14,10 @@ FROM rust:1.95-slim-bookworm AS manifest
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY tests/support/Cargo.toml tests/support/
+COPY tools/kernels/Cargo.toml tools/kernels/
 # Placeholders for our sources, so that dependencies are built and cached without them.
-RUN mkdir src benches && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs benches/main.rs tests/support/lib.rs
+RUN mkdir src benches tools/kernels/src && echo 'fn main() {}' > src/main.rs \
+ && touch src/lib.rs benches/main.rs tests/support/lib.rs tools/kernels/src/lib.rs
 
 FROM manifest AS build-cpu
 ARG PROFILE=dist
