@@ -117,11 +117,14 @@ impl Matmul {
 
     /// `[rows, in]` to `[rows, out]`, in the dtype of `x`; half as wide if it is gated.
     ///
+    /// The first `many` rows are of a kind that comes in great numbers. A processor may multiply those
+    /// in another way, so a row of one kind must always be of that kind.
+    ///
     /// # Errors
     /// When the device fails.
-    pub fn forward(&self, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, many: usize, epilogue: Epilogue<'_>) -> Result<Tensor> {
         let y = match &self.weight {
-            Weight::Packed(weight) => return multiply(weight, x, epilogue),
+            Weight::Packed(weight) => return multiply(weight, x, many, epilogue),
             Weight::Dense(weight) => x.matmul(&weight.t()?)?,
             Weight::Quantized {
                 matmul,
@@ -187,7 +190,12 @@ fn pack(weights: &[Tensor], outputs: Outputs, format: PackedFormat) -> Result<Pa
     PackedWeight::new(&rows, format, outputs.arrangement())
 }
 
-fn multiply(weight: &PackedWeight, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
+fn multiply(
+    weight: &PackedWeight,
+    x: &Tensor,
+    many: usize,
+    epilogue: Epilogue<'_>,
+) -> Result<Tensor> {
     let x = x.contiguous()?;
     let rows = x.dim(0)?;
     let residual = epilogue.residual.map(Tensor::contiguous).transpose()?;
@@ -198,6 +206,7 @@ fn multiply(weight: &PackedWeight, x: &Tensor, epilogue: Epilogue<'_>) -> Result
         Instructions::chosen(),
         weight,
         values(&x.0, x.1)?,
+        many,
         cpu::Epilogue {
             bias: optional_values(&bias)?,
             gelu: epilogue.gelu,
@@ -313,7 +322,7 @@ mod tests {
         ] {
             let weights = vec![weight.clone()];
             let matmul = Matmul::new(weights, Outputs::SideBySide, format, &Device::Cpu).unwrap();
-            let y = matmul.forward(&x, Epilogue::default()).unwrap();
+            let y = matmul.forward(&x, 0, Epilogue::default()).unwrap();
             let error = relative_error(&y, &exact);
             assert!(error < tolerance, "{format}: {error}");
             let rows = matmul.rows(&ids).unwrap().to_dtype(DType::F32).unwrap();

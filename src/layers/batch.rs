@@ -106,6 +106,15 @@ impl Batch {
         self.rows
     }
 
+    /// Rows of prefixes and of images, which come first. There are always many of them, where there
+    /// may be few of any other kind.
+    pub(super) fn many_rows(&self) -> usize {
+        match self.rows_per_image {
+            Some(_) => self.rows,
+            None => self.prefixes.iter().map(|prefix| prefix.len).sum(),
+        }
+    }
+
     /// The rows of [`Queries::Last`](super::Queries::Last), u32 `[prefixes + decode rows]`.
     ///
     /// # Errors

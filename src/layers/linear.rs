@@ -94,7 +94,8 @@ impl Linear {
     fn run(&self, x: &Tensor, batch: &Batch, epilogue: Epilogue<'_>) -> Result<Tensor> {
         batch.check(x)?;
         let bias = self.bias.as_ref();
-        self.weight.forward(x, Epilogue { bias, ..epilogue })
+        self.weight
+            .forward(x, batch.many_rows(), Epilogue { bias, ..epilogue })
     }
 
     /// Rows of the weight, `ids` u32 `[n]` to `[n, in]`: an embedding that shares this layer's

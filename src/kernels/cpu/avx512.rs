@@ -7,14 +7,14 @@ use half::f16;
 use super::activations::{GroupScale, inverse_step};
 use super::amx;
 use super::isa::{Isa, enter_with};
-use super::tile::{ByteTile, run_byte_rows};
+use super::tiled_product::Part;
 
 /// AVX-512 F, BW, VL and VNNI, and AMX or not.
 pub struct Avx512<const AMX: bool>;
 
 /// AVX-512 F, BW, VL and VNNI.
 pub type Avx512Vnni = Avx512<false>;
-/// The same, and AMX-TILE and AMX-INT8.
+/// The same, and AMX-TILE and AMX-BF16.
 pub type Amx = Avx512<true>;
 
 // SAFETY: the operations are those of AVX-512 F, BW and VNNI, and of AMX where it is there.
@@ -29,6 +29,7 @@ unsafe impl<const AMX: bool> Isa for Avx512<AMX> {
     const ROWS: usize = 4;
     const FLOAT_ROWS: usize = 4;
     const PANELS: usize = 3;
+    const TILES: bool = AMX;
 
     #[inline(always)]
     unsafe fn round_activations(group: *const f32, to: *mut i8) -> GroupScale {
@@ -135,17 +136,8 @@ unsafe impl<const AMX: bool> Isa for Avx512<AMX> {
     }
 
     #[inline(always)]
-    unsafe fn run_byte_rows<const NIBBLES: bool>(tile: &ByteTile<i8>, rows: usize, panels: usize) {
-        let in_tiles = if AMX { rows - rows % amx::ROWS } else { 0 };
+    unsafe fn run_tiles(part: &Part<'_>) {
         // SAFETY: the caller's.
-        unsafe {
-            if in_tiles > 0 {
-                amx::run::<NIBBLES>(tile, in_tiles, panels);
-            }
-            if in_tiles < rows {
-                let rest = tile.at_row(in_tiles);
-                run_byte_rows::<Self, NIBBLES>(&rest, rows - in_tiles, panels);
-            }
-        }
+        unsafe { amx::run(part) }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::activations::GroupScale;
-use super::tile::{ByteTile, run_byte_rows};
+use super::tiled_product::Part;
 
 /// Columns of a panel: as many outputs as one step computes side by side.
 pub const COLUMNS: usize = 16;
@@ -12,7 +12,7 @@ pub const COLUMNS: usize = 16;
 /// bytes.
 ///
 /// Every implementation computes the same values to the last bit: integers are exact, and floats
-/// are fused in the same order.
+/// are fused in the same order. Tiles of bf16 are the exception.
 ///
 /// # Safety
 /// The methods are sound only on a processor that has the instructions, and pointers must be
@@ -34,6 +34,8 @@ pub unsafe trait Isa: Sized {
     const FLOAT_ROWS: usize;
     /// Panels that one tile computes.
     const PANELS: usize;
+    /// Whether there are tiles of bf16, for many rows and quantised weights.
+    const TILES: bool = false;
 
     /// Rounds the 32 activations at `group` to 8 bits; `to` takes 32.
     unsafe fn round_activations(group: *const f32, to: *mut Self::Act) -> GroupScale;
@@ -64,17 +66,12 @@ pub unsafe trait Isa: Sized {
     /// Asks for the cache line at `at`, which may be anywhere.
     unsafe fn prefetch(at: *const u8);
 
-    /// Runs `rows` rows of a tile of bytes with `panels` ≤ [`PANELS`](Self::PANELS).
+    /// Multiplies rows with a part of panels.
     ///
-    /// `tile`'s pointers lead to what it says, and `NIBBLES` tells whether the weights are of 4 bits.
+    /// Called only where there are [`TILES`](Self::TILES), with pointers that lead to what is said.
     #[inline(always)]
-    unsafe fn run_byte_rows<const NIBBLES: bool>(
-        tile: &ByteTile<Self::Act>,
-        rows: usize,
-        panels: usize,
-    ) {
-        // SAFETY: the caller's.
-        unsafe { run_byte_rows::<Self, NIBBLES>(tile, rows, panels) }
+    unsafe fn run_tiles(_part: &Part<'_>) {
+        unreachable!("there are no tiles");
     }
 
     /// Runs work compiled for the instructions.

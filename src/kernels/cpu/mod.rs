@@ -17,6 +17,7 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bf16_rows;
 mod cached_attention;
 pub(super) mod gelu;
 mod heads;
@@ -34,6 +35,7 @@ mod rotate;
 mod self_check;
 mod softmax;
 mod tile;
+mod tiled_product;
 
 pub(super) use attention::attend_all;
 pub(super) use cached_attention::attend_cached;

@@ -3,13 +3,20 @@
 use std::ops::Range;
 
 use super::activations::Activations;
+use super::bf16_rows::Bf16Rows;
 use super::gelu::gelu_tanh;
 use super::instructions::{Instructions, dispatch};
 use super::isa::{COLUMNS, Isa, Work};
 use super::layout::{Arrangement, DEPTH, PackedFormat};
 use super::packed::PackedWeight;
 use super::parallel::in_parallel;
-use super::tile::{ByteTile, FloatTile, MAX_BLOCKS, Sums, run_floats};
+use super::tile::{ByteTile, FloatTile, MAX_BLOCKS, Sums, run_byte_rows, run_floats};
+use super::tiled_product::{TILE_PANELS, multiply_in_tiles};
+
+/// Parts of a product in tiles for each thread: few, so that many panels meet the same rows.
+const TILED_PARTS_PER_THREAD: usize = 4;
+/// The most panels of such a part, in twos: what is summed up of them stays in the second cache.
+const MAX_PART: usize = 16;
 
 /// What happens to a product's values before they are stored: `gelu(y + bias) + residual`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,49 +31,59 @@ pub struct Epilogue<'a> {
 /// `x · Wᵀ` for `x` `[rows, in]`; gives `[rows, out]`, or `[rows, out / 2]` for a gated weight:
 /// `gelu(gate) · up`.
 ///
+/// Where there are tiles of bf16, the first `many` rows go through them if the weight is quantised.
+/// All others are rounded to 8 bits. A caller decides by what a row is, not by how many there are, so
+/// that a row is the same alone and in company.
+///
 /// # Panics
 /// When `x` or the epilogue have other sizes, or the processor lacks the instructions.
 pub fn product(
     instructions: Instructions,
     weight: &PackedWeight,
     x: &[f32],
+    many: usize,
     epilogue: Epilogue<'_>,
 ) -> Vec<f32> {
-    dispatch!(instructions, I => run::<I>(weight, x, epilogue))
+    dispatch!(instructions, I => run::<I>(weight, x, many, epilogue))
 }
 
-fn run<I: Isa>(weight: &PackedWeight, x: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
-    assert_eq!(x.len() % weight.shape.in_features, 0, "x is not whole rows");
-    let rows = x.len() / weight.shape.in_features;
+fn run<I: Isa>(weight: &PackedWeight, x: &[f32], many: usize, epilogue: Epilogue<'_>) -> Vec<f32> {
+    let depth = weight.shape.in_features;
+    assert_eq!(x.len() % depth, 0, "x is not whole rows");
+    let rows = x.len() / depth;
+    assert!(many <= rows, "{many} of {rows} rows");
     let width = weight.shape.width();
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == width));
     assert!(epilogue.residual.is_none_or(|it| it.len() == rows * width));
-    let activations = match weight.shape.format {
-        PackedFormat::F32 => None,
-        PackedFormat::Q8 | PackedFormat::Q4 => {
-            Some(Activations::new::<I>(x, weight.shape.in_features))
-        }
-    };
+    let quantized = weight.shape.format != PackedFormat::F32;
+    let in_tiles = if I::TILES && quantized { many } else { 0 };
+    let (tiled, rest) = x.split_at(in_tiles * depth);
+    let tiles = (in_tiles > 0).then(|| Bf16Rows::new::<I>(tiled, depth, DEPTH));
+    let activations = quantized.then(|| Activations::new::<I>(rest, depth));
     let mut out = Vec::with_capacity(rows * width);
     let job = Product::<I> {
         weight,
-        rows,
-        x,
+        rows: rest.len() / depth,
+        x: rest,
         activations: activations.as_ref(),
+        tiles: tiles.as_ref(),
         epilogue,
         out: out.as_mut_ptr(),
     };
-    let groups = weight.shape.panels().div_ceil(job.group_panels());
-    let work = rows * weight.shape.in_features * weight.shape.out_features;
-    in_parallel(&job, groups, work);
-    // SAFETY: the groups wrote every column of every row.
+    let parts = weight.shape.panels().div_ceil(job.part_panels());
+    let work = rows * depth * weight.shape.out_features;
+    in_parallel(&job, parts, work);
+    // SAFETY: the parts wrote every column of every row.
     unsafe { out.set_len(rows * width) }
     out
 }
 
-/// A product that is being computed, a group of panels at a time.
+/// A product that is being computed, some panels at a time.
 struct Product<'a, I: Isa> {
     weight: &'a PackedWeight,
+    /// Rows that go through tiles of bf16; they come first.
+    tiles: Option<&'a Bf16Rows>,
+    /// All others.
     rows: usize,
     x: &'a [f32],
     /// `None`: the weight is of floats.
@@ -79,7 +96,7 @@ struct Product<'a, I: Isa> {
 unsafe impl<I: Isa> Sync for Product<'_, I> {}
 
 impl<I: Isa> Product<'_, I> {
-    /// Panels whose columns are finished together.
+    /// Panels whose columns are finished together, for rows that don't go through tiles.
     fn group_panels(&self) -> usize {
         match self.weight.shape.arrangement {
             Arrangement::InOrder => I::PANELS,
@@ -88,24 +105,49 @@ impl<I: Isa> Product<'_, I> {
             Arrangement::Gated => 2 * I::PANELS,
         }
     }
+
+    /// Panels that are one part of the work.
+    fn part_panels(&self) -> usize {
+        match self.tiles {
+            None => self.group_panels(),
+            Some(_) => {
+                let all = self.weight.shape.panels() / TILE_PANELS;
+                let share = all / (TILED_PARTS_PER_THREAD * rayon::current_num_threads());
+                share.clamp(1, MAX_PART) * TILE_PANELS
+            }
+        }
+    }
 }
 
 impl<I: Isa> Work<I> for Product<'_, I> {
     #[inline(always)]
     unsafe fn run(&self, parts: Range<usize>) {
-        // SAFETY: the caller's.
-        unsafe { multiply_groups(self, parts) }
+        let (all, part_panels) = (self.weight.shape.panels(), self.part_panels());
+        let tiled = self.tiles.map_or(0, |tiles| tiles.rows);
+        for part in parts {
+            let panels = part * part_panels..all.min((part + 1) * part_panels);
+            // SAFETY: the caller's; the rows are as deep as the weight.
+            unsafe {
+                if let Some(tiles) = self.tiles {
+                    let finish = |row, panel, sums: &[f32]| finish_row(self, row, panel, sums);
+                    multiply_in_tiles::<I>(tiles, self.weight, panels.clone(), finish);
+                }
+                multiply_panels(self, tiled, panels);
+            }
+        }
     }
 }
 
-/// Computes some groups of panels for all rows.
+/// Computes some panels for all rows that don't go through tiles; `tiled` rows come before them.
 #[inline(always)]
-unsafe fn multiply_groups<I: Isa>(job: &Product<'_, I>, groups: Range<usize>) {
+unsafe fn multiply_panels<I: Isa>(job: &Product<'_, I>, tiled: usize, panels: Range<usize>) {
+    if job.rows == 0 {
+        return;
+    }
     let group_panels = job.group_panels();
     let mut sums: Vec<f32> = Vec::with_capacity(job.rows * group_panels * COLUMNS);
-    for group in groups {
-        let first = group * group_panels;
-        let panels = group_panels.min(job.weight.shape.panels() - first);
+    for first in panels.clone().step_by(group_panels) {
+        let panels = group_panels.min(panels.end - first);
         let sums_stride = panels * COLUMNS;
         for start in (0..panels).step_by(I::PANELS) {
             let count = I::PANELS.min(panels - start);
@@ -118,13 +160,13 @@ unsafe fn multiply_groups<I: Isa>(job: &Product<'_, I>, groups: Range<usize>) {
         // SAFETY: every sum of the group was written.
         let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr(), job.rows * sums_stride) };
         for (row, sums) in sums.chunks_exact(sums_stride).enumerate() {
-            // SAFETY: the columns are this group's.
-            unsafe { finish_row(job, row, first, sums) }
+            // SAFETY: the columns are this part's.
+            unsafe { finish_row(job, tiled + row, first, sums) }
         }
     }
 }
 
-/// The sums of up to [`Isa::PANELS`] panels for all rows.
+/// The sums of up to [`Isa::PANELS`] panels for all rows that don't go through tiles.
 #[inline(always)]
 unsafe fn sum_panels<I: Isa>(
     job: &Product<'_, I>,
@@ -159,8 +201,8 @@ unsafe fn sum_panels<I: Isa>(
                         sums: sums_of(0),
                     };
                     match weight.shape.format {
-                        PackedFormat::Q4 => I::run_byte_rows::<true>(&tile, job.rows, panels),
-                        _ => I::run_byte_rows::<false>(&tile, job.rows, panels),
+                        PackedFormat::Q4 => run_byte_rows::<I, true>(&tile, job.rows, panels),
+                        _ => run_byte_rows::<I, false>(&tile, job.rows, panels),
                     }
                 }
                 None => {

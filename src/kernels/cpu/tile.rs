@@ -50,25 +50,6 @@ impl<A> ByteTile<A> {
             }
         }
     }
-
-    /// The same tile, starting `panel` panels further on.
-    ///
-    /// # Safety
-    /// The tile has more panels than that.
-    #[inline(always)]
-    pub unsafe fn at_panel(&self, panel: usize) -> Self {
-        // SAFETY: the caller's.
-        unsafe {
-            Self {
-                weights: self.weights.add(panel * self.panel_bytes),
-                sums: Sums {
-                    at: self.sums.at.add(panel * COLUMNS),
-                    ..self.sums
-                },
-                ..*self
-            }
-        }
-    }
 }
 
 /// Runs `rows` rows of a tile of bytes, [`Isa::ROWS`] at a time, with `panels` ≤ [`Isa::PANELS`].

@@ -59,7 +59,7 @@ fn packing_gives_products_that_are_exact_for_whole_numbers() {
     };
     let (x, weight) = (whole(rows * depth, 24), whole(columns * depth, 25));
     let weights = pack(&weight, depth, PackedFormat::F32);
-    let y = product(Instructions::Portable, &weights, &x, Epilogue::default());
+    let y = product(Instructions::Portable, &weights, &x, 0, Epilogue::default());
     for (i, &y) in y.iter().enumerate() {
         let (x, weight) = (&x[i / columns * depth..], &weight[i % columns * depth..]);
         let exact: f32 = x[..depth].iter().zip(weight).map(|(a, b)| a * b).sum();

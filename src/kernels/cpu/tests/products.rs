@@ -4,7 +4,7 @@ use super::{pack, random, relative_error, unpacked};
 use crate::kernels::cpu::*;
 
 /// Rows, depth and columns, of which none fills a tile, a block or a panel; then some that do.
-const SHAPES: [(usize, usize, usize); 9] = [
+const SHAPES: [(usize, usize, usize); 10] = [
     (1, 1, 1),
     (1, 72, 133),
     (2, 33, 17),
@@ -14,6 +14,7 @@ const SHAPES: [(usize, usize, usize); 9] = [
     (4, 64, 16),
     (24, 1024, 96),
     (39, 1100, 40),
+    (601, 130, 35),
 ];
 const FORMATS: [PackedFormat; 3] = [PackedFormat::F32, PackedFormat::Q8, PackedFormat::Q4];
 
@@ -31,6 +32,12 @@ fn exact(x: &[f32], weight: &[f32], depth: usize) -> Vec<f64> {
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Every set of instructions, with none, some and all of the rows of the kind of which there are many.
+fn kinds_of_rows(rows: usize) -> impl Iterator<Item = (Instructions, usize)> {
+    Instructions::supported()
+        .flat_map(move |instructions| [0, rows / 2, rows].map(|many| (instructions, many)))
 }
 
 /// What models have and tests forget: outliers, zeros, subnormals.
@@ -58,9 +65,9 @@ fn all_instructions_give_the_same_bits() {
         ] {
             for format in FORMATS {
                 let weight = pack(&weight, depth, format);
-                let portable = product(Instructions::Portable, &weight, &x, Epilogue::default());
+                let portable = product(Instructions::Portable, &weight, &x, 0, Epilogue::default());
                 for instructions in Instructions::supported() {
-                    let y = product(instructions, &weight, &x, Epilogue::default());
+                    let y = product(instructions, &weight, &x, 0, Epilogue::default());
                     assert_eq!(
                         bits(&y),
                         bits(&portable),
@@ -80,12 +87,14 @@ fn products_are_near_those_of_f64() {
             let weight = pack(&weight, depth, format);
             // The weights' own rounding is another test's.
             let exact = exact(&x, &unpacked(&weight), depth);
-            let y = product(Instructions::chosen(), &weight, &x, Epilogue::default());
-            let error = relative_error(&y, &exact);
-            assert!(
-                error < tolerance,
-                "{format:?}, {rows} × {depth} × {columns}: {error}"
-            );
+            for (instructions, many) in kinds_of_rows(rows) {
+                let y = product(instructions, &weight, &x, many, Epilogue::default());
+                let error = relative_error(&y, &exact);
+                assert!(
+                    error < tolerance,
+                    "{instructions}, {many} many, {format:?}, {rows} × {depth} × {columns}: {error}"
+                );
+            }
         }
     }
 }
@@ -102,14 +111,16 @@ fn weights_are_rounded_as_finely_as_their_format_can() {
 
 #[test]
 fn a_row_is_the_same_alone_and_in_company() {
-    let (rows, depth, columns) = (11, 300, 40);
+    let (rows, depth, columns) = (57, 1100, 40);
     let x = random(rows * depth, 7);
     for format in FORMATS {
         let weight = pack(&random(columns * depth, 8), depth, format);
-        for instructions in Instructions::supported() {
-            let together = product(instructions, &weight, &x, Epilogue::default());
-            for (x, together) in x.chunks(depth).zip(together.chunks(columns)) {
-                let alone = product(instructions, &weight, x, Epilogue::default());
+        for (instructions, many) in kinds_of_rows(rows) {
+            let together = product(instructions, &weight, &x, many, Epilogue::default());
+            let rows = x.chunks(depth).zip(together.chunks(columns));
+            for (row, (x, together)) in rows.enumerate() {
+                let many = usize::from(row < many);
+                let alone = product(instructions, &weight, x, many, Epilogue::default());
                 assert_eq!(bits(&alone), bits(together), "{instructions}, {format:?}");
             }
         }
@@ -123,25 +134,27 @@ fn outliers_cost_their_own_group_alone() {
     x.iter_mut().step_by(256).for_each(|value| *value *= 30.0);
     let weight = pack(&random(64 * depth, 10), depth, PackedFormat::Q8);
     let exact = exact(&x, &unpacked(&weight), depth);
-    let y = product(Instructions::chosen(), &weight, &x, Epilogue::default());
-    let error = relative_error(&y, &exact);
-    assert!(error < 0.015, "{error}");
+    for (instructions, many) in kinds_of_rows(4) {
+        let y = product(instructions, &weight, &x, many, Epilogue::default());
+        let error = relative_error(&y, &exact);
+        assert!(error < 0.015, "{instructions}, {many} many: {error}");
+    }
 }
 
 #[test]
 fn the_epilogue_follows_the_product() {
-    let (rows, depth, columns) = (3, 70, 21);
+    let (rows, depth, columns) = (35, 70, 21);
     let (x, weight) = (random(rows * depth, 11), random(columns * depth, 12));
     let (bias, residual) = (random(columns, 13), random(rows * columns, 14));
-    let weight = pack(&weight, depth, PackedFormat::F32);
-    for instructions in Instructions::supported() {
-        let plain = product(instructions, &weight, &x, Epilogue::default());
+    let weight = pack(&weight, depth, PackedFormat::Q8);
+    for (instructions, many) in kinds_of_rows(rows) {
+        let plain = product(instructions, &weight, &x, many, Epilogue::default());
         let epilogue = Epilogue {
             bias: Some(&bias),
             gelu: true,
             residual: Some(&residual),
         };
-        let y = product(instructions, &weight, &x, epilogue);
+        let y = product(instructions, &weight, &x, many, epilogue);
         for (i, (y, plain)) in y.iter().zip(&plain).enumerate() {
             let expected = residual[i] + gelu::gelu_tanh(plain + bias[i % columns]);
             assert!(
@@ -155,14 +168,14 @@ fn the_epilogue_follows_the_product() {
 #[test]
 fn a_gate_multiplies_its_counterpart() {
     // A width that no panel fills.
-    let (rows, depth, width) = (3, 64, 21);
+    let (rows, depth, width) = (35, 64, 21);
     let (x, weight) = (random(rows * depth, 15), random(2 * width * depth, 16));
-    let in_order = pack(&weight, depth, PackedFormat::F32);
+    let in_order = pack(&weight, depth, PackedFormat::Q8);
     let all: Vec<&[f32]> = weight.chunks(depth).collect();
-    let gated = PackedWeight::new(&all, PackedFormat::F32, Arrangement::Gated).unwrap();
-    for instructions in Instructions::supported() {
-        let plain = product(instructions, &in_order, &x, Epilogue::default());
-        let y = product(instructions, &gated, &x, Epilogue::default());
+    let gated = PackedWeight::new(&all, PackedFormat::Q8, Arrangement::Gated).unwrap();
+    for (instructions, many) in kinds_of_rows(rows) {
+        let plain = product(instructions, &in_order, &x, many, Epilogue::default());
+        let y = product(instructions, &gated, &x, many, Epilogue::default());
         assert_eq!(y.len(), rows * width);
         for (i, y) in y.iter().enumerate() {
             let plain = &plain[i / width * 2 * width..];
@@ -183,14 +196,14 @@ fn what_is_not_a_number_reaches_its_row_and_no_other() {
         x[depth + 40] = value;
         for format in FORMATS {
             let weight = pack(&random(columns * depth, 18), depth, format);
-            for instructions in Instructions::supported() {
-                let y = product(instructions, &weight, &x, Epilogue::default());
+            for (instructions, many) in kinds_of_rows(3) {
+                let y = product(instructions, &weight, &x, many, Epilogue::default());
                 for (row, y) in y.chunks(columns).enumerate() {
                     let finite = y.iter().all(|y| y.is_finite());
                     assert_eq!(
                         finite,
                         row != 1,
-                        "{instructions}, {format:?}, {value}, row {row}"
+                        "{instructions}, {many} many, {format:?}, {value}, row {row}"
                     );
                 }
             }
