@@ -37,6 +37,17 @@ pub fn choose_instructions(
     }
 }
 
+/// Does work that consists of many parallel parts on `device`.
+///
+/// On a CPU it runs on one of the threads that share the parts. From any other thread, every part
+/// would wake one and wait for it.
+pub fn run_on<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
+    match device.is_cpu() {
+        true => rayon::scope(|_| work()),
+        false => work(),
+    }
+}
+
 /// Whether our own kernels run on a device, and not candle's.
 fn own_kernels(device: &Device) -> bool {
     device.is_cpu() && cfg!(target_arch = "x86_64")

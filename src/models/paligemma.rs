@@ -1,10 +1,11 @@
 //! PaliGemma: the vision tower, the projector and the decoder, a step at a time.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Error, Result, Tensor};
 
 use super::gemma::Gemma;
 use super::siglip::VisionTower;
 use super::{Budget, Model, ModelConfig, Prefix, Progress, StepOutput};
+use crate::kernels::run_on;
 use crate::layers::{
     Batch, ContinuedMasks, DecodeLayout, DecodeRow, KvCache, Linear, PrefixRows, RopeTable, Weights,
 };
@@ -93,6 +94,70 @@ impl PaliGemma {
         }
         Ok(x)
     }
+
+    /// A step, on a thread that computes.
+    fn compute(
+        &self,
+        cache: &mut KvCache,
+        prefill: Option<(&mut Prefill, Budget)>,
+        decode: &[DecodeRow],
+    ) -> Result<StepOutput> {
+        let layers = self.config.text.layers();
+        let decoding = match decode {
+            [] => None,
+            rows => Some(Decoding::new(self, cache, rows)?),
+        };
+        let mut final_rows = Vec::new();
+        let progress = match (prefill, decoding) {
+            (None, None) => None,
+            (None, Some(decoding)) => {
+                final_rows.push(self.run(&decoding.x, 0..layers, &decoding.batch, cache)?);
+                None
+            }
+            (Some((prefill, budget)), decoding) => {
+                let (prefixes, first) = (prefill.batch.rows(), prefill.layers_done);
+                let (end, token_layers) = prefill_part(first, layers, prefixes, budget);
+                let (x, batch) = match &decoding {
+                    None => (prefill.x.clone(), prefill.batch.clone()),
+                    Some(decoding) => {
+                        let x = self.run(&decoding.x, 0..first, &decoding.batch, cache)?;
+                        let batch = prefill.batch.with_decode(&decoding.batch)?;
+                        (Tensor::cat(&[&prefill.x, &x], 0)?, batch)
+                    }
+                };
+                if end == layers {
+                    let x = self.run(&x, first..end - 1, &batch, cache)?;
+                    let x = self.text.forward_last_layer(&x, &batch, cache)?;
+                    let last = x.dim(0)? - decode.len();
+                    final_rows.push(x.narrow(0, last, decode.len())?);
+                    final_rows.push(x.narrow(0, 0, last)?);
+                } else {
+                    let x = self.run(&x, first..end, &batch, cache)?;
+                    prefill.x = x.narrow(0, 0, prefixes)?;
+                    if let Some(decoding) = &decoding {
+                        let x = x.narrow(0, prefixes, decode.len())?;
+                        final_rows.push(self.run(&x, end..layers, &decoding.batch, cache)?);
+                    }
+                }
+                prefill.layers_done = end;
+                Some(Progress {
+                    token_layers,
+                    done: end == layers,
+                })
+            }
+        };
+        let logits = match final_rows.as_slice() {
+            [] => {
+                self.device.synchronize()?;
+                None
+            }
+            rows => Some(self.text.logits(&Tensor::cat(rows, 0)?, self.vocab)?),
+        };
+        Ok(StepOutput {
+            logits,
+            prefill: progress,
+        })
+    }
 }
 
 impl Model for PaliGemma {
@@ -130,9 +195,12 @@ impl Model for PaliGemma {
         let layers = self.config.vision.layers;
         let (rows, first) = (encode.x.dim(0)?, encode.layers_done);
         let end = first + budget.layers(rows, layers - first);
-        for layer in first..end {
-            encode.x = self.vision.forward_layer(&encode.x, layer, &encode.batch)?;
-        }
+        run_on(&self.device, || {
+            for layer in first..end {
+                encode.x = self.vision.forward_layer(&encode.x, layer, &encode.batch)?;
+            }
+            Ok::<_, Error>(())
+        })?;
         encode.layers_done = end;
         self.device.synchronize()?;
         Ok(Progress {
@@ -194,61 +262,7 @@ impl Model for PaliGemma {
         prefill: Option<(&mut Prefill, Budget)>,
         decode: &[DecodeRow],
     ) -> Result<StepOutput> {
-        let layers = self.config.text.layers();
-        let decoding = match decode {
-            [] => None,
-            rows => Some(Decoding::new(self, cache, rows)?),
-        };
-        let mut final_rows = Vec::new();
-        let progress = match (prefill, decoding) {
-            (None, None) => None,
-            (None, Some(decoding)) => {
-                final_rows.push(self.run(&decoding.x, 0..layers, &decoding.batch, cache)?);
-                None
-            }
-            (Some((prefill, budget)), decoding) => {
-                let (prefixes, first) = (prefill.batch.rows(), prefill.layers_done);
-                let (end, token_layers) = prefill_part(first, layers, prefixes, budget);
-                let (x, batch) = match &decoding {
-                    None => (prefill.x.clone(), prefill.batch.clone()),
-                    Some(decoding) => {
-                        let x = self.run(&decoding.x, 0..first, &decoding.batch, cache)?;
-                        let batch = prefill.batch.with_decode(&decoding.batch)?;
-                        (Tensor::cat(&[&prefill.x, &x], 0)?, batch)
-                    }
-                };
-                if end == layers {
-                    let x = self.run(&x, first..end - 1, &batch, cache)?;
-                    let x = self.text.forward_last_layer(&x, &batch, cache)?;
-                    let last = x.dim(0)? - decode.len();
-                    final_rows.push(x.narrow(0, last, decode.len())?);
-                    final_rows.push(x.narrow(0, 0, last)?);
-                } else {
-                    let x = self.run(&x, first..end, &batch, cache)?;
-                    prefill.x = x.narrow(0, 0, prefixes)?;
-                    if let Some(decoding) = &decoding {
-                        let x = x.narrow(0, prefixes, decode.len())?;
-                        final_rows.push(self.run(&x, end..layers, &decoding.batch, cache)?);
-                    }
-                }
-                prefill.layers_done = end;
-                Some(Progress {
-                    token_layers,
-                    done: end == layers,
-                })
-            }
-        };
-        let logits = match final_rows.as_slice() {
-            [] => {
-                self.device.synchronize()?;
-                None
-            }
-            rows => Some(self.text.logits(&Tensor::cat(rows, 0)?, self.vocab)?),
-        };
-        Ok(StepOutput {
-            logits,
-            prefill: progress,
-        })
+        run_on(&self.device, || self.compute(cache, prefill, decode))
     }
 }
 

@@ -195,6 +195,7 @@ unsafe fn sum_panels<I: Isa>(
                         weights,
                         panel_bytes,
                         blocks: count,
+                        blocks_left: blocks - chunk,
                         activations: activations.values_at(chunk, 0).as_ptr(),
                         scales: activations.scales_at(chunk, 0).as_ptr(),
                         stride: activations.rows,

@@ -12,7 +12,7 @@ use super::layout::{DEPTH, GROUP, PackedFormat};
 /// cache.
 pub const MAX_BLOCKS: usize = 8;
 /// Blocks between what is multiplied and what is asked of memory.
-const AHEAD: usize = 2;
+const AHEAD: usize = 3;
 
 /// Where a tile of bytes reads and writes.
 pub struct ByteTile<A> {
@@ -21,6 +21,8 @@ pub struct ByteTile<A> {
     /// Bytes from a panel to the next.
     pub panel_bytes: usize,
     pub blocks: usize,
+    /// Blocks from the first to the panel's end.
+    pub blocks_left: usize,
     /// The first block of the first row.
     pub activations: *const A,
     /// The first block's scales of the first row.
@@ -186,6 +188,11 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
         let fours = black_box(GROUP / 4);
         let mut sums = load_sums::<I, ROWS, PANELS>(tile.sums);
         for block in 0..tile.blocks {
+            // Behind a panel's end are the panels that come next.
+            let ahead = match block + AHEAD < tile.blocks_left {
+                true => AHEAD * block_bytes,
+                false => AHEAD * block_bytes + (PANELS - 1) * tile.panel_bytes,
+            };
             let activations = tile.activations.add(block * tile.stride * DEPTH);
             let scales = tile.scales.add(block * tile.stride);
             let weights = tile.weights.add(block * block_bytes);
@@ -207,9 +214,7 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
                         };
                         if ROWS == 1 && !NIBBLES {
                             // A row alone is as quick as memory: ask for what comes.
-                            I::prefetch(
-                                from.wrapping_add(half * GROUP * COLUMNS + AHEAD * block_bytes),
-                            );
+                            I::prefetch(from.wrapping_add(half * GROUP * COLUMNS + ahead));
                         }
                         for row in 0..ROWS {
                             let with = activations.add(row * DEPTH + half * GROUP + four * 4);
@@ -218,7 +223,11 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
                     }
                 }
                 for panel in 0..PANELS {
-                    let factors = weights.add(panel * tile.panel_bytes + quants).cast::<f16>();
+                    let factors = weights.add(panel * tile.panel_bytes + quants);
+                    if ROWS == 1 && half == 0 {
+                        I::prefetch(factors.wrapping_add(ahead));
+                    }
+                    let factors = factors.cast::<f16>();
                     let scale = I::load_half(factors.add(half * COLUMNS));
                     for row in 0..ROWS {
                         let factor = &(&(*scales.add(row)))[half];
