@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use candle_core::{D, Tensor};
 use clap::Parser;
-use paligemma_server::kernels::{DeviceChoice, FormatChoice, Placement};
+use paligemma_server::kernels::{
+    DeviceChoice, FormatChoice, InstructionsChoice, Placement, choose_instructions,
+};
 use paligemma_server::models::Pretrained;
 use paligemma_server::models::{Budget, DecodeRow, Model, PaliGemma, Prefix, WeightFormat};
 use paligemma_test_support::golden::Golden;
@@ -34,6 +36,9 @@ struct Args {
     device: DeviceChoice,
     #[arg(long, default_value = "auto")]
     dtype: FormatChoice,
+    /// As the setting `cpu_instructions`
+    #[arg(long, default_value = "auto")]
+    cpu_instructions: InstructionsChoice,
     /// Exit with 1 when a smaller share of tokens agrees
     #[arg(long, default_value_t = 0.0)]
     at_least: f64,
@@ -103,6 +108,7 @@ impl Agreement {
 fn main() -> Result<()> {
     let args = Args::parse();
     let placement = Placement::resolve(args.device, args.dtype)?;
+    choose_instructions(&placement, args.cpu_instructions)?;
     let mut total = Agreement::default();
     if args.goldens {
         for golden in Golden::all() {

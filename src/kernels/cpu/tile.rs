@@ -11,8 +11,10 @@ use super::layout::{DEPTH, GROUP, PackedFormat};
 /// The most blocks of a tile: all rows go through them before the next, so their weights stay in the
 /// cache.
 pub const MAX_BLOCKS: usize = 8;
-/// Blocks between what is multiplied and what is asked of memory.
-const AHEAD: usize = 3;
+/// Bytes between what is multiplied and what is asked of memory, about.
+const AHEAD: usize = 3264;
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
 
 /// Where a tile of bytes reads and writes.
 pub struct ByteTile<A> {
@@ -181,6 +183,7 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
         false => PackedFormat::Q8,
     };
     let (block_bytes, quants) = (format.block_bytes(), format.quant_bytes());
+    let blocks_ahead = AHEAD / block_bytes;
     // SAFETY: all stays within what the caller says that the tile has.
     unsafe {
         // A number that the compiler doesn't know: unrolled as a whole, the loop over fours needs
@@ -189,9 +192,9 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
         let mut sums = load_sums::<I, ROWS, PANELS>(tile.sums);
         for block in 0..tile.blocks {
             // Behind a panel's end are the panels that come next.
-            let ahead = match block + AHEAD < tile.blocks_left {
-                true => AHEAD * block_bytes,
-                false => AHEAD * block_bytes + (PANELS - 1) * tile.panel_bytes,
+            let ahead = match block + blocks_ahead < tile.blocks_left {
+                true => blocks_ahead * block_bytes,
+                false => blocks_ahead * block_bytes + (PANELS - 1) * tile.panel_bytes,
             };
             let activations = tile.activations.add(block * tile.stride * DEPTH);
             let scales = tile.scales.add(block * tile.stride);
@@ -207,14 +210,19 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
                     let at = four * COLUMNS * 4;
                     for panel in 0..PANELS {
                         let from = weights.add(panel * tile.panel_bytes + at);
+                        let from = if NIBBLES {
+                            from
+                        } else {
+                            from.add(half * GROUP * COLUMNS)
+                        };
                         let weights = match (NIBBLES, half) {
-                            (false, _) => I::weights(from.add(half * GROUP * COLUMNS)),
+                            (false, _) => I::weights(from),
                             (true, 0) => I::low_nibbles(from),
                             (true, _) => I::high_nibbles(from),
                         };
-                        if ROWS == 1 && !NIBBLES {
+                        if ROWS == 1 && (half == 0 || !NIBBLES) {
                             // A row alone is as quick as memory: ask for what comes.
-                            I::prefetch(from.wrapping_add(half * GROUP * COLUMNS + ahead));
+                            I::prefetch(from.wrapping_add(ahead));
                         }
                         for row in 0..ROWS {
                             let with = activations.add(row * DEPTH + half * GROUP + four * 4);
@@ -224,8 +232,8 @@ unsafe fn bytes<I: Isa, const NIBBLES: bool, const ROWS: usize, const PANELS: us
                 }
                 for panel in 0..PANELS {
                     let factors = weights.add(panel * tile.panel_bytes + quants);
-                    if ROWS == 1 && half == 0 {
-                        I::prefetch(factors.wrapping_add(ahead));
+                    if ROWS == 1 && (half == 0 || NIBBLES) {
+                        I::prefetch(factors.wrapping_add(half * LINE + ahead));
                     }
                     let factors = factors.cast::<f16>();
                     let scale = I::load_half(factors.add(half * COLUMNS));
@@ -262,7 +270,11 @@ unsafe fn floats<I: Isa, const ROWS: usize, const PANELS: usize>(tile: &FloatTil
             let mut weights = [I::splat(0.0); PANELS];
             for (panel, weights) in weights.iter_mut().enumerate() {
                 let panel = tile.weights.add(panel * tile.panel_stride);
-                *weights = I::load(panel.add(k * tile.depth_stride));
+                let from = panel.add(k * tile.depth_stride);
+                if ROWS == 1 {
+                    I::prefetch(from.cast::<u8>().wrapping_add(AHEAD));
+                }
+                *weights = I::load(from);
             }
             for (row, sums) in sums.iter_mut().enumerate() {
                 let with = I::splat(*tile.activations.add(row * tile.stride + k));
