@@ -31,13 +31,18 @@ impl Processor {
                 .map_or("unknown", |(_, value)| value.trim())
         };
         let number = |name| field(name).parse().ok();
+        let flags: Vec<&str> = field("flags").split(' ').collect();
         let generation = match (number("cpu family"), number("model\t")) {
-            (Some(family), Some(model)) => generation(field("vendor_id"), family, model),
+            (Some(family), Some(model)) => match generation(field("vendor_id"), family, model) {
+                Some(known) => known.to_owned(),
+                // Some machines give a number that is not their processor's.
+                None if flags.contains(&"amx_tile") => "with AMX".to_owned(),
+                None => format!("family {family}, model {model}"),
+            },
             _ => "unknown generation".to_owned(),
         };
-        let flags: Vec<&str> = field("flags").split(' ').collect();
         Self {
-            name: format!("{} ({generation})", field("model name")),
+            name: format!("{} ({generation})", field("model name")).replace("(R)", ""),
             instructions: INSTRUCTIONS
                 .into_iter()
                 .filter(|name| flags.contains(name))
@@ -47,7 +52,7 @@ impl Processor {
 }
 
 /// The generation of a server's core by the numbers of CPUID.
-fn generation(vendor: &str, family: u32, model: u32) -> String {
+fn generation(vendor: &str, family: u32, model: u32) -> Option<&'static str> {
     let known = match (vendor, family, model) {
         ("AuthenticAMD", 0x17, 0x30..) => "Zen 2",
         ("AuthenticAMD", 0x19, 0x10..=0x1f | 0x60..=0xaf) => "Zen 4",
@@ -58,7 +63,7 @@ fn generation(vendor: &str, family: u32, model: u32) -> String {
         ("GenuineIntel", 6, 0x8f) => "Sapphire Rapids",
         ("GenuineIntel", 6, 0xcf) => "Emerald Rapids",
         ("GenuineIntel", 6, 0xad | 0xae) => "Granite Rapids",
-        _ => return format!("family {family}, model {model}"),
+        _ => return None,
     };
-    known.to_owned()
+    Some(known)
 }

@@ -38,8 +38,9 @@ impl Bf16Rows {
             steps,
             values: values.as_mut_ptr(),
         };
-        in_parallel::<I, _>(&work, rows.next_multiple_of(PAIR), 10 * x.len());
-        // SAFETY: every step of every row of every pair was written.
+        let parts = work.pairs * steps.div_ceil(CHUNK);
+        in_parallel::<I, _>(&work, parts, 10 * x.len());
+        // SAFETY: every chunk of every pair was written.
         unsafe { values.set_len(size) }
         Self { rows, values }
     }
@@ -67,35 +68,47 @@ struct Rounding<'a> {
 unsafe impl Sync for Rounding<'_> {}
 
 impl<I: Isa> Work<I> for Rounding<'_> {
+    /// A part is a chunk of a pair, and is written from its beginning to its end.
     #[inline(always)]
     unsafe fn run(&self, parts: Range<usize>) {
-        for row in parts {
-            let x = self.x.get(row * self.in_features..).unwrap_or_default();
-            let x = &x[..x.len().min(self.in_features)];
-            for step in 0..self.steps {
-                let (chunk, in_chunk) = (step / CHUNK * CHUNK, step % CHUNK);
-                let steps = CHUNK.min(self.steps - chunk);
-                let pair = chunk * self.pairs + row / PAIR * steps + in_chunk;
-                let x = x.get(step * STEP..).unwrap_or_default();
-                let mut padded = [0f32; STEP];
-                let x = match x.first_chunk() {
-                    Some(whole) => whole,
-                    None => {
-                        padded[..x.len()].copy_from_slice(x);
-                        &padded
+        for part in parts {
+            let (first, pair) = (part / self.pairs * CHUNK, part % self.pairs);
+            let steps = CHUNK.min(self.steps - first);
+            let start = first * self.pairs + pair * steps;
+            for step in 0..steps {
+                for row in 0..PAIR {
+                    let rounded = self.round(pair * PAIR + row, (first + step) * STEP);
+                    // SAFETY: there is room for all rows of all steps of the pair.
+                    unsafe {
+                        let to = self.values.add(((start + step) * PAIR + row) * STEP);
+                        to.cast::<[u16; STEP]>().write(rounded);
                     }
-                };
-                let mut rounded = [0; STEP];
-                for (to, &x) in rounded.iter_mut().zip(x) {
-                    *to = round(x);
-                }
-                // SAFETY: the row is one of its pair's, and there is room for its steps.
-                unsafe {
-                    let to = self.values.add(pair * PAIR_STEP + row % PAIR * STEP);
-                    to.cast::<[u16; STEP]>().write(rounded);
                 }
             }
         }
+    }
+}
+
+impl Rounding<'_> {
+    /// A step of a row from its value `k` on; zeros behind its end, and where there is no row.
+    #[inline(always)]
+    fn round(&self, row: usize, k: usize) -> [u16; STEP] {
+        let row = self.x.get(row * self.in_features..).unwrap_or_default();
+        let row = &row[..row.len().min(self.in_features)];
+        let x = row.get(k..).unwrap_or_default();
+        let mut padded = [0f32; STEP];
+        let x = match x.first_chunk() {
+            Some(whole) => whole,
+            None => {
+                padded[..x.len()].copy_from_slice(x);
+                &padded
+            }
+        };
+        let mut rounded = [0; STEP];
+        for (to, &x) in rounded.iter_mut().zip(x) {
+            *to = round(x);
+        }
+        rounded
     }
 }
 
