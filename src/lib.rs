@@ -15,12 +15,14 @@
 //! | [`kernels`] | what multiplies and computes, by the device and the processor |
 //!
 //! Beside the way: [`settings`] is what an operator can set, [`runtime`] makes of it all that runs a
-//! model, [`hub`] downloads a checkpoint, [`checkpoint`] reads its files, [`tokenizer`] turns text
+//! model, [`hub`] downloads a checkpoint through an
+//! [`http_client`], [`checkpoint`] reads its files, [`tokenizer`] turns text
 //! into ids and back, [`telemetry`] logs and measures. `docs/architecture.md` has the reasons.
 
 pub mod api;
 pub mod checkpoint;
 pub mod engine;
+pub mod http_client;
 pub mod hub;
 pub mod kernels;
 pub mod layers;

@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
+use paligemma_server::http_client;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 use tokio::task::JoinSet;
 
 use mix::{answers, mix};
@@ -56,9 +57,9 @@ const GROWTH_MIB: f64 = 24.0;
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let server = Server::start(&args).await?;
+    let client = http_client::builder().build()?;
+    let server = Server::start(&args, &client).await?;
     let mix = Arc::new(mix());
-    let client = Client::new();
     let mut alone = Vec::new();
     for ask in mix.iter() {
         let response = ask.send(&client, &server.url, false).await?;
@@ -79,7 +80,7 @@ async fn main() -> Result<()> {
         clients.spawn(async move {
             let mut tally = Tally::default();
             let mut rng = StdRng::seed_from_u64(seed);
-            let client = Client::new();
+            let client = http_client::builder().build()?;
             while Instant::now() < end {
                 let index = rng.random_range(0..mix.len());
                 let visit = Visit::draw(&mut rng, leaving);

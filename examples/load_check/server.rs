@@ -16,7 +16,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start(args: &Args) -> Result<Self> {
+    pub async fn start(args: &Args, client: &Client) -> Result<Self> {
         let beside = || -> Result<PathBuf> {
             let program = std::env::current_exe()?;
             let folder = program.parent().and_then(|folder| folder.parent());
@@ -51,7 +51,7 @@ impl Server {
             .with_context(|| format!("{} can't be started; build it first", binary.display()))?;
         let url = format!("http://127.0.0.1:{port}");
         for _ in 0..300 {
-            let ready = reqwest::get(format!("{url}/health/ready")).await;
+            let ready = client.get(format!("{url}/health/ready")).send().await;
             if ready.is_ok_and(|response| response.status() == StatusCode::OK) {
                 return Ok(Self { url, process });
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use paligemma_server::http_client;
 use paligemma_server::settings::Settings;
 use reqwest::redirect::Policy;
 use serde::Deserialize;
@@ -65,7 +66,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn ask(url: reqwest::Url) -> anyhow::Result<()> {
     // Proxies in the environment are for requests to the internet.
-    let client = reqwest::Client::builder()
+    let client = http_client::builder()
         .no_proxy()
         .redirect(Policy::none())
         .timeout(PATIENCE)

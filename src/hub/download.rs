@@ -1,33 +1,15 @@
 //! Downloads one file into the cache and resumes when the connection is cut.
-//!
-//! The download in `hf-hub` 1.0 always starts from zero, fails at the first cut, accepts an error
-//! page as the file and checks no size. Only its ranged byte stream is used here.
 
 use std::path::{Path, PathBuf};
 
-use futures::StreamExt;
-use hf_hub::HFError;
-use hf_hub::repository::download::HFByteStream;
+use reqwest::{Response, StatusCode};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
 use super::cache::{RepoCache, create_parent, disk};
 use super::error::HubError;
 use super::progress::{FileProgress, Progress};
-use super::remote::{Remote, RemoteFile, reason};
-
-/// Why an attempt failed.
-enum Interruption {
-    /// A retry may get further.
-    Transient(String),
-    Final(HubError),
-}
-
-impl From<HubError> for Interruption {
-    fn from(error: HubError) -> Self {
-        Self::Final(error)
-    }
-}
+use super::remote::{Interruption, Remote, RemoteFile, transport_reason};
 
 /// A blob being downloaded into the cache.
 struct Download<'a> {
@@ -111,24 +93,19 @@ impl Download<'_> {
         if done == size {
             return Ok(());
         }
-        let (announced, mut bytes) = match done {
-            0 => self.stream(0).await?,
-            _ => match self.stream(done).await? {
-                (Some(announced), bytes) if announced == size - done => (Some(announced), bytes),
-                // A server without range support sends the whole file, so start over.
-                _ => {
-                    done = 0;
-                    self.truncate(target).await?;
-                    self.stream(0).await?
-                }
-            },
-        };
+        let mut answer = self.open(done).await?;
+        if done > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
+            // A server without range support sends the whole file, so start over.
+            done = 0;
+            self.truncate(target).await?;
+        }
+        let announced = answer.content_length();
         if let Some(announced) = announced
             && done + announced != size
         {
             return Err(self.wrong_size(done + announced).await.into());
         }
-        let written = self.write(target, &mut bytes, done, shown).await;
+        let written = self.write(target, &mut answer, done, shown).await;
         target.flush().await.map_err(disk("write", &self.partial))?;
         let done = written?;
         if done == size {
@@ -141,30 +118,25 @@ impl Download<'_> {
         }
     }
 
-    async fn stream(&self, from: u64) -> Result<(Option<u64>, HFByteStream), Interruption> {
+    async fn open(&self, from: u64) -> Result<Response, Interruption> {
         let range = (from > 0).then_some(from..self.file.size);
-        let opened = self.remote.open(self.commit, &self.file.name, range).await;
-        opened.map_err(|error| match error {
-            HFError::AuthRequired { .. }
-            | HFError::Forbidden { .. }
-            | HFError::EntryNotFound { .. } => {
-                Interruption::Final(self.remote.explain(&error, self.commit))
-            }
-            other => Interruption::Transient(reason(&other)),
-        })
+        self.remote.open(self.commit, &self.file.name, range).await
     }
 
-    /// Appends a stream and returns the file's new length.
+    /// Appends a response's body and returns the file's new length.
     async fn write(
         &self,
         target: &mut File,
-        bytes: &mut HFByteStream,
+        answer: &mut Response,
         mut done: u64,
         shown: &mut FileProgress,
     ) -> Result<u64, Interruption> {
         shown.advance(done);
-        while let Some(chunk) = bytes.next().await {
-            let chunk = chunk.map_err(|error| Interruption::Transient(reason(&error)))?;
+        loop {
+            let chunk = answer.chunk().await;
+            let chunk =
+                chunk.map_err(|error| Interruption::Transient(transport_reason(&error)))?;
+            let Some(chunk) = chunk else { break };
             target
                 .write_all(&chunk)
                 .await

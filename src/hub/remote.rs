@@ -3,24 +3,21 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use hf_hub::repository::download::HFByteStream;
-use hf_hub::{HFClient, HFError, HFRepository, RepoTypeModel};
-use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE};
+use reqwest::{Method, Response, StatusCode, Url, redirect};
+use serde::Deserialize;
 
 use super::backoff::Backoff;
 use super::cache::is_commit;
 use super::error::HubError;
 use super::settings::HubSettings;
+use crate::http_client;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without data for this long counts as cut.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_RELATIVE_REDIRECTS: usize = 5;
 const USER_AGENT: &str = concat!("paligemma-server/", env!("CARGO_PKG_VERSION"));
-/// Stops `hf-hub` from looking for a token itself when the settings have none. This value is invalid
-/// in a header, so the crate sends no `Authorization`.
-const NO_TOKEN: &str = "\n";
 
 const ERROR_CODE: &str = "x-error-code";
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
@@ -33,8 +30,23 @@ pub(super) struct Remote {
     base: Url,
     authorization: Option<HeaderValue>,
     retry_delay: Duration,
-    repository: HFRepository<RepoTypeModel>,
+    /// Follows redirects.
+    files: reqwest::Client,
+    /// Follows none: the second host's response lacks the hub's ETag.
     metadata: reqwest::Client,
+}
+
+/// Why an attempt failed.
+pub(super) enum Interruption {
+    /// A retry may get further.
+    Transient(String),
+    Final(HubError),
+}
+
+impl From<HubError> for Interruption {
+    fn from(error: HubError) -> Self {
+        Self::Final(error)
+    }
 }
 
 /// A file's metadata.
@@ -59,31 +71,21 @@ impl Remote {
             return Err(bad_endpoint("it is neither http nor https".to_owned()));
         }
         let authorization = settings.token.as_deref().map(authorization).transpose()?;
-        // hf-hub's own client waits forever on a silent connection.
-        let bytes = http().build();
-        // hf-hub's metadata call follows redirects to the second host, whose response lacks the
-        // hub's ETag, so we request metadata without following redirects.
-        let metadata = http().redirect(reqwest::redirect::Policy::none()).build();
-        let broken_client = |error: reqwest::Error| HubError::UnexpectedAnswer {
-            endpoint: endpoint.clone(),
-            what: format!("the HTTP client can't be created: {error}"),
+        let client = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| HubError::UnexpectedAnswer {
+                endpoint: endpoint.clone(),
+                what: format!("the HTTP client can't be created: {error}"),
+            })
         };
-        let client = HFClient::builder()
-            .endpoint(endpoint.as_str())
-            .token(settings.token.as_deref().unwrap_or(NO_TOKEN))
-            .cache_enabled(false)
-            .client(bytes.map_err(broken_client)?)
-            .retry_base_delay(settings.retry_delay)
-            .retry_max_attempts(2)
-            .build()
-            .map_err(|error| bad_endpoint(reason(&error)))?;
+        let files = client(http())?;
+        let metadata = client(http().redirect(redirect::Policy::none()))?;
         Ok(Self {
             id: format!("{owner}/{name}"),
             base,
             authorization,
             retry_delay: settings.retry_delay,
-            repository: client.model(owner, name),
-            metadata: metadata.map_err(broken_client)?,
+            files,
+            metadata,
             endpoint,
         })
     }
@@ -98,15 +100,33 @@ impl Remote {
 
     /// The commit that a branch, tag or commit hash currently names.
     pub(super) async fn commit(&self, revision: &str) -> Result<String, HubError> {
-        let info = self.repository.info().revision(revision).send().await;
-        let commit = info
-            .map_err(|error| self.explain(&error, revision))?
-            .sha
-            .unwrap_or_default();
-        if !is_commit(&commit) {
+        #[derive(Deserialize)]
+        struct Info {
+            sha: String,
+        }
+        let path = ["api", "models"].into_iter().chain(self.id.split('/'));
+        let url = self.url(path.chain(["revision", revision]))?;
+        let answer = self.send(&self.files, Method::GET, &url).await?;
+        let (status, code) = (answer.status(), header(answer.headers(), ERROR_CODE));
+        match status {
+            _ if status.is_success() => {}
+            StatusCode::NOT_FOUND => return Err(self.not_found(revision)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(self.refused(status, code, revision));
+            }
+            _ => return Err(self.unreachable(status.to_string())),
+        }
+        let body = answer
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(transport_reason(&error)))?;
+        let info: Info = serde_json::from_slice(&body)
+            .map_err(|_| self.unexpected("the body is not the expected JSON".to_owned()))?;
+        if !is_commit(&info.sha) {
+            let commit = info.sha;
             return Err(self.unexpected(format!("`{commit}` as the commit of `{revision}`")));
         }
-        Ok(commit)
+        Ok(info.sha)
     }
 
     /// A file's metadata at a commit, or `None` if there is no such file.
@@ -145,35 +165,30 @@ impl Remote {
         }
     }
 
-    /// A file's bytes or a range of them, with the announced length.
+    /// A file's bytes or, where the server can do that (status 206), a range of them.
     pub(super) async fn open(
         &self,
         commit: &str,
         file: &str,
         range: Option<Range<u64>>,
-    ) -> Result<(Option<u64>, HFByteStream), HFError> {
-        self.repository
-            .download_file_stream()
-            .filename(file)
-            .revision(commit)
-            .maybe_range(range)
+    ) -> Result<Response, Interruption> {
+        let url = self.file_url(commit, file)?;
+        let mut request = self.authorized(self.files.get(url));
+        if let Some(Range { start, end }) = range {
+            request = request.header(RANGE, format!("bytes={start}-{}", end.saturating_sub(1)));
+        }
+        let answer = request
             .send()
             .await
-    }
-
-    /// Converts an `hf-hub` error to ours.
-    pub(super) fn explain(&self, error: &HFError, revision: &str) -> HubError {
-        match error {
-            HFError::AuthRequired { context } | HFError::Forbidden { context } => {
-                self.refused(context.status, context.error_code.as_deref(), revision)
+            .map_err(|error| Interruption::Transient(transport_reason(&error)))?;
+        let (status, code) = (answer.status(), header(answer.headers(), ERROR_CODE));
+        match status {
+            _ if status.is_success() => Ok(answer),
+            StatusCode::NOT_FOUND => Err(self.not_found(commit).into()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(self.refused(status, code, commit).into())
             }
-            HFError::RepoNotFound { .. }
-            | HFError::RevisionNotFound { .. }
-            | HFError::EntryNotFound { .. } => self.not_found(revision),
-            HFError::Request { source, .. } if source.is_decode() => {
-                self.unexpected("the body is not the expected JSON".to_owned())
-            }
-            other => self.unreachable(reason(other)),
+            _ => Err(Interruption::Transient(status.to_string())),
         }
     }
 
@@ -181,7 +196,7 @@ impl Remote {
     /// metadata. Follows relative redirects, which lead to a renamed repository on the same hub.
     async fn head(&self, mut url: Url) -> Result<Response, HubError> {
         for _ in 0..=MAX_RELATIVE_REDIRECTS {
-            let answer = self.head_once(&url).await?;
+            let answer = self.send(&self.metadata, Method::HEAD, &url).await?;
             let location = header(answer.headers(), LOCATION);
             match location.filter(|location| is_relative(location)) {
                 Some(location) if answer.status().is_redirection() => {
@@ -195,13 +210,16 @@ impl Remote {
         Err(self.unexpected("too many redirects".to_owned()))
     }
 
-    async fn head_once(&self, url: &Url) -> Result<Response, HubError> {
+    /// Sends a request, again and again while the hub has transient troubles.
+    async fn send(
+        &self,
+        client: &reqwest::Client,
+        method: Method,
+        url: &Url,
+    ) -> Result<Response, HubError> {
         let mut backoff = self.backoff();
         loop {
-            let mut request = self.metadata.head(url.clone());
-            if let Some(authorization) = &self.authorization {
-                request = request.header(reqwest::header::AUTHORIZATION, authorization);
-            }
+            let request = self.authorized(client.request(method.clone(), url.clone()));
             let failure = match request.send().await {
                 Ok(answer) if !is_transient(answer.status()) => return Ok(answer),
                 Ok(answer) => answer.status().to_string(),
@@ -213,13 +231,26 @@ impl Remote {
         }
     }
 
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization),
+            None => request,
+        }
+    }
+
     fn file_url(&self, commit: &str, file: &str) -> Result<Url, HubError> {
+        let path = self.id.split('/').chain(["resolve", commit]);
+        // A file in a folder has several segments.
+        self.url(path.chain(file.split('/')))
+    }
+
+    /// A path under the endpoint.
+    fn url<'a>(&self, path: impl Iterator<Item = &'a str>) -> Result<Url, HubError> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| self.unexpected("an address without a path".to_owned()))?
             .pop_if_empty()
-            .extend(self.id.split('/'))
-            .extend(["resolve", commit, file]);
+            .extend(path);
         Ok(url)
     }
 
@@ -258,22 +289,8 @@ impl Remote {
     }
 }
 
-/// What went wrong with a request, without URLs (which may be signed) and bodies.
-pub(super) fn reason(error: &HFError) -> String {
-    match error {
-        HFError::Request { source, .. } => transport_reason(source),
-        HFError::Http { context } => context.status.to_string(),
-        HFError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS.to_string(),
-        HFError::Xet { operation, .. } => format!("xet {operation} failed"),
-        HFError::MalformedResponse { what, .. } => what.clone(),
-        HFError::Url(error) => error.to_string(),
-        HFError::Io(error) => error.to_string(),
-        _ => "the request failed".to_owned(),
-    }
-}
-
 /// The innermost cause: "connection refused" rather than "error sending request".
-fn transport_reason(error: &reqwest::Error) -> String {
+pub(super) fn transport_reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();
     }
@@ -285,7 +302,7 @@ fn transport_reason(error: &reqwest::Error) -> String {
 }
 
 fn http() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
+    http_client::builder()
         .user_agent(USER_AGENT)
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)

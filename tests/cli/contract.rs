@@ -2,6 +2,7 @@
 
 use eventsource_stream::Eventsource;
 use futures::StreamExt;
+use paligemma_server::http_client;
 use serde_json::{Map, Value};
 
 use super::life::Server;
@@ -94,7 +95,7 @@ async fn check(place: &str, answer: &str, example: &Value) {
 #[tokio::test]
 async fn the_demo_answers_the_examples_as_the_contract_says() {
     let server = Server::ready_as(&["serve", "--port", "0"]);
-    let client = reqwest::Client::new();
+    let client = http_client::builder().build().unwrap();
     let url = |path: &str| format!("http://{}{path}", server.address());
     let (document, mut sent, mut compared) = (document(), 0, 0);
     for (path, item) in document["paths"].as_object().unwrap() {

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use paligemma_server::api::{self, AppState};
 use paligemma_server::engine::{EngineHandle, State};
+use paligemma_server::http_client;
 use paligemma_server::models::{Model, Pretrained};
 use paligemma_server::runtime::Runtime;
 use paligemma_server::server::{self, ServerError, Shutdown, Trigger};
@@ -113,7 +114,7 @@ impl Server {
             address,
             engine,
             serving,
-            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            client: http_client::builder().no_proxy().build().unwrap(),
             _trigger: trigger,
         }
     }

@@ -19,6 +19,7 @@ use url::{Host, Url};
 
 use self::public_dns::{PublicResolver, ResolveError};
 use super::error::{ApiError, ErrorCode};
+use crate::http_client;
 use crate::settings::Settings;
 
 /// Fetches images over https from the hosts in `image_hosts`.
@@ -98,7 +99,7 @@ impl ImageFetcher {
     /// needs no root certificates.
     async fn client(&self) -> Result<&Client, ApiError> {
         let build = async || {
-            Client::builder()
+            http_client::builder()
                 .https_only(true)
                 .no_proxy()
                 .redirect(redirect::Policy::none())
@@ -258,7 +259,7 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let host = Router::new().fallback(move || async move { response });
         tokio::spawn(async move { axum::serve(listener, host).await });
-        let client = reqwest::Client::builder()
+        let client = http_client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
             .build()

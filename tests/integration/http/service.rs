@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use paligemma_server::http_client;
 use paligemma_server::kernels::Instructions;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -201,7 +202,9 @@ async fn listed_origins_may_send_requests_from_a_browser() {
     ] {
         let url = format!("http://{}/v1/caption", server.address);
         // The browser's question before the request carries no key.
-        let preflight = reqwest::Client::new()
+        let preflight = http_client::builder()
+            .build()
+            .unwrap()
             .request(Method::OPTIONS, url)
             .header("origin", origin)
             .header("access-control-request-method", "POST")
