@@ -117,7 +117,7 @@ def _blend(share, first, last):
 
 
 def _clouds(rng, width, height, octaves, stretch=1):
-    """[height, width] from 0 to 1: blotches of every size down to 1/3 · 2^-octaves of the picture."""
+    """[height, width] from 0 to 1: blotches of a third of the picture, and of half the size in each further octave."""
     total = np.zeros((height, width))
     for octave in range(octaves):
         cells = 3 * 2**octave

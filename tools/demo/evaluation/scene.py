@@ -1,7 +1,7 @@
 """A scene: a ground, shapes that a person could name, perhaps text; and its picture."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import skia
@@ -38,9 +38,9 @@ class Look:
 @dataclass
 class Scene:
     look: Look
-    image: Image.Image = None  # type: ignore[assignment]
-    shapes: list = field(default_factory=list)
-    texts: list = field(default_factory=list)
+    image: Image.Image
+    shapes: list[Shape]  # the lowest first
+    texts: list[lettering.Text]
 
     @property
     def words(self):

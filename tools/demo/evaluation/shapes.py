@@ -19,21 +19,18 @@ class Shape:
     ratio: float = 0.5  # 0 to 1: slim to stout, for kinds that can be either
     center: tuple = (0.0, 0.0)
     color: str = ""  # its name; empty in a grey picture
-    rgb: np.ndarray = None  # type: ignore[assignment]
-    edge_rgb: np.ndarray = None  # type: ignore[assignment]
-    # Filled in when the scene is complete:
-    visible: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]  # bool [height, width], with a hollow one's inside
-    ink: np.ndarray = field(default=None, repr=False)  # type: ignore[assignment]  # the same without it
+    rgb: np.ndarray | None = None
+    edge_rgb: np.ndarray | None = None
+    # Known when the scene is complete. Masks are bool [height, width] of the picture.
+    visible: np.ndarray | None = field(
+        default=None, repr=False
+    )  # what no other shape hides, with a hollow one's inside
+    ink: np.ndarray | None = field(default=None, repr=False)  # the same without that inside
     box: tuple = ()  # x0, y0, x1, y1 of what is visible, from 0 to 1
 
     @property
     def name(self):
         return f"{self.color} {self.kind}".strip()
-
-    @property
-    def size(self):
-        """Area of the upright outline's box: what `larger` means."""
-        return self.across**2
 
     def path(self):
         outline = _OUTLINES[self.kind](self.ratio)
@@ -127,7 +124,20 @@ def _heart(ratio):
 
 def _cross(ratio):
     a = 0.27 + 0.13 * ratio
-    corner = [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a), (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a)]
+    corner = [
+        (-a, -1),
+        (a, -1),
+        (a, -a),
+        (1, -a),
+        (1, a),
+        (a, a),
+        (a, 1),
+        (-a, 1),
+        (-a, a),
+        (-1, a),
+        (-1, -a),
+        (-a, -a),
+    ]
     return _polygon(corner)
 
 
