@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations, permutations
+from pathlib import Path
 
 from palette import COLORS
 from shapes import KINDS
@@ -43,7 +44,9 @@ def caption(scene, rng):
 
 
 def read(scene, rng):
-    return [Prompt("words", "ocr", "ocr", scene.words)]
+    fonts = {text.font for text in scene.texts}
+    kind = Path(fonts.pop()).stem if len(fonts) == 1 else "several fonts"
+    return [Prompt("words", kind, "ocr", scene.words)]
 
 
 def region(size):
