@@ -40,7 +40,7 @@ class Report:
         measures = [m for m in WANTED if any(m == measure for _, measure in self.values)]
         rows = [["category", *measures], ["wanted", *(f"≥ {_number(m, WANTED[m])}" for m in measures)]]
         rows.append(["all", *(self._cell(m, self._all(m)) for m in measures)])
-        for category in self.categories:
+        for category in (c for c in self.categories if any(c == asked for asked, _ in self.values)):
             rows.append([category, *(self._cell(m, self.values.get((category, m), [])) for m in measures)])
         return rows
 

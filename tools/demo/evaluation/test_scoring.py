@@ -153,7 +153,7 @@ def test_words_are_exact(answer, right):
 
 
 def test_a_report_marks_what_is_below_what_is_wanted():
-    report = Report(["plain", "small"])
+    report = Report(["plain", "not asked", "small"])
     prompt = Prompt("questions", "where", "answer en …", {"left"})
     for category, answer in [("plain", "left"), ("plain", "left"), ("small", "left"), ("small", "top")]:
         report.add(category, prompt, scoring.values(prompt, answer))
