@@ -57,7 +57,7 @@ fn parse(toml: &'static str) -> Vec<Key> {
     keys
 }
 
-/// The settings as the README's Markdown table.
+/// The settings as the Markdown table of `docs/settings.md`.
 pub fn table() -> String {
     let mut table = String::from("| setting | value | default | what for |\n|---|---|---|---|\n");
     for key in KEYS.iter() {

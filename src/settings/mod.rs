@@ -1,7 +1,7 @@
 //! What an operator can set: defaults < config file < `PALIGEMMA_*` variables < flags.
 //!
 //! A key is declared in two places, and a test checks that they match. `config/default.toml` holds
-//! its default and documentation, from which flags, help and the README's table are generated
+//! its default and documentation, from which flags, help and the table in `docs/settings.md` are generated
 //! ([`key`]). [`Settings`] holds its type, which determines how it is checked ([`value`]).
 
 mod error;

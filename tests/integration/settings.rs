@@ -394,10 +394,10 @@ const TABLE_BEGINS: &str = "<!-- settings: generated from config/default.toml --
 const TABLE_ENDS: &str = "<!-- /settings -->";
 
 #[test]
-fn the_table_of_settings_in_the_readme_matches_default_toml() {
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let found = readme
+fn the_table_of_settings_in_docs_matches_default_toml() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md")).unwrap();
+    let found = page
         .split_once(TABLE_BEGINS)
         .and_then(|(_, rest)| rest.split_once(TABLE_ENDS))
         .map(|(table, _)| table.trim());
@@ -405,6 +405,6 @@ fn the_table_of_settings_in_the_readme_matches_default_toml() {
     assert_eq!(
         found,
         Some(wanted.trim()),
-        "put this between {TABLE_BEGINS:?} and {TABLE_ENDS:?} in README.md:\n{wanted}"
+        "put this between {TABLE_BEGINS:?} and {TABLE_ENDS:?} in docs/settings.md:\n{wanted}"
     );
 }
