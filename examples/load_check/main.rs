@@ -76,11 +76,10 @@ async fn main() -> Result<()> {
     let mut clients = JoinSet::new();
     for seed in 0..args.clients {
         let (mix, alone, url) = (mix.clone(), alone.clone(), server.url.clone());
-        let leaving = args.leaving;
+        let (leaving, client) = (args.leaving, http_client::builder().build()?);
         clients.spawn(async move {
             let mut tally = Tally::default();
             let mut rng = StdRng::seed_from_u64(seed);
-            let client = http_client::builder().build()?;
             while Instant::now() < end {
                 let index = rng.random_range(0..mix.len());
                 let visit = Visit::draw(&mut rng, leaving);
