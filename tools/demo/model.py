@@ -18,7 +18,7 @@ IMAGE_TOKENS = GRID * GRID
 VISION = {"hidden_size": 128, "num_hidden_layers": 7, "num_attention_heads": 4, "intermediate_size": 512}
 TEXT = {
     "hidden_size": 128,
-    "num_hidden_layers": 6,
+    "num_hidden_layers": 5,
     "num_attention_heads": 4,
     "num_key_value_heads": 1,
     "head_dim": 32,

@@ -32,6 +32,7 @@ SAVE_SECONDS = 120
 VALIDATE_SECONDS = 480
 LOG_STEPS = 25
 GROUPS, GROUPED = 3, 4  # of prompts of about one length, and how many of them a picture has in the last part
+SEED_SCENES = 10**8  # batches between the first ones of two seeds
 ROW = 256  # tokens of one picture's packed prompts
 WARMUP, COOLDOWN = 0.03, 0.6  # shares of a stage at which the peak rate is reached, and left
 PACKED = 0.7  # share of the second stage in which a picture's prompts share its tokens
@@ -171,6 +172,7 @@ class Trainer:
                 break
             # The vision stage and each rank draw different scenes.
             index = 2 * (self.progress["step"] * self.args.processes + self.rank) + (stage == "prompts")
+            index += self.args.seed * SEED_SCENES
             loss, parts = step_loss(batches, index, share)
             rate = learning_rate(share, peak)
             norm = self.step(loss, rate)
@@ -271,7 +273,7 @@ def arguments():
     parser.add_argument("--validation-images", type=int, default=160)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--port", type=int, default=29517, help="on 127.0.0.1, for the processes to meet")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="another one draws other scenes")
     return parser.parse_args()
 
 
