@@ -174,7 +174,8 @@ class Batches:
             return [tasks.ocr] + [EMPTY_TASKS[i] for i in rng.integers(len(EMPTY_TASKS), size=EMPTY)]
         chosen = [self.tasks[i] for i in rng.choice(len(self.tasks), size=prompts, p=self.shares)]
         reads = bool(scene.texts) or tasks.ocr in chosen
-        return [tasks.ocr] * reads + [task for task in chosen if task is not tasks.ocr]
+        chosen = [task for task in chosen if task is not tasks.ocr] + [tasks.ocr] * reads
+        return [chosen[i] for i in rng.permutation(len(chosen))]
 
     def asked(self, drawn, index, prompts):
         """(picture, task name, prompt, answer) of every prompt of a batch."""

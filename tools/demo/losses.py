@@ -52,7 +52,8 @@ class DenseHead(nn.Module):
         letters, labels = self.characters(features).reshape(-1, CHARACTERS), dense.characters.flatten()
         some = labels > 0
         parts["letters"] = F.cross_entropy(letters, labels, reduction="sum") / some.sum().clamp(min=1)
-        parts["read"] = (letters.detach()[some].argmax(-1) == labels[some]).float().mean()
+        right = letters.detach()[some].argmax(-1) == labels[some]
+        parts["read"] = right.sum() / some.sum().clamp(min=1)
         parts["cover"] = COVER_WEIGHT * F.binary_cross_entropy_with_logits(self.cover(features), dense.cover)
         corners = self.corners(features[inside]).unflatten(-1, (4, -1)).flatten(0, 1)
         corners = F.rms_norm(corners, corners.shape[-1:])

@@ -157,14 +157,16 @@ def packed_mask(segment, is_prompt):
     """The mask of a picture followed by several prompts with their answers, none of which sees another.
 
     `segment` [batch, length] numbers the prompts from 1, `is_prompt` [batch, length] is false on answers; both
-    without the image tokens. Each prompt sees the picture; the picture, unlike in `prefix_lm_mask`, sees no prompt.
+    without the image tokens. Each prompt sees the picture; the picture sees the first prompt alone, which is thus
+    trained as `prefix_lm_mask` has it.
     """
     image = segment.new_zeros(len(segment), IMAGE_TOKENS)
     segment, is_prompt = torch.cat([image, segment], 1), torch.cat([image == 0, is_prompt], 1)
     position = torch.arange(segment.shape[1], device=segment.device)
     causal = position[None, :] <= position[:, None]
     same = segment[:, :, None] == segment[:, None, :]
-    return ((same & (causal[None] | is_prompt[:, None, :])) | (segment[:, None, :] == 0))[:, None]
+    first = (segment[:, :, None] == 0) & ((segment == 1) & is_prompt)[:, None, :]
+    return ((same & (causal[None] | is_prompt[:, None, :])) | (segment[:, None, :] == 0) | first)[:, None]
 
 
 def hidden_states(model, features, ids, mask, position=None):
