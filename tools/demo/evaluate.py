@@ -127,7 +127,7 @@ class Scores:
             return
         found, wanted = objects(answer), wanted_shapes(scene, prompt)
         self.values[f"{measure}: right number"].append(len(found) == len(wanted))
-        self.values[f"  of {prompt.count(';') + 1} phrases"].append(len(found) == len(wanted))
+        self.values[f"  {measure} of {prompt.count(';') + 1} phrases"].append(len(found) == len(wanted))
         overlap = box_overlap if measure == "detection" else MaskOverlap(scene, self.codebook, self.decoder)
         self.values[f"{measure}: mean IoU"] += match(found, wanted, overlap)
 

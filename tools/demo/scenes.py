@@ -40,7 +40,7 @@ GAP = 0.012  # between boxes of shapes that don't overlap
 OVERLAP = 0.16  # the most that a box may share with another one, of the smaller's area
 MIN_STEP = 0.03  # between centres from left to right, so that the order is plain
 CONTRAST = 58  # least distance of a shape's colour from its ground, in RGB
-TEXT_ONLY, EASY = 0.07, 0.33  # shares of scenes of words alone, and of upright, filled shapes
+TEXT_ONLY, EASY = 0.16, 0.25  # shares of scenes of words alone, and of upright, filled shapes
 
 
 @dataclass
