@@ -28,7 +28,7 @@ from vqvae import decode, load_decoder
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 OBJECT = re.compile(r"((?:<loc\d{4}>){4})((?:<seg\d{3}>){16})?\s*([^;<]*)")
 NAME = re.compile(rf"({'|'.join(scenes.COLOR_NAMES)}) ({'|'.join(scenes.KINDS)})")
-SEEN = 400  # side of the square that scenes are made for: larger than the model sees, as pictures are
+SEEN = 280  # side of the square that scenes are made for: larger than the model sees, as pictures are
 
 
 def questions(scene, rng):
