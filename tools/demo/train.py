@@ -36,8 +36,9 @@ SEED_SCENES = 10**8  # batches between the first ones of two seeds
 ROW = 256  # tokens of one picture's packed prompts
 WARMUP, COOLDOWN = 0.03, 0.6  # shares of a stage at which the peak rate is reached, and left
 PACKED = 0.9  # share of the second stage in which a picture's prompts share its tokens
-# Width of the loc targets in bins at a stage's begin and end.
-VISION_WIDTH, PROMPT_WIDTH = (40, 8), (16, 3)
+# Width of the loc targets in bins at a stage's begin and end. While it is large, no bin is likely by itself, and an answer
+# to `detect` ends at once if there is a small chance that nothing is there; so it ends narrow.
+VISION_WIDTH, PROMPT_WIDTH = (40, 8), (16, 1.5)
 DENSE_WEIGHT = 0.2  # of the dense loss while prompts are trained
 
 
