@@ -141,7 +141,8 @@ def _place(rng, size, kind, seen, taken, easy, overlapping, most):
 def _behind(ground, box):
     """The mean colour of a ground under a box of pixels."""
     x0, y0, x1, y1 = (int(v) for v in box)
-    return np.array(ground.resize((1, 1), Image.Resampling.BOX, box=(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))).getpixel((0, 0)))
+    window = (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+    return np.array(ground.resize((1, 1), Image.Resampling.BOX, box=window).getpixel((0, 0)))
 
 
 def _edge(rng, rgb, behind):

@@ -77,7 +77,8 @@ def contour(kind, form=0.5):
     elif kind == "cross":
         a = 0.38 - 0.12 * form
         b = 1 - a
-        points = np.array([(a, 0), (b, 0), (b, a), (1, a), (1, b), (b, b), (b, 1), (a, 1), (a, b), (0, b), (0, a), (a, a)])
+        corners = [(a, 0), (b, 0), (b, a), (1, a), (1, b), (b, b), (b, 1), (a, 1), (a, b), (0, b), (0, a), (a, a)]
+        points = np.array(corners)
     elif kind == "circle":
         points = _circle_points(128)
     elif kind == "star":
