@@ -3,7 +3,8 @@
     python evaluate.py --server http://127.0.0.1:8080      # through the running server
     python evaluate.py --folder ../../models/demo          # with transformers itself
 
-Both use the same prompts and the same PNG pictures, each with its own aspect ratio. Prints one table.
+Both use the same prompts and the same PNG pictures, each with its own aspect ratio. Prints one table. The scenes come
+from the training's own code; `evaluation` measures on scenes that other code draws.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 import scenes
+import shapes
 import tasks
 from answerers import Folder, Server
 from data import TEST
@@ -26,14 +28,21 @@ from vqvae import decode, load_decoder
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 OBJECT = re.compile(r"((?:<loc\d{4}>){4})((?:<seg\d{3}>){16})?\s*([^;<]*)")
 NAME = re.compile(rf"({'|'.join(scenes.COLOR_NAMES)}) ({'|'.join(scenes.KINDS)})")
+SEEN = 280  # side of the square that scenes are made for: larger than the model sees, as pictures are
 
 
 def questions(scene, rng):
     """The prompts for one scene: (kind of measure, prompt, true answer)."""
-    for task in (tasks.caption_short, tasks.caption, tasks.describe):
-        yield "captions", *task(scene, rng)
-    for _ in range(3):
-        yield "questions", *tasks.question(scene, rng)
+    if scene.texts:
+        yield "reading", *tasks.ocr(scene, rng)
+    if scene.shapes:
+        for task in (tasks.caption_short, tasks.caption, tasks.describe):
+            yield "captions", *task(scene, rng)
+        region = tasks.caption_region(scene, rng)
+        if region is not None:
+            yield "regions", *region
+        for _ in range(3):
+            yield "questions", *tasks.question(scene, rng)
     yield "detection", *tasks.detect(scene, rng)
     yield "segmentation", *tasks.segment(scene, rng)
 
@@ -89,7 +98,8 @@ class MaskOverlap:
         if found[0] != wanted[0]:
             return 0.0
         mine = self.full(found[1], found[2])
-        true = scenes.mask(self.scene, wanted[1], self.SIDE, self.SIDE)
+        true = Image.fromarray(shapes.mask(wanted[1], *self.scene.size))
+        true = np.asarray(true.resize((self.SIDE, self.SIDE)))
         return (mine & true).sum() / max((mine | true).sum(), 1)
 
 
@@ -99,11 +109,17 @@ class Scores:
         self.values = defaultdict(list)
 
     def add(self, measure, scene, prompt, truth, answer):
-        if measure == "captions":
+        if measure == "reading":
+            words = answer.split()
+            self.values["ocr: words exact"] += [word in words for word in truth.split()]
+            self.values["ocr: whole text exact"].append(answer == truth)
+            return
+        if measure in ("captions", "regions"):
             named = Counter(" ".join(name) for name in NAME.findall(answer))
-            right = named == Counter(s.name for s in scene.shapes)
-            self.values["captions naming exactly the right shapes"].append(right)
-            self.values[f"  {prompt}"].append(right)
+            right = named == Counter(" ".join(name) for name in NAME.findall(truth))
+            self.values[f"{measure} naming exactly the right shapes"].append(right)
+            if measure == "captions":
+                self.values[f"  {prompt}"].append(right)
             return
         if measure == "questions":
             self.values["questions exact"].append(answer.strip() == truth)
@@ -111,6 +127,7 @@ class Scores:
             return
         found, wanted = objects(answer), wanted_shapes(scene, prompt)
         self.values[f"{measure}: right number"].append(len(found) == len(wanted))
+        self.values[f"  {measure} of {prompt.count(';') + 1} phrases"].append(len(found) == len(wanted))
         overlap = box_overlap if measure == "detection" else MaskOverlap(scene, self.codebook, self.decoder)
         self.values[f"{measure}: mean IoU"] += match(found, wanted, overlap)
 
@@ -130,8 +147,8 @@ def main():
 
     asked = []
     for index in range(args.scenes):
-        scene, rng = scenes.numbered(TEST, index), np.random.default_rng([TEST, index, 7])
-        image = scenes.picture(scene, int(rng.integers(40_000, 400_000)))
+        scene, rng = scenes.numbered(TEST, index, SEEN), np.random.default_rng([TEST, index, 7])
+        image = scenes.draw(scene)
         asked += [(image, scene, *question) for question in questions(scene, rng)]
     start = time.monotonic()
     answerer = Server(args.server) if args.server else Folder(args.folder)

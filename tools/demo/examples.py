@@ -7,16 +7,23 @@
 
 import argparse
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-import scenes
+from scenes import COLORS
+from shapes import contour
 
 WHITE, GRAY, BLACK = (250, 250, 248), (140, 142, 138), (22, 20, 24)
 EXIF_ORIENTATION = 0x0112
 TURNED = 6  # the viewer turns the stored picture by 90 degrees clockwise
+
+NOISE_CELLS, NOISE_SEED = 90, 5
+FORM = 0.5  # of stars and crosses
+TEMPLATE_SIDES = [64, 128, 256, 512]  # of a shape's templates, of which the smallest that suffices is shrunk
+SUPERSAMPLE = 4
 
 # Each shape is (name, centre x, centre y, size), the size as a share of the square root of the picture's area.
 EXAMPLES = {
@@ -70,32 +77,86 @@ EXAMPLES = {
 }
 
 
-def scene(size, on, shapes, noise=0.0, slope=(0.0, 0.0), **_):
+def stretched(kind):
+    """Corners of an upright shape in the unit square, which it touches on all four sides."""
+    points = contour(kind, FORM)
+    low, high = points.min(0), points.max(0)
+    return (points - low) / (high - low)
+
+
+@cache
+def template(kind, side):
+    """The shape in white on black, antialiased, `side` pixels high and wide within an empty border.
+
+    The border, a quarter of `side` wide, lets a shape start within a pixel.
+    """
+    whole = (side + side // 2) * SUPERSAMPLE
+    image = Image.new("L", (whole, whole))
+    points = (stretched(kind) + 0.25) * side * SUPERSAMPLE
+    ImageDraw.Draw(image).polygon([tuple(p) for p in points], fill=255)
+    return image.resize((whole // SUPERSAMPLE,) * 2, Image.Resampling.BOX)
+
+
+def coverage(kind, box, width, height):
+    """The pixels that a shape may touch as (top, left, share of each that it covers in 0..1)."""
+    y0, x0, y1, x1 = (v * s for v, s in zip(box, (height, width, height, width)))
+    top, left = int(np.floor(y0)), int(np.floor(x0))
+    bottom, right = int(np.ceil(y1)), int(np.ceil(x1))
+    drawn = max(y1 - y0, x1 - x0)
+    side = next((side for side in TEMPLATE_SIDES if side >= 1.5 * drawn), TEMPLATE_SIDES[-1])
+    scale_y, scale_x, border = side / (y1 - y0), side / (x1 - x0), side / 4
+    source = (
+        (left - x0) * scale_x + border,
+        (top - y0) * scale_y + border,
+        (right - x0) * scale_x + border,
+        (bottom - y0) * scale_y + border,
+    )
+    part = template(kind, side).resize((right - left, bottom - top), Image.Resampling.BICUBIC, box=source)
+    return top, left, np.asarray(part, np.float32) / 255
+
+
+def canvas(on, width, height, noise=0.0, slope=(0.0, 0.0), **_):
+    ground = np.empty((height, width, 3), np.float32)
+    ground[:] = on or WHITE
+    down, right = slope
+    if down or right:
+        ramp = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None] * down
+        ground += (ramp + np.linspace(-0.5, 0.5, width, dtype=np.float32)[None] * right)[..., None]
+    if noise:
+        rng = np.random.default_rng(NOISE_SEED)
+        cells = rng.standard_normal((NOISE_CELLS, NOISE_CELLS), np.float32) * noise
+        grain = Image.fromarray(cells).resize((width, height), Image.Resampling.BILINEAR)
+        ground += np.asarray(grain)[..., None]
+    return ground
+
+
+def placed(size, shapes, **_):
+    """(name, box as y0, x0, y1, x1 in 0..1) of each shape, from left to right."""
     width, height = size
-    background = scenes.Background("", on or WHITE, "", slope, noise, 90, 5)
-    placed = []
     for name, x, y, share in shapes:
-        color, kind = name.split()
         side = share * (width * height) ** 0.5
         half_y, half_x = side / height / 2, side / width / 2
-        box = (y - half_y, x - half_x, y + half_y, x + half_x)
-        placed.append(scenes.Shape(kind, color, scenes.COLORS[color], box))
-    return scenes.Scene(width / height, background, placed)
+        yield name, (y - half_y, x - half_x, y + half_y, x + half_x)
 
 
 def picture(spec):
     """The picture as displayed."""
-    drawn = scene(**spec)
-    image = Image.fromarray(scenes.draw(drawn, *spec["size"]))
+    width, height = spec["size"]
+    drawn = canvas(width=width, height=height, **spec)
+    opaque = np.zeros((height, width), np.float32)
+    for name, box in placed(**spec):
+        color, kind = name.split()
+        top, left, share = coverage(kind, box, width, height)
+        bottom, right = top + share.shape[0], left + share.shape[1]
+        drawn[top:bottom, left:right] += share[..., None] * (
+            np.array(COLORS[color], np.float32) - drawn[top:bottom, left:right]
+        )
+        np.maximum(opaque[top:bottom, left:right], share, out=opaque[top:bottom, left:right])
+    image = Image.fromarray(np.clip(drawn + 0.5, 0, 255).astype(np.uint8))
     if spec.get("grey"):
         return image.convert("L")
     if spec["on"] is None:
-        alpha = np.zeros(spec["size"][::-1], np.float32)
-        for shape in drawn.shapes:
-            top, left, share = scenes.coverage(shape, *spec["size"])
-            window = alpha[top : top + share.shape[0], left : left + share.shape[1]]
-            np.maximum(window, share, out=window)
-        image.putalpha(Image.fromarray((alpha * 255).round().astype(np.uint8)))
+        image.putalpha(Image.fromarray((opaque * 255).round().astype(np.uint8)))
     return image
 
 
@@ -115,10 +176,9 @@ def save(image, path):
 def truth(spec):
     width, height = spec["size"]
     shapes = []
-    for shape in scene(**spec).shapes:
-        y0, x0, y1, x1 = shape.box
+    for name, (y0, x0, y1, x1) in placed(**spec):
         box = {"x0": x0 * width, "y0": y0 * height, "x1": x1 * width, "y1": y1 * height}
-        shapes.append({"name": shape.name, "box": {k: round(v, 1) for k, v in box.items()}})
+        shapes.append({"name": name, "box": {k: round(v, 1) for k, v in box.items()}})
     return {"width": width, "height": height, "shapes": shapes}
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import model as paligemma
 import tokenizer as vocabulary
 
-LIMIT = 8_000_000  # bytes of weights, tokenizer and decoder
+LIMIT = 10_000_000  # bytes of weights, tokenizer and decoder
 
 PREPROCESSOR = {
     "do_convert_rgb": True,

@@ -4,11 +4,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data import CLASSES, FINE
+from data import CHARACTERS, CLASSES, FINE, HALVES
 from tasks import BINS
 
 COVER_WEIGHT = 10.0
 KIND_WEIGHT = 2.0  # the hardest to learn
+POSE_WEIGHT = 0.3
+LETTER_WEIGHT = 0.6
+RARE = 6.0  # head start of "no character here", or the first steps would be about nothing else
 PICTURE_WEIGHT = 0.2  # of labels that every patch has
 
 
@@ -29,9 +32,12 @@ class DenseHead(nn.Module):
         self.classes = nn.Linear(width, sum(CLASSES.values()))
         self.cover = nn.Linear(width, FINE * FINE)
         self.corners = nn.Linear(width, 4 * width)
-        for layer in (self.classes, self.cover, self.corners):
+        self.characters = nn.Linear(width, HALVES * CHARACTERS)
+        for layer in (self.classes, self.cover, self.corners, self.characters):
             nn.init.normal_(layer.weight, 0, width**-0.5, generator=generator)
             nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.characters.bias.view(HALVES, CHARACTERS)[:, 0] = RARE
 
     def forward(self, features, dense, loc_embedding, width):
         """The loss and its parts; `features` f32 [n, patches, hidden], `width` of the loc targets in bins.
@@ -43,6 +49,11 @@ class DenseHead(nn.Module):
         for i, logits in enumerate(self.classes(features).split(list(CLASSES.values()), -1)):
             loss = F.cross_entropy(logits.flatten(0, 1), dense.labels[..., i].flatten(), reduction="sum")
             parts[list(CLASSES)[i]] = loss / inside.sum()
+        letters, labels = self.characters(features).reshape(-1, CHARACTERS), dense.characters.flatten()
+        some = labels > 0
+        parts["letters"] = F.cross_entropy(letters, labels, reduction="sum") / some.sum().clamp(min=1)
+        right = letters.detach()[some].argmax(-1) == labels[some]
+        parts["read"] = right.sum() / some.sum().clamp(min=1)
         parts["cover"] = COVER_WEIGHT * F.binary_cross_entropy_with_logits(self.cover(features), dense.cover)
         corners = self.corners(features[inside]).unflatten(-1, (4, -1)).flatten(0, 1)
         corners = F.rms_norm(corners, corners.shape[-1:])
@@ -50,7 +61,8 @@ class DenseHead(nn.Module):
         bins = dense.boxes[inside].flatten() * (BINS - 1)
         parts["box"] = -(gaussian_targets(bins, width) * logits.log_softmax(-1)).sum(-1).mean()
         parts["box_error"] = (logits.argmax(-1) - bins).abs().mean().detach()
-        weights = {"kind": KIND_WEIGHT, "shapes": PICTURE_WEIGHT, "background": PICTURE_WEIGHT, "box_error": 0}
+        weights = {"kind": KIND_WEIGHT, "pose": POSE_WEIGHT, "shapes": PICTURE_WEIGHT, "background": PICTURE_WEIGHT}
+        weights |= {"letters": LETTER_WEIGHT, "box_error": 0, "read": 0}
         return sum(weights.get(name, 1) * loss for name, loss in parts.items()), parts
 
 

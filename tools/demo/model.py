@@ -3,20 +3,22 @@
 import math
 
 import torch
+from tokenizers import Tokenizer
+from torch.nn import functional as F
 from transformers import AttentionInterface, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 import tokenizer as vocabulary
 
-IMAGE_SIZE, PATCH = 112, 16
+IMAGE_SIZE, PATCH = 192, 16
 GRID = IMAGE_SIZE // PATCH
 IMAGE_TOKENS = GRID * GRID
 
-VISION = {"hidden_size": 128, "num_hidden_layers": 5, "num_attention_heads": 4, "intermediate_size": 512}
+VISION = {"hidden_size": 128, "num_hidden_layers": 7, "num_attention_heads": 4, "intermediate_size": 512}
 TEXT = {
     "hidden_size": 128,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 5,
     "num_attention_heads": 4,
     "num_key_value_heads": 1,
     "head_dim": 32,
@@ -110,6 +112,40 @@ def build(seed=0):
     return model, tokenizer
 
 
+def _ends_branch(name):
+    """Whether a weight ends a branch beside the residual stream: at zero, its layer changes nothing."""
+    return name.endswith(("out_proj.weight", "fc2.weight", "o_proj.weight", "down_proj.weight"))
+
+
+def _stretched(positions):
+    """Positions of another grid of patches, [patches, width], for this one."""
+    side = round(len(positions) ** 0.5)
+    plane = positions.t().reshape(1, -1, side, side)
+    return F.interpolate(plane, (GRID, GRID), mode="bicubic", align_corners=False).flatten(2)[0].t()
+
+
+def take_over(model, tokenizer, folder):
+    """Begins with the weights of another checkpoint of this width, whatever its input size, depth and vocabulary.
+
+    Layers that it lacks begin without an effect, and tokens are found by their text.
+    """
+    weights = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).state_dict()
+    before = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    with torch.no_grad():
+        for name, weight in model.state_dict().items():
+            found = weights.get(name)
+            if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+                pairs = [(row, before[token]) for token, row in tokenizer.get_vocab().items() if token in before]
+                rows, old = torch.tensor(pairs).t()
+                weight[rows] = found[old]
+            elif name.endswith("position_embedding.weight"):
+                weight.copy_(_stretched(found))
+            elif found is not None:
+                weight.copy_(found)
+            elif _ends_branch(name):
+                weight.zero_()
+
+
 def prefix_lm_mask(prefix, length):
     """bool [batch, 1, length, length]: all see the first `prefix` [batch] tokens, and what came before them."""
     position = torch.arange(length, device=prefix.device)
@@ -121,14 +157,16 @@ def packed_mask(segment, is_prompt):
     """The mask of a picture followed by several prompts with their answers, none of which sees another.
 
     `segment` [batch, length] numbers the prompts from 1, `is_prompt` [batch, length] is false on answers; both
-    without the image tokens. Each prompt sees the picture; the picture, unlike in `prefix_lm_mask`, sees no prompt.
+    without the image tokens. Each prompt sees the picture; the picture sees the first prompt alone, which is thus
+    trained as `prefix_lm_mask` has it.
     """
     image = segment.new_zeros(len(segment), IMAGE_TOKENS)
     segment, is_prompt = torch.cat([image, segment], 1), torch.cat([image == 0, is_prompt], 1)
     position = torch.arange(segment.shape[1], device=segment.device)
     causal = position[None, :] <= position[:, None]
     same = segment[:, :, None] == segment[:, None, :]
-    return ((same & (causal[None] | is_prompt[:, None, :])) | (segment[:, None, :] == 0))[:, None]
+    first = (segment[:, :, None] == 0) & ((segment == 1) & is_prompt)[:, None, :]
+    return ((same & (causal[None] | is_prompt[:, None, :])) | (segment[:, None, :] == 0) | first)[:, None]
 
 
 def hidden_states(model, features, ids, mask, position=None):

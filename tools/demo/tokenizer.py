@@ -96,6 +96,11 @@ def build():
     }
 
 
+def spelled(tokenizer, text):
+    """Ids of a text letter by letter: what the model writes when it reads one, as it can't know whole words."""
+    return [tokenizer.token_to_id("▁" if c == " " else c) for c in text]
+
+
 def load():
     return Tokenizer.from_str(json.dumps(build()))
 

@@ -1,6 +1,6 @@
 """Trains the demo: first the vision tower on dense labels, then the whole model on prompts and answers.
 
-    python train.py --state DIR --vision-minutes 10 --minutes 60 [--resume]
+    python train.py --state DIR --from ../../models/demo --vision-minutes 20 --minutes 40 [--resume]
 
 Processes with one thread each share every step's batch; minutes are the CPU time of one process. The state in DIR is
 written every few minutes and holds everything needed to resume; DIR/best.safetensors is the model with the best score on
@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,13 +29,16 @@ from vqvae import MaskCodes
 
 CODES = Path(__file__).with_name("mask_codes.json")  # of the decoder in models/demo
 SAVE_SECONDS = 120
-VALIDATE_SECONDS = 240
+VALIDATE_SECONDS = 480
 LOG_STEPS = 25
-GROUPS = 2  # of prompts of about one length
+GROUPS, GROUPED = 3, 4  # of prompts of about one length, and how many of them a picture has in the last part
+SEED_SCENES = 10**8  # batches between the first ones of two seeds
+ROW = 256  # tokens of one picture's packed prompts
 WARMUP, COOLDOWN = 0.03, 0.6  # shares of a stage at which the peak rate is reached, and left
-PACKED = 0.6  # share of the second stage in which a picture's prompts share its tokens
-# Width of the loc targets in bins at a stage's begin and end.
-VISION_WIDTH, PROMPT_WIDTH = (40, 8), (16, 3)
+PACKED = 0.9  # share of the second stage in which a picture's prompts share its tokens
+# Width of the loc targets in bins at a stage's begin and end. While it is large, no bin is likely by itself, and an answer
+# to `detect` ends at once if there is a small chance that nothing is there; so it ends narrow.
+VISION_WIDTH, PROMPT_WIDTH = (40, 8), (16, 1.5)
 DENSE_WEIGHT = 0.2  # of the dense loss while prompts are trained
 
 
@@ -59,7 +63,14 @@ class Trainer:
     def __init__(self, args, rank):
         self.args, self.rank = args, rank
         self.model, self.tokenizer = paligemma.build(args.seed)
+        if args.take_over:
+            paligemma.take_over(self.model, self.tokenizer, args.take_over)
         self.model.set_attn_implementation("sdpa_f32")
+        self.see = partial(paligemma.image_features, self.model)
+        self.think = partial(paligemma.hidden_states, self.model)
+        self.think_alone = self.think  # of rows whose length changes, for which compiling does not pay
+        if args.compile:
+            self.see, self.think = torch.compile(self.see), torch.compile(self.think)
         width = paligemma.TEXT["hidden_size"]
         self.head = DenseHead(width, torch.Generator().manual_seed(args.seed + 1))
         self.first_loc = self.tokenizer.token_to_id("<loc0000>")
@@ -98,7 +109,7 @@ class Trainer:
 
     def vision_loss(self, images, dense, width):
         with torch.autocast("cpu", torch.bfloat16):
-            features = paligemma.image_features(self.model, images)
+            features = self.see(images)
         return features, *self.head(features.float(), dense, self.loc_embedding(), width)
 
     def loc_embedding(self):
@@ -111,19 +122,19 @@ class Trainer:
         logits, targets = [], []
         for group in groups:
             mask = paligemma.prefix_lm_mask(group.prefix, paligemma.IMAGE_TOKENS + group.ids.shape[1])
-            logits.append(self.answer_logits(features[group.image], group, mask))
+            logits.append(self.answer_logits(self.think_alone, features[group.image], group, mask))
             targets.append(group.targets[group.targets >= 0])
         return torch.cat(logits), torch.cat(targets)
 
     def packed_answers(self, features, packed):
         """The same for all prompts behind one copy of their picture: a third of the work."""
         mask = paligemma.packed_mask(packed.segment, packed.is_prompt)
-        logits = self.answer_logits(features, packed, mask, packed.position)
+        logits = self.answer_logits(self.think, features, packed, mask, packed.position)
         return logits, packed.targets[packed.targets >= 0]
 
-    def answer_logits(self, features, prompts, mask, position=None):
+    def answer_logits(self, think, features, prompts, mask, position=None):
         with torch.autocast("cpu", torch.bfloat16):
-            states = paligemma.hidden_states(self.model, features, prompts.ids, mask, position)
+            states = think(features, prompts.ids, mask, position)
             return (states[prompts.targets >= 0] @ self.model.lm_head.weight.t()).float()
 
     def step(self, loss, rate):
@@ -162,6 +173,7 @@ class Trainer:
                 break
             # The vision stage and each rank draw different scenes.
             index = 2 * (self.progress["step"] * self.args.processes + self.rank) + (stage == "prompts")
+            index += self.args.seed * SEED_SCENES
             loss, parts = step_loss(batches, index, share)
             rate = learning_rate(share, peak)
             norm = self.step(loss, rate)
@@ -215,12 +227,16 @@ class Trainer:
         width = loc_width(share, PROMPT_WIDTH)
         features, dense_loss, parts = self.vision_loss(images, dense, width)
         if share < PACKED:
-            logits, targets = self.packed_answers(features, batches.packed(drawn, index))
+            packed = batches.packed(drawn, index, ROW)
+            logits, targets = self.packed_answers(features, packed)
+            asked = int(packed.segment.amax(1).sum())
         else:
-            logits, targets = self.grouped_answers(features, batches.groups(drawn, index, GROUPS))
+            groups = batches.groups(drawn, index, GROUPS, GROUPED)
+            logits, targets = self.grouped_answers(features, groups)
+            asked = sum(len(group.ids) for group in groups)
+        self.progress["prompts"] += asked * self.args.processes
         answers = answer_loss(logits, targets, self.first_loc, self.first_seg, width)
-        self.progress["prompts"] += len(drawn) * self.args.prompts * self.args.processes
-        shown = {k: parts[k] for k in ("color", "kind", "order", "cover", "box_error")}
+        shown = {k: parts[k] for k in ("color", "kind", "order", "pose", "box_error", "letters", "read")}
         return answers + DENSE_WEIGHT * dense_loss, {"answers": answers, **shown}
 
     def run(self):
@@ -245,18 +261,20 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, required=True, help="folder for state.pt and best.safetensors")
     parser.add_argument("--codes", type=Path, default=CODES, help="mask codes that vqvae.py wrote")
+    parser.add_argument("--from", dest="take_over", type=Path, metavar="FOLDER", help="checkpoint to begin with")
+    parser.add_argument("--compile", action="store_true", help="compile the model: quicker, but needs a C++ compiler")
     parser.add_argument("--resume", action="store_true", help="resume from state.pt")
     parser.add_argument("--vision-minutes", type=float, default=10, help="CPU time a process")
     parser.add_argument("--minutes", type=float, default=45, help="the same for the second stage")
-    parser.add_argument("--vision-images", type=int, default=16, help="a step and process")
+    parser.add_argument("--vision-images", type=int, default=32, help="a step and process")
     parser.add_argument("--images", type=int, default=8, help="a step and process")
-    parser.add_argument("--prompts", type=int, default=8, help="an image")
+    parser.add_argument("--prompts", type=int, default=11, help="an image")
     parser.add_argument("--vision-rate", type=float, default=2e-3)
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--validation-images", type=int, default=128)
+    parser.add_argument("--validation-images", type=int, default=160)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--port", type=int, default=29517, help="on 127.0.0.1, for the processes to meet")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="another one draws other scenes")
     return parser.parse_args()
 
 

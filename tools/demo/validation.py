@@ -13,6 +13,7 @@ from data import VALIDATION, Batches
 from tasks import BINS
 
 PROMPTS = 6
+SCORED = ["captions", "question", "iou", "detect", "ocr"]
 
 
 def box_ious(first, second):
@@ -41,7 +42,7 @@ def validate(model, tokenizer, mask_codes, images):
         features = paligemma.image_features(model, pixels)
     first_loc = tokenizer.token_to_id("<loc0000>")
     right, ious = defaultdict(list), []
-    for group in batches.groups(drawn, 0, 6):
+    for group in batches.groups(drawn, 0, 12, PROMPTS):
         for guess, target, name in zip(_guesses(model, features, group), group.targets, group.names):
             guess, target = guess[target >= 0], target[target >= 0]
             is_loc = (target >= first_loc) & (target < first_loc + BINS)
@@ -54,5 +55,5 @@ def validate(model, tokenizer, mask_codes, images):
     captions = [v for name in ("caption_short", "caption", "describe") for v in right[name]]
     scores["captions"] = sum(captions) / len(captions)
     scores["iou"] = sum(ious) / len(ious)
-    scores["score"] = (scores["captions"] + scores["question"] + scores["iou"] + scores["detect"]) / 4
+    scores["score"] = sum(scores[name] for name in SCORED) / len(SCORED)
     return {name: round(value, 4) for name, value in scores.items()}

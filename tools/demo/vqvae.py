@@ -1,10 +1,12 @@
 """The VQ-VAE of masks: 16 codes of 128 for a 64 x 64 mask, as PaliGemma's `<seg>` tokens name them.
 
     python vqvae.py --minutes 6 --out DIR
+    python vqvae.py --minutes 3 --decoder ../../models/demo/vae-oid.safetensors --out DIR
 
 writes DIR/vae-oid.safetensors (codebook and decoder, with the architecture and the tensor names of the published
 vae-oid.npz; https://github.com/google-research/big_vision, PaliGemma's reference for referring segmentation) and
-DIR/mask_codes.json (the codes of each shape's mask, which the answers in training contain).
+DIR/mask_codes.json (the codes of each pose of each shape, which the answers in training contain). With --decoder, it
+finds codes for that one instead of training another.
 """
 
 import argparse
@@ -14,19 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from scenes import KINDS, template
+from shapes import KINDS, POSES, pose_mask
 
 SIDE = 64
-SOURCE = 256  # of the template that masks are made from
 CODES, WIDTH = 128, 512
 DECAY = 0.97  # of the codebook's running means
 COMMITMENT = 0.25
-UPRIGHT = 0.5  # share of upright shapes among the training masks
+POSED = 0.5  # share of masks in exactly a pose that answers contain
 
 
 class Residual(nn.Module):
@@ -89,29 +89,17 @@ class Codebook(nn.Module):
         self.vectors.copy_(self.sums / self.counts[:, None])
 
 
-def upright_mask(kind):
-    """A shape's mask in its box, f32 [64, 64] in 0..1."""
-    box = (SOURCE / 4, SOURCE / 4, SOURCE * 5 / 4, SOURCE * 5 / 4)  # without the border
-    return np.asarray(template(kind, SOURCE).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box), np.float32) / 255
-
-
-def turned_mask(kind, rng):
-    """The mask of a turned and stretched shape, in its box, so that codes know more than six pictures."""
-    image = template(kind, SOURCE).rotate(rng.uniform(0, 360), Image.Resampling.BILINEAR)
-    width, height = (int(image.width * v) for v in rng.uniform(0.5, 1, 2))
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    ys, xs = np.nonzero(np.asarray(image) > 127)
-    image = image.crop((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32) / 255
+def drawn_mask(rng):
+    """A mask in its box, f32 [64, 64] in 0..1: of a pose, or of a shape of any form and turn."""
+    kind = KINDS[rng.integers(len(KINDS))]
+    if rng.random() < POSED:
+        return pose_mask(kind, rng.integers(POSES[kind]), SIDE)
+    return pose_mask(kind, rng.uniform(0, POSES[kind]), SIDE, rng.random())
 
 
 def masks(rng, count):
     """f32 [count, 1, 64, 64] in -1..1."""
-    drawn = []
-    for _ in range(count):
-        kind = KINDS[rng.integers(len(KINDS))]
-        drawn.append(upright_mask(kind) if rng.random() < UPRIGHT else turned_mask(kind, rng))
-    return torch.from_numpy(np.stack(drawn))[:, None] * 2 - 1
+    return torch.from_numpy(np.stack([drawn_mask(rng) for _ in range(count)]))[:, None] * 2 - 1
 
 
 def iou(a, b):
@@ -120,13 +108,17 @@ def iou(a, b):
     return ((a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3))).mean().item()
 
 
-def train(minutes, seed):
+def train(minutes, seed, decoder_file=None):
+    """Encoder, decoder and codebook; the last two stay as they are if a file has them."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     enc, dec, book = encoder(), decoder(), Codebook()
-    optimizer = torch.optim.AdamW([*enc.parameters(), *dec.parameters()], 1e-3)
-    start, step = time.monotonic(), 0
-    while (share := (time.monotonic() - start) / (minutes * 60)) < 1:
+    if decoder_file:
+        book.vectors, dec = load_decoder(decoder_file)
+        dec.requires_grad_(False)
+    optimizer = torch.optim.AdamW([p for p in [*enc.parameters(), *dec.parameters()] if p.requires_grad], 1e-3)
+    start, step = time.process_time(), 0
+    while (share := (time.process_time() - start) / (minutes * 60)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * (1 - 0.95 * share)
         batch = masks(rng, 32)
@@ -138,7 +130,7 @@ def train(minutes, seed):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if share < 0.9:
+        if share < 0.9 and not decoder_file:
             book.update(latent, codes)
         step += 1
         if step % 50 == 0:
@@ -147,28 +139,44 @@ def train(minutes, seed):
     return enc.eval(), dec.eval(), book
 
 
+@torch.no_grad()
+def improved(codes, mask, dec, book):
+    """Codes [16] after each has been replaced by the one that brings the decoded mask nearest to the true one."""
+    codes = codes.clone()
+    for place in range(len(codes)):
+        tried = codes.repeat(CODES, 1)
+        tried[:, place] = torch.arange(CODES)
+        codes = tried[(dec(book.look_up(tried)) - mask).square().mean((1, 2, 3)).argmin()]
+    return codes
+
+
 def write(folder, enc, dec, book):
-    """The decoder in f16, which costs no visible pixel and half the size, and the shapes' codes."""
+    """The decoder in f16, which costs no visible pixel and half the size, and the poses' codes."""
     tensors = {"_vq_vae._embedding": book.vectors} | {f"decoder.{k}": v for k, v in dec.state_dict().items()}
     save_file({k: v.half().contiguous() for k, v in tensors.items()}, folder / "vae-oid.safetensors")
-    with torch.no_grad():
-        upright = torch.from_numpy(np.stack([upright_mask(k) for k in KINDS]))[:, None] * 2 - 1
-        codes = book.nearest(enc(upright))
-        for kind, mask, made in zip(KINDS, upright, dec(book.look_up(codes))):
-            print(f"{kind}: IoU {iou(made[None], mask[None]):.3f}")
-    rows = [f' "{kind}": {json.dumps(row)}' for kind, row in zip(KINDS, codes.tolist())]
+    rows = []
+    for kind in KINDS:
+        true = torch.from_numpy(np.stack([pose_mask(kind, i, SIDE) for i in range(POSES[kind])]))[:, None] * 2 - 1
+        with torch.no_grad():
+            codes = book.nearest(enc(true))
+            codes = torch.stack([improved(row, mask, dec, book) for row, mask in zip(codes, true)])
+            print(f"{kind}: IoU {iou(dec(book.look_up(codes)), true):.3f} of {len(codes)} poses", flush=True)
+        rows.append(f' "{kind}": [\n  ' + ",\n  ".join(map(json.dumps, codes.tolist())) + "\n ]")
     (folder / "mask_codes.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 
 class MaskCodes:
-    """The 16 `<seg>` tokens of a shape as text. Shapes stand upright, so they depend on its kind alone."""
+    """The 16 `<seg>` tokens of a shape as text.
+
+    A shape has the codes of the pose that it is nearest to, so that there are few answers to learn.
+    """
 
     def __init__(self, path):
         codes = json.loads(Path(path).read_text())
-        self.text = {kind: "".join(f"<seg{c:03}>" for c in codes[kind]) for kind in KINDS}
+        self.text = {kind: ["".join(f"<seg{c:03}>" for c in row) for row in codes[kind]] for kind in KINDS}
 
     def __call__(self, shape):
-        return self.text[shape.kind]
+        return self.text[shape.kind][shape.pose]
 
 
 def load_decoder(path):
@@ -189,9 +197,10 @@ def decode(codebook, dec, codes):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--decoder", type=Path, help="find codes for this decoder instead")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    write(args.out, *train(args.minutes, args.seed))
+    write(args.out, *train(args.minutes, args.seed, args.decoder))
