@@ -134,8 +134,7 @@ impl Download<'_> {
         shown.advance(done);
         loop {
             let chunk = answer.chunk().await;
-            let chunk =
-                chunk.map_err(|error| Interruption::Transient(transport_reason(&error)))?;
+            let chunk = chunk.map_err(|error| Interruption::Transient(transport_reason(&error)))?;
             let Some(chunk) = chunk else { break };
             target
                 .write_all(&chunk)
