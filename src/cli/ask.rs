@@ -13,6 +13,7 @@ use paligemma_server::engine::{
 };
 use paligemma_server::runtime::Runtime;
 use paligemma_server::settings::Settings;
+use paligemma_server::tasks::detection::bins;
 use paligemma_server::telemetry::logging;
 
 use super::detections::Detections;
@@ -76,6 +77,7 @@ async fn answer(
         image_cache_bytes: 0,
         ..runtime.engine_options()
     };
+    let bins = bins(&runtime.tokenizer);
     let engine = runtime.start_engine(options);
     loaded(&engine).await?;
     let events = engine.submit(Request {
@@ -85,6 +87,7 @@ async fn answer(
         sampling: Sampling::greedy(),
         stop: Vec::new(),
         logprobs: detections.as_ref().map(|_| 0),
+        neighbours: detections.as_ref().and(bins),
         deadline: None,
     })?;
     let summary = print(events, detections.as_mut()).await?;
@@ -130,8 +133,7 @@ async fn print(
                 stdout.write_all(text.as_bytes())?;
                 stdout.flush()?;
                 if let Some(detections) = &mut detections {
-                    let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
-                    detections.push(&text, &logprobs);
+                    detections.push(&text, &tokens);
                 }
             }
             Event::Finished(summary) => {

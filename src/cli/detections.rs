@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use image::{Rgb, RgbImage};
+use paligemma_server::engine::TokenInfo;
 use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::mask::Mask;
 use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
 use paligemma_server::tasks::detection::Detection;
-use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
+use paligemma_server::tasks::detection_parser::{DetectionParser, Piece, TokenProbability};
 
 /// The colours that objects are drawn in, with their names in the table; they repeat.
 const COLOURS: [(&str, [u8; 3]); 6] = [
@@ -43,8 +44,9 @@ impl Detections {
         })
     }
 
-    pub fn push(&mut self, text: &str, logprobs: &[f32]) {
-        let pieces = self.parser.push(text, logprobs);
+    pub fn push(&mut self, text: &str, tokens: &[TokenInfo]) {
+        let tokens: Vec<_> = tokens.iter().map(TokenProbability::from).collect();
+        let pieces = self.parser.push(text, &tokens);
         self.take(pieces);
     }
 

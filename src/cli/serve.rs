@@ -42,13 +42,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         }
     };
     let info = &runtime.info;
-    tracing::info!(
-        model = info.name,
-        dtype = info.dtype,
-        device = info.device,
-        instructions = info.instructions,
-        "loading"
-    );
     if let Some(description) = info.description {
         tracing::info!("this is {description}; --model selects another");
     }

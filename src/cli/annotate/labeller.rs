@@ -8,15 +8,16 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use futures::StreamExt;
 use paligemma_server::engine::{
-    EngineHandle, EngineOptions, Event, FinishReason, MaxTokens, Request, Sampling, State,
+    EngineHandle, EngineOptions, Event, FinishReason, MaxTokens, Neighbours, Request, Sampling,
+    State,
 };
 use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::{Pixels, Preprocessor, mask::Mask};
 use paligemma_server::runtime::Runtime;
 use paligemma_server::settings::Settings;
 use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
-use paligemma_server::tasks::detection::Detection;
-use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
+use paligemma_server::tasks::detection::{Detection, bins};
+use paligemma_server::tasks::detection_parser::{DetectionParser, Piece, TokenProbability};
 
 use super::TaskName;
 use super::record::{Record, RecordedDetection};
@@ -30,6 +31,8 @@ pub struct Labeller {
     task: TaskName,
     model: String,
     prompt: String,
+    /// The model's tokens of bins, if it has them all.
+    bins: Option<Neighbours>,
     max_tokens: usize,
 }
 
@@ -59,6 +62,7 @@ impl Labeller {
             ..runtime.engine_options()
         };
         let preprocessor = runtime.preprocessor.clone();
+        let bins = bins(&runtime.tokenizer);
         let engine = runtime.start_engine(options);
         let mut states = engine.watch_state();
         if let State::Failed(reason) = &*states.wait_for(|state| *state != State::Loading).await? {
@@ -71,6 +75,7 @@ impl Labeller {
             task,
             model: model.to_owned(),
             prompt: prompt.to_owned(),
+            bins,
             max_tokens: settings.max_tokens_default,
         })
     }
@@ -126,6 +131,7 @@ impl Labeller {
             sampling: Sampling::greedy(),
             stop: Vec::new(),
             logprobs: parser.as_ref().map(|_| 0),
+            neighbours: parser.as_ref().and(self.bins.clone()),
             deadline: None,
         })?;
         let (mut answer, mut pieces) = (String::new(), Vec::new());
@@ -133,8 +139,8 @@ impl Labeller {
             match event {
                 Event::Delta { text, tokens } => {
                     if let Some(parser) = &mut parser {
-                        let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
-                        pieces.extend(parser.push(&text, &logprobs));
+                        let tokens: Vec<_> = tokens.iter().map(TokenProbability::from).collect();
+                        pieces.extend(parser.push(&text, &tokens));
                     }
                     answer.push_str(&text);
                 }
