@@ -14,20 +14,21 @@ FROM rust:1.95-slim-bookworm AS manifest
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY tests/support/Cargo.toml tests/support/
-COPY tools/kernels/Cargo.toml tools/kernels/
+COPY kernels/Cargo.toml kernels/
 # Placeholders for our sources, so that dependencies are built and cached without them.
-RUN mkdir src benches tools/kernels/src && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs benches/main.rs tests/support/lib.rs tools/kernels/src/lib.rs
+RUN mkdir src benches kernels/src && echo 'fn main() {}' > src/main.rs \
+ && touch src/lib.rs benches/main.rs tests/support/lib.rs kernels/src/lib.rs
 
 FROM manifest AS build-cpu
 ARG PROFILE=dist
 RUN cargo build --locked --profile $PROFILE --bin paligemma-server
 COPY config config
 COPY examples/images examples/images
+COPY kernels kernels
 COPY models/demo models/demo
 COPY src src
 # Cargo compares file times, and files from the build context may be older than the placeholders.
-RUN touch src/lib.rs src/main.rs \
+RUN touch kernels/src/lib.rs src/lib.rs src/main.rs \
  && cargo build --locked --profile $PROFILE --bin paligemma-server \
  && install -D target/$PROFILE/paligemma-server /out/paligemma-server \
  && mkdir /out/cache
@@ -71,9 +72,10 @@ COPY tools/gpu/build.sh tools/gpu/toolkit.sh tools/gpu/driver.c tools/gpu/
 RUN tools/gpu/build.sh --locked --bin paligemma-server
 COPY config config
 COPY examples/images examples/images
+COPY kernels kernels
 COPY models/demo models/demo
 COPY src src
-RUN touch src/lib.rs src/main.rs \
+RUN touch kernels/src/lib.rs src/lib.rs src/main.rs \
  && tools/gpu/build.sh --locked --bin paligemma-server \
  && install -D target/cuda/$PROFILE/paligemma-server /out/paligemma-server \
  && mkdir /out/cache /out/lib \
