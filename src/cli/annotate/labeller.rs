@@ -1,6 +1,5 @@
 //! Runs the model on pictures and turns its answers into records.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,18 +18,18 @@ use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
 use paligemma_server::tasks::detection::{Detection, bins};
 use paligemma_server::tasks::detection_parser::{DetectionParser, Piece, TokenProbability};
 
-use super::TaskName;
-use super::record::{Record, RecordedDetection};
+use super::super::task_flags::Task;
+use super::files::Picture;
+use super::record::{Asked, Record, RecordedDetection};
 
-/// A loaded model with the task's prompt.
+/// A loaded model, and what it is asked about each picture.
 pub struct Labeller {
     engine: EngineHandle,
     preprocessor: Preprocessor,
     /// Present for `segment`.
     decoder: Option<Arc<MaskDecoder>>,
-    task: TaskName,
-    model: String,
-    prompt: String,
+    task: Task,
+    asked: Asked,
     /// The model's tokens of bins, if it has them all.
     bins: Option<Neighbours>,
     max_tokens: usize,
@@ -41,19 +40,14 @@ impl Labeller {
     ///
     /// # Errors
     /// When it can't be loaded, or `segment` has no mask decoder.
-    pub async fn start(
-        settings: &Settings,
-        task: TaskName,
-        model: &str,
-        prompt: &str,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(settings: &Settings, task: Task, asked: Asked) -> anyhow::Result<Self> {
         let runtime = Runtime::load(settings).await?;
-        let decoder = runtime.mask_decoder.clone();
-        if task == TaskName::Segment && decoder.is_none() {
-            bail!(
-                "--task segment needs a mask decoder: pass PaliGemma's vae-oid.npz with --mask-decoder FILE"
-            );
-        }
+        let decoder = match task {
+            Task::Segment => Some(runtime.mask_decoder.clone().context(
+                "--task segment needs a mask decoder: pass PaliGemma's vae-oid.npz with --mask-decoder FILE",
+            )?),
+            _ => None,
+        };
         let options = EngineOptions {
             queue: settings.slots * 2,
             image_cache_bytes: 0,
@@ -73,44 +67,42 @@ impl Labeller {
             preprocessor,
             decoder,
             task,
-            model: model.to_owned(),
-            prompt: prompt.to_owned(),
+            asked,
             bins,
             max_tokens: settings.max_tokens_default,
         })
     }
 
-    /// Labels one file. The record holds an error if the file is not a picture. Returns `None` if it
-    /// can't be read; a later run may succeed.
+    /// Labels one picture. The record holds an error if the file is not a picture. Returns `None` if
+    /// it can't be read; a later run may succeed.
     ///
     /// # Errors
     /// When the model or the engine fails.
-    pub async fn label(&self, folder: &Path, file: String) -> anyhow::Result<Option<Record>> {
-        let record = Record {
-            model: self.model.clone(),
-            prompt: self.prompt.clone(),
-            ..Record::default()
-        };
-        let bytes = match tokio::fs::read(folder.join(&file)).await {
+    pub async fn label(&self, picture: Picture) -> anyhow::Result<Option<Record>> {
+        let Picture { name, path } = picture;
+        let bytes = match tokio::fs::read(path).await {
             Ok(bytes) => Bytes::from(bytes),
             Err(error) => {
-                tracing::warn!(file, "can't be read: {error}");
+                tracing::warn!(file = name, "can't be read: {error}");
                 return Ok(None);
             }
+        };
+        let record = Record {
+            file: name,
+            asked: self.asked.clone(),
+            ..Record::default()
         };
         let pixels = match self.preprocessor.prepare(bytes).await {
             Ok(pixels) => pixels,
             Err(error) => {
-                tracing::warn!(file, "{error}");
+                tracing::warn!(file = record.file, "{error}");
                 return Ok(Some(Record {
-                    file,
                     error: Some(error.to_string()),
                     ..record
                 }));
             }
         };
         let record = Record {
-            file,
             width: pixels.width,
             height: pixels.height,
             ..record
@@ -126,7 +118,7 @@ impl Labeller {
             .then(|| DetectionParser::new(self.decoder.is_some()));
         let mut events = self.engine.submit(Request {
             image: Arc::new(pixels),
-            prompt: self.prompt.clone(),
+            prompt: self.asked.prompt.clone(),
             max_tokens: MaxTokens::AtMost(self.max_tokens),
             sampling: Sampling::greedy(),
             stop: Vec::new(),
@@ -172,6 +164,7 @@ impl Labeller {
         let objects = record.objects.insert(Vec::new());
         for piece in pieces {
             match piece {
+                Ok(detection) if detection.score < self.asked.min_score => {}
                 Ok(detection) => objects.push(self.recorded(detection, size).await?),
                 Err(dropped) => record.dropped.push(dropped),
             }
