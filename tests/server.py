@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "examples/images"
-BINARY = os.environ.get("PALIGEMMA_SERVER", ROOT / "target/debug/paligemma-server")
+BINARY = os.environ.get("PALIGEMMA_SERVER", ROOT / "target/release/paligemma-server")
 
 
 class Server:
