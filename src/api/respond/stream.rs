@@ -112,11 +112,7 @@ impl<P: OutputParser> Events<P> {
     }
 
     /// The events that tell of `progress`.
-    async fn write(
-        &mut self,
-        index: usize,
-        progress: Progress,
-    ) -> Result<Vec<SseEvent>, ApiError> {
+    async fn write(&mut self, index: usize, progress: Progress) -> Result<Vec<SseEvent>, ApiError> {
         match progress {
             Progress::Queued(position) => Ok(vec![named("queued", &Queued { index, position })?]),
             Progress::Event(event) => self.write_event(index, event).await,

@@ -277,7 +277,10 @@ impl Follower {
     fn check_places(&mut self) {
         for (place, &request) in self.scheduler.places() {
             let before = self.places.insert(request, place);
-            assert!(before.is_none_or(|before| place <= before), "{request} fell back");
+            assert!(
+                before.is_none_or(|before| place <= before),
+                "{request} fell back"
+            );
         }
     }
 

@@ -46,7 +46,10 @@ async fn a_stream_that_asks_for_it_is_told_its_place_in_the_queue() {
     assert_eq!(response.status(), StatusCode::OK);
     let mut events = events(response);
     for (index, position) in [(0, 1), (1, 2)] {
-        let expected = ("queued".to_owned(), json!({"index": index, "position": position}));
+        let expected = (
+            "queued".to_owned(),
+            json!({"index": index, "position": position}),
+        );
         assert_eq!(events.next().await.unwrap(), expected);
     }
     control.open();
@@ -65,7 +68,10 @@ async fn a_stream_that_asks_for_it_is_told_its_place_in_the_queue() {
             begun[index] = true;
         }
     }
-    assert_eq!((begun, rest.last().unwrap().0.as_str()), ([true, true], "done"));
+    assert_eq!(
+        (begun, rest.last().unwrap().0.as_str()),
+        ([true, true], "done")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +80,10 @@ async fn a_stream_that_need_not_wait_is_told_no_place() {
     let body = streamed(&json!({"queue_position": true}));
     let response = server.send(server.post("/v1/caption").json(&body)).await;
     let events: Vec<_> = events(response).collect().await;
-    assert!(events.iter().all(|(name, _)| name != "queued"), "{events:?}");
+    assert!(
+        events.iter().all(|(name, _)| name != "queued"),
+        "{events:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
