@@ -1,6 +1,6 @@
 // Where labels go: beside the box that they name, never over it, and clear of the others where there is room.
 
-const GAP = 4;
+const GAP = 7; // clear of the lines around the box
 export const LABEL = { height: 24, padding: 8, widest: 260, font: "600 13px system-ui, sans-serif" };
 
 /** Above and below the picture, so that a label has a place even if its box fills the picture. */

@@ -10,9 +10,9 @@ const LABELS = {
   length: "Length",
   box: "Part of the picture",
   temperature: "Variety",
-  top_p: "Choose among the likeliest",
-  top_k: "Choose among at most",
-  seed: "Number to repeat an answer",
+  top_p: "Only the likeliest words",
+  top_k: "Of these at most",
+  seed: "Seed",
   max_tokens: "Longest answer",
   stop: "Stop before this text",
 };

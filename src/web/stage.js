@@ -1,4 +1,5 @@
 // The picture on view, with what was found drawn over it.
+import { cameraOff } from "./camera.js";
 import { Overlay } from "./overlay.js";
 
 const byId = (id) => document.getElementById(id);
@@ -19,6 +20,7 @@ export class Stage {
   }
 
   show(picture) {
+    cameraOff();
     if (picture === this.#picture) return;
     this.#picture = picture;
     byId("file-name").textContent = picture?.name ?? "";

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from page import PHONE
 from programs import run_code, skip_without
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -24,7 +25,7 @@ def test_a_picture_is_pasted(page):
     keys(page, Keys.CONTROL, "v")
     page.wait("the pasted picture", lambda: page.text("#file-name") == "image.png")
     page.run_to_end()
-    assert page.text("#text").startswith("a red circle")
+    assert page.text(".text").startswith("a red circle")
 
 
 def test_a_picture_is_dropped(page):
@@ -37,7 +38,7 @@ def test_a_picture_is_dropped(page):
     page.wait("the dropped picture", lambda: page.text("#file-name") == "tall.webp")
     assert "dropping" not in page.find("#stage").get_attribute("class")
     page.run_to_end()
-    assert "yellow circle" in page.text("#text")
+    assert "yellow circle" in page.text(".text")
 
 
 def keys(page, *pressed):
@@ -62,7 +63,7 @@ def test_the_tab_key_reaches_everything_in_order(page):
         stops.append(focus(page))
         if stops[-1] == "BODY":
             break
-    controls = ["file", "circle-and-square.jpg", "exif-rotated.jpg", "task", "objects", "run", "tab-curl"]
+    controls = ["file", "more", "circle-and-square.jpg", "exif-rotated.jpg", "task", "objects", "run", "tab-curl"]
     assert [stop for stop in stops if stop in controls] == controls
 
 
@@ -71,30 +72,50 @@ def test_arrow_keys_choose_the_task_and_control_enter_runs(page):
     keys(page, Keys.ARROW_RIGHT)
     assert page.find("#question").is_displayed()
     keys(page, Keys.CONTROL, Keys.ENTER)
-    page.wait("the answer", lambda: page.text("#text") == "red")
+    page.wait("the answer", lambda: page.text(".text") == "red")
 
 
 def test_the_page_is_named_for_those_who_do_not_see_it(page):
     """Every control has a name, and an answer is spoken."""
     nameless = page.js(
         """
-        const nodes = document.querySelectorAll('button, input, textarea, summary, a');
+        const nodes = document.querySelectorAll('button, input, textarea, select, summary, a');
         return [...nodes].filter((node) => !node.labels?.length && !node.getAttribute('aria-label')
           && !node.textContent.trim()).map((node) => node.outerHTML);
         """
     )
     assert nameless == []
     page.run_to_end()
-    assert page.find("#spoken").get_property("textContent") == page.text("#text")
+    assert page.find("#spoken").get_property("textContent") == page.text(".text")
 
 
 def test_the_prompts_notation_of_places_is_explained(page):
     page.task("generate")
     page.fill("prompt", "detect red circle")
     page.run_to_end()
-    assert "<loc" in page.text("#text")
-    assert "Detect and Segment draw them" in page.text("#hint")
+    assert "<loc" in page.text(".text")
+    assert "Detect and Segment draw them" in page.text(".hint")
     page.check_looks("prompt-with-places")
+
+
+def test_a_phone_keeps_run_and_the_answer_in_view(page):
+    page.look(PHONE, "light")
+    page.task("detect")
+    for place in ("0", "document.querySelector('#history').offsetTop - innerHeight"):
+        page.run_to_end()
+        page.js(f"scrollTo(0, {place})")
+        for selector in ("#run", ".found"):
+            top, bottom = page.js(
+                "const { top, bottom } = document.querySelector(arguments[0]).getBoundingClientRect(); return [top, bottom]",
+                selector,
+            )
+            assert 0 <= top < bottom <= PHONE[1], f"{selector} from {top} to {bottom}, scrolled to {place}"
+    hints = [each for each in page.all(".desktop") if each.is_displayed()]
+    assert hints == []
+    page.js("scrollTo(0, 0)")
+    bottom = page.js("return document.querySelector('#image').getBoundingClientRect().bottom")
+    dock = page.js("return document.querySelector('#dock').getBoundingClientRect().top")
+    assert bottom <= dock, "the answer covers the picture"
 
 
 # --- The code to copy
@@ -119,7 +140,7 @@ def test_the_code_shown_runs_and_answers_the_same(page, tmp_path, language, task
     if task == "vqa":
         page.fill("question", QUESTION)
     page.run_to_end()
-    expected = [page.text("#text")] if task == "vqa" else [row.text for row in page.all("#objects-found .name")]
+    expected = [page.text(".text")] if task == "vqa" else [row.text for row in page.all(".found .name")]
     assert expected and expected[0]
     output = run_code(language, shown_code(page, language), tmp_path)
     for words in expected:
