@@ -33,7 +33,7 @@ export class Form {
   /** Puts values back that the form had before. */
   set values(values) {
     for (const [name, value] of Object.entries(values)) {
-      const field = this.#form.elements[name];
+      const field = this.#form.elements.namedItem(name); // `elements.length` is not the field of that name
       if (field) field.value = value;
     }
     this.changed();

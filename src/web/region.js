@@ -21,7 +21,10 @@ export class RegionPicker {
     byId("image").addEventListener("load", () => this.#draw());
     byId("mark").addEventListener("click", () => this.#setMarking(!this.#marking));
     byId("whole").addEventListener("click", () => this.#set(null));
-    for (const field of corners()) field.addEventListener("change", () => this.#set(this.#typed()));
+    for (const field of corners()) {
+      field.addEventListener("change", () => this.#set(this.#typed()));
+      field.addEventListener("input", (event) => event.stopPropagation()); // a half-typed number is none yet
+    }
   }
 
   show(picture) {

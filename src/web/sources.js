@@ -12,16 +12,14 @@ export function watchSources({ onPick, onAdd, onProblem }) {
   let picks = 0; // what arrives late must not replace what was picked after it
   const latest = async (loading, use) => {
     const mine = ++picks;
-    try {
-      const pictures = await loading;
-      if (mine === picks && pictures.length) use(pictures);
-    } catch (problem) {
-      if (mine === picks) onProblem(problem);
-    }
+    const { pictures, problem } = await loading;
+    if (mine !== picks) return;
+    if (pictures.length) use(pictures);
+    if (problem) onProblem(problem);
   };
-  const pick = (files) => latest(read(files, onProblem), onPick);
+  const pick = (files) => latest(read(files), onPick);
   watchChooser(byId("file"), pick);
-  watchChooser(byId("more"), (files) => latest(read(files, onProblem), onAdd));
+  watchChooser(byId("more"), (files) => latest(read(files), onAdd));
   watchDrops(pick);
   watchPaste(pick);
   watchCamera((file) => pick([file]), onProblem);
@@ -38,14 +36,13 @@ export function markExample(example) {
 }
 
 /** Those of the files that are pictures; the first that is none is a problem. */
-async function read(files, onProblem) {
+async function read(files) {
   const all = [...files];
   const objections = await Promise.all(all.map(objection));
   const refused = objections.find(Boolean);
-  const pictures = all.filter((_, index) => !objections[index]);
-  if (refused && pictures.length === 0) throw new Problem(refused);
-  if (refused) onProblem(new Problem(refused));
-  return pictures.map((file) => pictureOf(file.name || "pasted.png", file));
+  const fit = all.filter((_, index) => !objections[index]);
+  const pictures = fit.map((file) => pictureOf(file.name || "pasted.png", file));
+  return { pictures, problem: refused ? new Problem(refused) : null };
 }
 
 function watchChooser(chooser, pick) {
@@ -84,8 +81,9 @@ function watchPaste(pick) {
 
 async function loadExample(example) {
   const response = await fetch(`/examples/${example.name}`).catch(() => null);
-  if (!response?.ok) throw new Problem({ title: "The example can’t be loaded", detail: example.name });
-  return [pictureOf(example.name, await response.blob(), example)];
+  const blob = response?.ok ? await response.blob().catch(() => null) : null;
+  if (blob) return { pictures: [pictureOf(example.name, blob, example)], problem: null };
+  return { pictures: [], problem: new Problem({ title: "The example can’t be loaded", detail: example.name }) };
 }
 
 function exampleItem(example, load) {

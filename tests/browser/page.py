@@ -61,8 +61,8 @@ class Page:
 
     def ended(self):
         """Whether all answers on view are complete."""
-        totals = [each.text for each in self.all("#answers .total")]
-        return totals and all(total not in ("", "–") for total in totals)
+        totals = [each.get_property("textContent") for each in self.all("#answers .total")]
+        return totals and "–" not in totals
 
     # --- What they see
 

@@ -28,12 +28,12 @@ def answers(page, answers):
         page.cdp("Page.removeScriptToEvaluateOnNewDocument", identifier=made["identifier"])
 
 
-def problem(status, **members):
-    return {"status": status, "headers": {"content-type": "application/problem+json"}, "body": json.dumps(members)}
+def problem(**members):
+    return {"status": members["status"], "headers": {"content-type": "application/problem+json"}, "body": json.dumps(members)}
 
 
 def loading(share):
-    return problem(503, status=503, code="loading", title="The model is loading", loaded=share)
+    return problem(status=503, code="loading", title="The model is loading", loaded=share)
 
 
 def document(body):
@@ -48,6 +48,7 @@ def detection(*objects):
     ]
     result = {"index": 0, "objects": found, "dropped": [], "finish_reason": "stop"}
     done = {"usage": {"completion_tokens": 6}, "timings": {"decode_ms": 10}}
-    events = [("object", {"index": 0, **each}) for each in found] + [("result", result), ("done", done)]
+    delta = ("delta", {"index": 0, "text": "<loc0000>"})
+    events = [delta] + [("object", {"index": 0, **each}) for each in found] + [("result", result), ("done", done)]
     text = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
     return {"status": 200, "headers": {"content-type": "text/event-stream"}, "body": text}

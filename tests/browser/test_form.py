@@ -4,6 +4,7 @@ import pytest
 import stub
 from page import PHONE
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 from test_page import shown_code
 
 
@@ -39,13 +40,15 @@ def test_a_part_of_the_picture_is_marked_by_dragging(page, server):
 
 def test_a_part_is_marked_without_a_mouse(page):
     drag(page, 0.2, 0.2, 0.6, 0.6)
-    page.find("[data-corner=x1]").clear()
-    page.find("[data-corner=x1]").send_keys("400\t")
+    type_corner(page, "x1", 400)
     assert corners(page)[2] == 400
     assert page.rectangle("#region")[2] == pytest.approx(400, abs=3)
-    page.find("[data-corner=x0]").clear()
-    page.find("[data-corner=x0]").send_keys("450\t")
+    type_corner(page, "x0", 450)
     assert corners(page)[0] < 400, "the left edge can't be right of the right one"
+
+
+def type_corner(page, name, value):
+    page.find(f"[data-corner={name}]").send_keys(Keys.CONTROL, "a", Keys.NULL, f"{value}\t")
 
 
 def test_a_click_marks_nothing(page):
