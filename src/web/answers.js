@@ -45,6 +45,12 @@ export class Answers {
     this.refresh();
   }
 
+  /** Of pictures that are no longer there, nothing stays on view. */
+  keep(pictures) {
+    const left = this.all.filter((answer) => pictures.includes(answer.picture));
+    if (left.length < this.all.length) this.show(left);
+  }
+
   mark(picture) {
     for (const view of this.#views) view.mark(view.answer.picture === picture);
   }

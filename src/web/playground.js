@@ -39,6 +39,7 @@ function showPicture(picture) {
   stage.show(picture);
   region.show(picture);
   markExample(picture?.example);
+  answers.keep(pictures.list);
   answers.mark(picture);
   showPresets(picture?.example, () => form.changed());
   form.changed();

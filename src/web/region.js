@@ -19,7 +19,7 @@ export class RegionPicker {
     frame.addEventListener("pointerup", (event) => this.#end(event));
     frame.addEventListener("pointercancel", () => (this.#start = null));
     byId("image").addEventListener("load", () => this.#draw());
-    byId("mark").addEventListener("click", () => this.#setMarking(!this.#marking));
+    byId("mark").addEventListener("click", ({ detail }) => (detail ? this.#setMarking(!this.#marking) : this.#middle()));
     byId("whole").addEventListener("click", () => this.#set(null));
     for (const field of corners()) {
       field.addEventListener("change", () => this.#set(this.#typed()));
@@ -48,6 +48,13 @@ export class RegionPicker {
   #setMarking(on) {
     byId("mark").setAttribute("aria-pressed", String(on));
     byId("frame").classList.toggle("marking", on);
+  }
+
+  /** Whoever has no pointer begins with the middle of the picture, and moves its corners. */
+  #middle() {
+    const { naturalWidth: width, naturalHeight: height } = byId("image");
+    this.#set({ x0: width / 4, y0: height / 4, x1: (3 * width) / 4, y1: (3 * height) / 4 });
+    corners()[0].focus();
   }
 
   #begin(event) {

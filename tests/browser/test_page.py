@@ -100,6 +100,7 @@ def test_the_prompts_notation_of_places_is_explained(page):
 
 def test_a_phone_keeps_run_and_the_answer_in_view(page):
     page.look(PHONE, "light")
+    page.example("red-circle.png")
     page.task("detect")
     for place in ("0", "document.querySelector('#history').offsetTop - innerHeight"):
         page.run_to_end()

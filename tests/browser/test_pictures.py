@@ -39,8 +39,11 @@ def test_pictures_are_added_and_removed(page):
     page.find("#more").send_keys(str(IMAGES / "tall.webp"))
     page.wait("both", lambda: len(page.all("#tray li")) == 2)
     assert page.text("#file-name") == "tall.webp", "what was added is on view"
+    page.run_to_end()
     page.find("#tray li:last-child .remove").click()
     assert page.text("#file-name") == "wide.png"
+    [left] = page.all("#answers .text")
+    assert "star" in left.text, "the answer about a picture goes with it"
     assert not page.find("#tray").is_displayed(), "one picture needs no list"
     page.run_to_end()
     assert "star" in page.text(".text")
