@@ -1,8 +1,8 @@
 // The answers on view: one for each picture that was asked about.
 import { copyText } from "./code.js";
-import { saveJson, saveMask, savePicture } from "./save.js";
-import { colourOf } from "./overlay.js";
+import { colourOf } from "./drawing.js";
 import { showProblem } from "./problems.js";
+import { saveJson, saveMask, savePicture } from "./save.js";
 import { duration, hint, percent, spoken } from "./words.js";
 
 const byId = (id) => document.getElementById(id);

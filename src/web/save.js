@@ -1,6 +1,6 @@
 // Saves an answer to files: the picture with what was found drawn in, the mask, and the JSON.
-import { GUTTER, LABEL, fit, placeLabels } from "./labels.js";
-import { boxOn, colourOf, labelWidth, maskPlace, nameOf } from "./overlay.js";
+import { colourOf, frameOf, labelsOf, maskPlace, numbered } from "./drawing.js";
+import { GUTTER, LABEL } from "./labels.js";
 
 /** `shown` are the objects to draw. */
 export async function savePicture({ picture, objects }, shown) {
@@ -17,7 +17,7 @@ export async function saveMask({ picture }, shown) {
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.globalCompositeOperation = "lighten"; // masks that overlap add up
   for (const { box, mask } of shown) {
-    const { x, y } = maskPlace(box);
+    const { x, y } = maskPlace(box, 1);
     pen.drawImage(await loaded(`data:image/png;base64,${mask}`), x, y);
   }
   save(await asPng(canvas), fileName(picture, "mask", "png"));
@@ -30,39 +30,31 @@ export function saveJson({ picture, task, document }) {
 
 /** The picture at its own size, plus a white margin where a label needs one. */
 async function annotate(image, objects, shown) {
+  const { naturalWidth, naturalHeight } = image;
   // Lines and labels as large, beside the picture, as on a screen of 800 pixels.
-  const unit = Math.max(1, Math.max(image.naturalWidth, image.naturalHeight) / 800);
-  const view = { width: image.naturalWidth / unit, height: image.naturalHeight / unit };
-  const found = shown.map((object) => ({ object, index: objects.indexOf(object), box: boxOn(object.box, 1 / unit) }));
+  const unit = Math.max(1, Math.max(naturalWidth, naturalHeight) / 800);
+  const view = { width: naturalWidth / unit, height: naturalHeight / unit };
+  const found = numbered(objects, shown, 1 / unit);
   const labels = labelsOf(found, view);
-  const above = margin(Math.max(0, ...labels.map(({ place }) => -place.y)));
-  const below = margin(Math.max(0, ...labels.map(({ place }) => place.y + place.height - view.height)));
-  const canvas = canvasOf(image.naturalWidth, Math.round(image.naturalHeight + (above + below) * unit));
+  const margin = (needed) => (needed ? Math.round(GUTTER * unit) : 0);
+  const above = margin(labels.some(({ place }) => place.y < 0));
+  const below = margin(labels.some(({ place }) => place.y + place.height > view.height));
+  const canvas = canvasOf(naturalWidth, naturalHeight + above + below);
   const pen = canvas.getContext("2d");
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, canvas.width, canvas.height);
-  pen.translate(0, Math.round(above * unit));
+  pen.translate(0, above);
   pen.drawImage(image, 0, 0);
   for (const { object, index } of found) if (object.mask) await tint(pen, object, colourOf(index));
   pen.scale(unit, unit);
-  for (const { object, index, box } of found) outline(pen, box, colourOf(index), Boolean(object.mask));
-  for (const label of labels) write(pen, label);
+  for (const each of found) outline(pen, each);
+  for (const each of labels) write(pen, each);
   return canvas;
-}
-
-const margin = (needed) => (needed > 0 ? GUTTER : 0);
-
-function labelsOf(found, view) {
-  const widest = Math.min(view.width, LABEL.widest) - 2 * LABEL.padding;
-  const words = found.map(({ object, index }) => fit(nameOf(object, index), widest, labelWidth));
-  const sizes = words.map((text) => ({ width: labelWidth(text) + 2 * LABEL.padding, height: LABEL.height }));
-  const places = placeLabels(found.map(({ box }) => box), sizes, view);
-  return places.map((place, at) => ({ place, words: words[at], colour: colourOf(found[at].index) }));
 }
 
 /** Lays a colour over the white of a mask, in pixels of the picture. */
 async function tint(pen, { box, mask }, colour) {
-  const { x, y, width, height } = maskPlace(box);
+  const { x, y, width, height } = maskPlace(box, 1);
   const layer = canvasOf(width, height);
   const layerPen = layer.getContext("2d");
   layerPen.drawImage(await loaded(`data:image/png;base64,${mask}`), 0, 0);
@@ -77,17 +69,17 @@ async function tint(pen, { box, mask }, colour) {
   pen.globalAlpha = 1;
 }
 
-function outline(pen, { x, y, width, height }, colour, masked) {
-  const by = masked ? 3.5 : 1.5;
-  for (const [line, stroke] of [[masked ? 3.5 : 6, "rgb(255 255 255 / .9)"], [masked ? 1.5 : 3, colour]]) {
-    pen.lineWidth = line;
+function outline(pen, found) {
+  const { place, line, halo } = frameOf(found);
+  for (const [width, stroke] of [[halo, "rgb(255 255 255 / .9)"], [line, colourOf(found.index)]]) {
+    pen.lineWidth = width;
     pen.strokeStyle = stroke;
-    pen.strokeRect(x - by, y - by, width + 2 * by, height + 2 * by);
+    pen.strokeRect(place.x, place.y, place.width, place.height);
   }
 }
 
-function write(pen, { place, words, colour }) {
-  pen.fillStyle = colour;
+function write(pen, { words, index, place }) {
+  pen.fillStyle = colourOf(index);
   pen.beginPath();
   pen.roundRect(place.x, place.y, place.width, place.height, 5);
   pen.fill();

@@ -38,7 +38,7 @@ def covered(page):
         const area = (selector) => document.querySelector(selector).getBoundingClientRect();
         return [...document.querySelectorAll('#overlay .label')].map((label) => {
           const one = label.getBoundingClientRect();
-          const other = area(`#overlay .boxed[data-object='${label.dataset.object}'] .box`);
+          const other = area(`#overlay .shape[data-object='${label.dataset.object}'] .box`);
           const width = Math.min(one.right, other.right) - Math.max(one.left, other.left);
           const height = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
           return [label.textContent, Math.max(0, width) * Math.max(0, height)];

@@ -2,7 +2,7 @@
 
 import pytest
 import stub
-from page import PHONE
+from page import PHONE, Page
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from test_page import shown_code
@@ -69,6 +69,7 @@ def test_a_finger_scrolls_unless_it_is_told_to_mark(page):
     path = [(at[0] + step * 15, at[1] - step * 12) for step in range(8)]
     touch(page, *path)
     assert not page.find("#region").is_displayed()
+    page.js("document.querySelector('#mark').scrollIntoView({ block: 'center' })")
     page.find("#mark").click()
     page.js("scrollTo(0, 0)")
     touch(page, *path)
@@ -161,8 +162,6 @@ def test_the_servers_words_become_those_of_the_form(page):
 
 
 def test_only_what_the_model_can_do_is_offered(chromium, server):
-    from page import Page
-
     page = Page(chromium)
     model = {"id": "mine", "device": "cuda:0", "dtype": "bf16", "tasks": ["vqa", "detect"]}
     with stub.answers(page, {"/v1/models": stub.document({"data": [model]})}):

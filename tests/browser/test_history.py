@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import stub
 from PIL import Image
 from server import IMAGES
 from test_tasks import answer, overlap, shape_in
@@ -103,6 +104,18 @@ def test_the_picture_is_saved_with_what_was_found_drawn_in(page, saved):
     assert change((400, 150)) < 8, "the other shape is as it was"
     label = [annotated.getpixel((x, y)) for x in range(x0, x0 + 60) for y in range(y0 - 30, y0 - 6)]
     assert label.count((0xC2, 0x18, 0x5B)) > 300, "no label"
+
+
+def test_a_label_without_room_in_the_saved_picture_gets_a_margin(page, saved, server):
+    with stub.answers(page, {"/v1/detect": stub.detection(("all of it", 0, 0, 480, 360, 0.9))}):
+        page.open(server.address)
+    page.task("detect")
+    page.run_to_end()
+    annotated = Image.open(saved("picture")).convert("RGB")
+    margin = annotated.height - 360
+    assert annotated.width == 480 and 24 < margin < 50
+    assert annotated.getpixel((400, 5)) == (255, 255, 255), "beside the label"
+    assert annotated.getpixel((3, 12)) == (0xC2, 0x18, 0x5B), "the label"
 
 
 def test_the_json_is_what_the_api_answers(page, saved, server):

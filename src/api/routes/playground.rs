@@ -37,6 +37,7 @@ static FILES: &[StaticFile] = files! {
     "/api.js": "text/javascript; charset=utf-8" = "src/web/api.js",
     "/camera.js": "text/javascript; charset=utf-8" = "src/web/camera.js",
     "/code.js": "text/javascript; charset=utf-8" = "src/web/code.js",
+    "/drawing.js": "text/javascript; charset=utf-8" = "src/web/drawing.js",
     "/filetypes.js": "text/javascript; charset=utf-8" = "src/web/filetypes.js",
     "/form.js": "text/javascript; charset=utf-8" = "src/web/form.js",
     "/history.js": "text/javascript; charset=utf-8" = "src/web/history.js",
