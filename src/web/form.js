@@ -54,13 +54,14 @@ export class Form {
     for (const name of ["length", "language"]) this.#form.querySelector(`[data-field=${name}]`).hidden = region !== null;
   }
 
-  /** Offers these tasks; all of them if it is null. */
+  /** Offers these tasks, all of them if it is null, and in any case prompts of one's own. */
   offer(tasks) {
     const radios = [...this.#form.elements.task];
-    for (const radio of radios) radio.parentElement.hidden = tasks !== null && !tasks.includes(radio.value);
+    const known = (task) => tasks === null || task === "generate" || tasks.includes(task);
+    for (const radio of radios) radio.parentElement.hidden = !known(radio.value);
     const offered = radios.filter((radio) => !radio.parentElement.hidden);
     if (offered.some((radio) => radio.checked)) return;
-    if (offered.length) offered[0].checked = true;
+    offered[0].checked = true;
     this.changed();
   }
 

@@ -84,6 +84,7 @@ export function thumbnail(url, label) {
   const image = new Image();
   image.src = url;
   image.alt = "";
+  image.addEventListener("error", () => image.remove()); // of a kind that this browser can't show
   button.type = "button";
   button.className = "thumbnail";
   button.title = label;

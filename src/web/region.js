@@ -114,7 +114,7 @@ export class RegionPicker {
     box.hidden = byId("corners").hidden = byId("whole").hidden = !region;
     byId("part-note").textContent = region
       ? "Only this part is described, in English and at normal length."
-      : "Drag over the picture to have only a part of it described.";
+      : "Drag over the picture to have only a part of it described, if the model has learnt that.";
     if (!region) return;
     const { naturalWidth: width, naturalHeight: height } = byId("image");
     const { x0, y0, x1, y1 } = region;

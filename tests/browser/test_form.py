@@ -169,6 +169,6 @@ def test_only_what_the_model_can_do_is_offered(chromium, server):
         page.wait("the model", lambda: "mine" in page.text("#model-name"))
     assert page.text("#model-name") == "mine · GPU · 16-bit weights"
     offered = [each.text for each in page.all("#tasks label") if each.is_displayed()]
-    assert offered == ["Question", "Detect"]
+    assert offered == ["Question", "Detect", "Prompt"]
     assert page.find("#question").is_displayed(), "the first that it can do is chosen"
     page.check_looks("two-tasks")
