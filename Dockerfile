@@ -14,22 +14,25 @@ FROM rust:1.95-slim-bookworm AS manifest
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY tests/support/Cargo.toml tests/support/
-COPY tools/kernels/Cargo.toml tools/kernels/
+COPY kernels/Cargo.toml kernels/
 # Placeholders for our sources, so that dependencies are built and cached without them.
-RUN mkdir src benches tools/kernels/src && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs benches/main.rs tests/support/lib.rs tools/kernels/src/lib.rs
+RUN mkdir src benches kernels/src && echo 'fn main() {}' > src/main.rs \
+ && touch src/lib.rs benches/main.rs tests/support/lib.rs kernels/src/lib.rs
 
 FROM manifest AS build-cpu
 ARG PROFILE=dist
 RUN cargo build --locked --profile $PROFILE --bin paligemma-server
 COPY config config
 COPY examples/images examples/images
+COPY kernels kernels
 COPY models/demo models/demo
 COPY src src
+COPY tools/release/share.sh tools/release/
 # Cargo compares file times, and files from the build context may be older than the placeholders.
-RUN touch src/lib.rs src/main.rs \
+RUN touch kernels/src/lib.rs src/lib.rs src/main.rs \
  && cargo build --locked --profile $PROFILE --bin paligemma-server \
  && install -D target/$PROFILE/paligemma-server /out/paligemma-server \
+ && tools/release/share.sh /out/paligemma-server /out/share \
  && mkdir /out/cache
 
 # ---- CPU: image
@@ -37,6 +40,8 @@ RUN touch src/lib.rs src/main.rs \
 # This base has the C library and certificates, but no shell and no package manager. Its user is 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot AS cpu
 COPY --from=build-cpu /out/paligemma-server /usr/local/bin/paligemma-server
+# Completions and manual pages, for whoever copies the binary out of the image.
+COPY --from=build-cpu /out/share /usr/local/share
 # A new volume gets the owner of the folder that it is mounted over.
 COPY --from=build-cpu --chown=65532:65532 /out/cache /cache
 ENV PALIGEMMA_HOST=0.0.0.0 HF_HOME=/cache
@@ -71,14 +76,18 @@ COPY tools/gpu/build.sh tools/gpu/toolkit.sh tools/gpu/driver.c tools/gpu/
 RUN tools/gpu/build.sh --locked --bin paligemma-server
 COPY config config
 COPY examples/images examples/images
+COPY kernels kernels
 COPY models/demo models/demo
 COPY src src
-RUN touch src/lib.rs src/main.rs \
+COPY tools/release/share.sh tools/release/
+RUN touch kernels/src/lib.rs src/lib.rs src/main.rs \
  && tools/gpu/build.sh --locked --bin paligemma-server \
  && install -D target/cuda/$PROFILE/paligemma-server /out/paligemma-server \
  && mkdir /out/cache /out/lib \
  && cd target/cuda-toolkit/nvidia/cu13/lib \
- && cp libcublas.so.13 libcublasLt.so.13 libcudart.so.13 libcurand.so.10 libnvrtc.so.13 libnvrtc-builtins.so.13.0 /out/lib/
+ && cp libcublas.so.13 libcublasLt.so.13 libcudart.so.13 libcurand.so.10 libnvrtc.so.13 libnvrtc-builtins.so.13.0 /out/lib/ \
+ && cd /src \
+ && LD_LIBRARY_PATH=/out/lib tools/release/share.sh /out/paligemma-server /out/share
 
 # ---- CUDA: image
 
@@ -87,6 +96,7 @@ RUN touch src/lib.rs src/main.rs \
 FROM gcr.io/distroless/cc-debian12:nonroot AS cuda
 COPY --from=build-cuda /out/lib/ /usr/lib/x86_64-linux-gnu/
 COPY --from=build-cuda /out/paligemma-server /usr/local/bin/paligemma-server
+COPY --from=build-cuda /out/share /usr/local/share
 COPY --from=build-cuda --chown=65532:65532 /out/cache /cache
 # Because the device is named, a start without a GPU fails with the reason instead of using the CPU.
 # Kernels that the driver compiles are cached beside the models.

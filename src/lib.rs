@@ -24,7 +24,6 @@ pub mod checkpoint;
 pub mod engine;
 pub mod http_client;
 pub mod hub;
-pub mod kernels;
 pub mod layers;
 pub mod models;
 pub mod pixels;
@@ -34,3 +33,5 @@ pub mod settings;
 pub mod tasks;
 pub mod telemetry;
 pub mod tokenizer;
+
+pub use paligemma_kernels as kernels;

@@ -83,6 +83,8 @@ pub struct ApiError {
     pub param: Option<String>,
     /// How long to wait before retrying.
     pub retry_after: Option<Duration>,
+    /// The share of the model that is loaded, while it is loading.
+    pub loaded: Option<f32>,
 }
 
 impl ApiError {
@@ -92,6 +94,7 @@ impl ApiError {
             detail: detail.into(),
             param: None,
             retry_after: None,
+            loaded: None,
         }
     }
 
@@ -104,6 +107,12 @@ impl ApiError {
     /// Tells the client when to come back.
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// Tells the client how far the model is loaded, from 0 to 1.
+    pub fn loaded(mut self, share: f32) -> Self {
+        self.loaded = Some(share);
         self
     }
 

@@ -19,6 +19,7 @@ use crate::engine::{Failure, Generation, MaxTokens, Request, SubmitError};
 use crate::pixels::Pixels;
 use crate::tasks::bounding_box::BoundingBox;
 use crate::tasks::caption::region_prompt;
+use crate::telemetry::load_progress::LoadProgress;
 
 /// One prompt about one of the request's images.
 #[derive(Debug)]
@@ -162,6 +163,10 @@ impl Job {
         let logprobs = options
             .logprobs
             .or_else(|| task.needs_probabilities.then_some(0));
+        let neighbours = task
+            .needs_probabilities
+            .then(|| state.bins.clone())
+            .flatten();
         let requests = task
             .prompts
             .iter()
@@ -173,12 +178,13 @@ impl Job {
                 sampling: options.sampling.clone(),
                 stop: options.stop.clone(),
                 logprobs,
+                neighbours: neighbours.clone(),
                 deadline: Some(deadline),
             });
         let generations = state
             .engine
             .submit_all(requests.collect())
-            .map_err(submit_error)?;
+            .map_err(|error| submit_error(error, &state.loading))?;
         // From here on the engine's queue bounds the request.
         drop(request.arrival.permit);
         Ok(Self {
@@ -225,7 +231,7 @@ async fn prepare(images: Vec<ImageSource>, state: &AppState) -> Result<Vec<Arc<P
     Ok(pixels?.into_iter().map(Arc::new).collect())
 }
 
-fn submit_error(error: SubmitError) -> ApiError {
+fn submit_error(error: SubmitError, progress: &LoadProgress) -> ApiError {
     match error {
         SubmitError::QueueFull { retry_after, .. } => {
             ApiError::new(ErrorCode::QueueFull, error.to_string()).retry_after(retry_after)
@@ -238,7 +244,7 @@ fn submit_error(error: SubmitError) -> ApiError {
             ApiError::new(ErrorCode::PromptTooLong, error.to_string())
         }
         SubmitError::TooMany { .. } => ApiError::new(ErrorCode::OutOfRange, error.to_string()),
-        SubmitError::Loading => loading(),
+        SubmitError::Loading => loading(progress),
         SubmitError::Draining => shutting_down(),
         SubmitError::Failed(reason) => unavailable(&reason),
         SubmitError::Tokenizer(_) => ApiError::new(ErrorCode::Internal, error.to_string()),

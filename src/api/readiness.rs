@@ -3,33 +3,50 @@
 use std::time::Duration;
 
 use super::error::{ApiError, ErrorCode};
+use super::state::AppState;
 use crate::engine::State;
+use crate::telemetry::load_progress::LoadProgress;
 
-/// How long a client should wait while the model is loading or the server is being replaced.
+/// How long a client should wait while nothing tells how long it takes.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The most that a client is told to wait: an estimate of more is not worth much.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Returns why no requests are taken, if none are.
 ///
 /// # Errors
 /// 503 in every state but [`State::Ready`].
-pub fn readiness(state: &State) -> Result<(), ApiError> {
-    match state {
+pub fn readiness(state: &AppState) -> Result<(), ApiError> {
+    match state.engine.state() {
         State::Ready => Ok(()),
-        State::Loading => Err(loading()),
-        State::Restarting => Err(restarting()),
+        State::Loading => Err(loading(&state.loading)),
+        State::Restarting => Err(not_loaded(
+            &state.loading,
+            "the model failed and is being loaded again",
+        )),
         State::Draining => Err(shutting_down()),
-        State::Failed(reason) => Err(unavailable(reason)),
+        State::Failed(reason) => Err(unavailable(&reason)),
     }
 }
 
-pub fn loading() -> ApiError {
-    let detail = "the model is still being loaded; try again in a few seconds";
-    ApiError::new(ErrorCode::Loading, detail).retry_after(RETRY_AFTER)
+pub fn loading(progress: &LoadProgress) -> ApiError {
+    not_loaded(progress, "the model is still being loaded")
 }
 
-fn restarting() -> ApiError {
-    let detail = "the model failed and is being loaded again; try again in a few seconds";
-    ApiError::new(ErrorCode::Loading, detail).retry_after(RETRY_AFTER)
+fn not_loaded(progress: &LoadProgress, what: &str) -> ApiError {
+    let share = progress.share();
+    let detail = match progress.time_left() {
+        Some(left) => format!(
+            "{what}: {:.0} % so far, about {:.0} s left",
+            share * 100.0,
+            left.as_secs_f64().ceil()
+        ),
+        None => format!("{what}; try again in a few seconds"),
+    };
+    let wait = progress.time_left().unwrap_or(RETRY_AFTER);
+    ApiError::new(ErrorCode::Loading, detail)
+        .loaded(share)
+        .retry_after(wait.min(LONGEST_WAIT))
 }
 
 pub fn shutting_down() -> ApiError {

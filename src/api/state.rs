@@ -7,11 +7,13 @@ use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 
 use super::admission::Admission;
 use super::image_fetcher::ImageFetcher;
-use crate::engine::EngineHandle;
+use crate::engine::{EngineHandle, Neighbours};
 use crate::models::{MaskDecoder, Model};
 use crate::pixels::Preprocessor;
 use crate::runtime::{ModelInfo, Runtime};
 use crate::settings::Settings;
+use crate::tasks::detection::bins;
+use crate::telemetry::load_progress::LoadProgress;
 use crate::telemetry::metrics;
 
 /// What the routes share.
@@ -24,6 +26,9 @@ pub struct AppState {
     /// None: this server does not segment.
     pub mask_decoder: Option<Arc<MaskDecoder>>,
     pub model: Arc<ModelInfo>,
+    pub loading: LoadProgress,
+    /// The model's tokens of bins, if it has them all.
+    pub bins: Option<Neighbours>,
     pub settings: Arc<Settings>,
     pub metrics: PrometheusHandle,
 }
@@ -48,6 +53,8 @@ impl AppState {
             mask_decoder: runtime.mask_decoder.clone(),
             admission: Admission::new(&settings),
             model: Arc::new(runtime.info.clone()),
+            bins: bins(&runtime.tokenizer),
+            loading: runtime.loading.clone(),
             engine: runtime.start_engine(options),
             settings,
         })

@@ -41,11 +41,15 @@ impl WeightFiles {
     }
 
     fn computed_hash(&self) -> String {
+        self.progress.stage("comparing with the cache");
+        let bytes = self.files.iter().map(|file| file.len() as u64).sum();
+        self.progress.expect(bytes);
         let mut hasher = Hasher::new();
         for file in &self.files {
             hasher.update(&(file.len() as u64).to_le_bytes());
             for (i, part) in file.chunks(PART).enumerate() {
                 hasher.update_rayon(part);
+                self.progress.advance(part.len() as u64);
                 file.release(i * PART..i * PART + part.len());
             }
         }

@@ -20,12 +20,15 @@ use serde::Deserialize;
 
 use super::error::CheckpointError;
 use super::files::{Checkpoint, WeightBytes};
+use crate::telemetry::load_progress::LoadProgress;
 
 /// Every tensor of a checkpoint by its uniform name.
 #[derive(Debug, Clone)]
 pub struct WeightFiles {
     pub(super) files: Vec<Arc<WeightBytes>>,
     tensors: Arc<HashMap<String, StoredTensor>>,
+    /// Told of every byte that is read.
+    pub progress: LoadProgress,
 }
 
 /// Where one tensor's bytes lie.
@@ -58,7 +61,29 @@ impl WeightFiles {
         Ok(Self {
             files,
             tensors: Arc::new(tensors),
+            progress: LoadProgress::default(),
         })
+    }
+
+    /// How many bytes a model's tensors have in the files.
+    pub fn bytes(&self) -> u64 {
+        self.of_models()
+            .map(|tensor| tensor.range.len() as u64)
+            .sum()
+    }
+
+    /// The dtypes that they have there, such as `bf16`.
+    pub fn dtypes(&self) -> String {
+        let dtypes: BTreeSet<&str> = self
+            .of_models()
+            .map(|tensor| tensor.dtype.as_str())
+            .collect();
+        dtypes.into_iter().collect::<Vec<_>>().join(", ")
+    }
+
+    fn of_models(&self) -> impl Iterator<Item = &StoredTensor> {
+        let read = |(name, _): &(&String, _)| !name.contains("lm_head");
+        self.tensors.iter().filter(read).map(|(_, tensor)| tensor)
     }
 
     fn find(&self, name: &str) -> candle_core::Result<&StoredTensor> {
@@ -82,13 +107,23 @@ impl WeightFiles {
 }
 
 impl StoredTensor {
-    fn read(&self, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+    fn read(
+        &self,
+        dtype: DType,
+        device: &Device,
+        progress: &LoadProgress,
+    ) -> candle_core::Result<Tensor> {
         let bytes = &self.file[self.range.clone()];
         let tensor = match self.dtype {
             DType::BF16 if dtype == DType::F32 && device.is_cpu() => {
-                Tensor::from_vec(widened(bytes), self.shape.as_slice(), device)?
+                let values = widened(bytes, progress);
+                Tensor::from_vec(values, self.shape.as_slice(), device)?
             }
-            other => Tensor::from_raw_buffer(bytes, other, &self.shape, device)?,
+            other => {
+                let tensor = Tensor::from_raw_buffer(bytes, other, &self.shape, device)?;
+                progress.advance(bytes.len() as u64);
+                tensor
+            }
         };
         self.file.release(self.range.clone());
         tensor.to_dtype(dtype)
@@ -96,8 +131,8 @@ impl StoredTensor {
 }
 
 /// bf16 to f32 on all cores; most checkpoints are in bf16, and candle's conversion uses one core.
-fn widened(bytes: &[u8]) -> Vec<f32> {
-    const CHUNK: usize = 1 << 16;
+fn widened(bytes: &[u8], progress: &LoadProgress) -> Vec<f32> {
+    const CHUNK: usize = 1 << 18;
     let mut values = vec![0.0; bytes.len() / 2];
     let chunks = values
         .par_chunks_mut(CHUNK)
@@ -106,6 +141,7 @@ fn widened(bytes: &[u8]) -> Vec<f32> {
         for (value, &bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
             *value = bf16::from_le_bytes(bytes).to_f32();
         }
+        progress.advance(2 * values.len() as u64);
     });
     values
 }
@@ -128,7 +164,7 @@ impl SimpleBackend for WeightFiles {
                 shape.dims()
             )));
         }
-        tensor.read(dtype, device)
+        tensor.read(dtype, device, &self.progress)
     }
 
     fn get_unchecked(
@@ -137,7 +173,7 @@ impl SimpleBackend for WeightFiles {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        self.find(name)?.read(dtype, device)
+        self.find(name)?.read(dtype, device, &self.progress)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {

@@ -9,53 +9,139 @@ use bytes::Bytes;
 use futures::StreamExt;
 use image::ImageFormat;
 use paligemma_server::engine::{
-    EngineHandle, EngineOptions, Event, Generation, MaxTokens, Request, Sampling, State, Summary,
+    EngineHandle, EngineOptions, Event, FinishReason, Generation, MaxTokens, Request, Sampling,
+    State, Summary,
 };
 use paligemma_server::runtime::Runtime;
 use paligemma_server::settings::Settings;
+use paligemma_server::tasks::detection::bins;
 use paligemma_server::telemetry::logging;
 
 use super::detections::Detections;
+use super::exit::UsageError;
 use super::flags::SettingsFlags;
-use super::threads;
+use super::task_flags::{Task, TaskFlags};
+use super::{drawing, prompt_forms, threads};
+
+const EXAMPLES: &str = "\
+Examples:
+  # A caption from the built-in demo, which knows drawn shapes.
+  paligemma-server ask --image examples/images/red-circle.png --task caption
+
+  # Boxes, drawn on a copy of the picture.
+  paligemma-server ask --image examples/images/red-circle.png --task detect --object \"red circle\" --draw found.png
+
+  # A question to a real checkpoint.
+  paligemma-server ask --model google/paligemma2-3b-mix-224 --image cow.jpg --task vqa --question \"where is the cow?\"
+
+  # The same, word for word as PaliGemma sees it.
+  paligemma-server ask --model google/paligemma2-3b-mix-224 --image cow.jpg \"answer en where is the cow?\"";
 
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The picture: JPEG, PNG, WebP, GIF, BMP or TIFF.
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
-    /// The prompt as PaliGemma sees it, such as "caption en" or "answer en What is this?".
-    prompt: String,
-    /// Draw the answer's boxes and masks on a copy of the picture.
+    /// Instead of --task: the prompt as PaliGemma sees it, such as "caption en" or "answer en What is
+    /// this?".
+    prompt: Option<String>,
+    /// What to ask. It writes the prompt in the words of PaliGemma's training.
+    #[arg(long, value_enum)]
+    task: Option<Task>,
+    #[command(flatten)]
+    flags: TaskFlags,
+    /// For detect and segment: draw what was found on a copy of the picture.
     #[arg(long, value_name = "FILE")]
     draw: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingsFlags<true>,
 }
 
+/// What to ask about which picture.
+pub struct Question {
+    image: PathBuf,
+    prompt: String,
+    min_score: f32,
+    draw: Option<PathBuf>,
+}
+
 /// Loads the model and answers. The answer streams to stdout, followed by a table of its objects;
-/// timings go to stderr.
+/// hints, timings and the mark of a cut answer go to stderr.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    let question = args.question()?;
     let settings = args.settings.load()?;
     threads::set(&settings);
     logging::init(settings.log_format, &settings.log_level)?;
+    if !prompt_forms::is_known(&question.prompt) {
+        eprintln!("{}", prompt_forms::HINT);
+    }
     let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(answer(&settings, args.image, args.prompt, args.draw));
+    let outcome = runtime.block_on(answer(&settings, question));
     runtime.shutdown_background();
-    print_timing(&outcome?);
+    let summary = outcome?;
+    print_timing(&summary);
+    mark_if_cut(&summary, settings.max_tokens_default);
     Ok(())
 }
 
-async fn answer(
-    settings: &Settings,
-    image: PathBuf,
-    prompt: String,
-    draw: Option<PathBuf>,
-) -> anyhow::Result<Summary> {
-    let mut detections = Detections::of_prompt(&prompt);
-    if draw.is_some() && detections.is_none() {
-        bail!("--draw needs a detect or segment prompt, such as \"detect cat\"");
+impl Args {
+    /// The question in these arguments.
+    ///
+    /// # Errors
+    /// When arguments are missing or wrong, or don't fit together.
+    pub fn question(&self) -> Result<Question, UsageError> {
+        let prompt = match (&self.prompt, self.task) {
+            (Some(prompt), None) => {
+                self.flags.refuse_others(None)?;
+                prompt.clone()
+            }
+            (None, Some(task)) => self.flags.prompt(task)?,
+            (Some(_), Some(task)) => return Err(both(task)),
+            (None, None) => {
+                return Err(UsageError(
+                    "nothing is asked: pass --task caption, vqa, detect, segment or ocr, \
+                     or a PROMPT such as \"caption en\""
+                        .to_owned(),
+                ));
+            }
+        };
+        if self.draw.is_some() && Detections::of_prompt(&prompt, 0.0).is_none() {
+            return Err(UsageError(
+                "--draw is for --task detect and segment, and for prompts such as \"detect cat\""
+                    .to_owned(),
+            ));
+        }
+        Ok(Question {
+            image: self.image.clone(),
+            prompt,
+            min_score: self.flags.min_score(),
+            draw: self.draw.clone(),
+        })
     }
+}
+
+/// Both a prompt and a task were passed. What was meant as the prompt belongs into a flag.
+fn both(task: Task) -> UsageError {
+    UsageError(match task {
+        Task::Vqa => "with --task vqa, pass the question with --question".to_owned(),
+        Task::Detect | Task::Segment => {
+            format!("with --task {task}, pass what to look for with --object")
+        }
+        Task::Caption | Task::Ocr => {
+            format!("--task {task} writes the prompt itself; leave one of them out")
+        }
+    })
+}
+
+async fn answer(settings: &Settings, question: Question) -> anyhow::Result<Summary> {
+    let Question {
+        image,
+        prompt,
+        min_score,
+        draw,
+    } = question;
+    let mut detections = Detections::of_prompt(&prompt, min_score);
     // Check paths before fetching the model, so that a wrong one is reported at once.
     let bytes = std::fs::read(&image).with_context(|| format!("--image {}", image.display()))?;
     if let Some(path) = &draw {
@@ -76,6 +162,7 @@ async fn answer(
         image_cache_bytes: 0,
         ..runtime.engine_options()
     };
+    let bins = bins(&runtime.tokenizer);
     let engine = runtime.start_engine(options);
     loaded(&engine).await?;
     let events = engine.submit(Request {
@@ -85,6 +172,7 @@ async fn answer(
         sampling: Sampling::greedy(),
         stop: Vec::new(),
         logprobs: detections.as_ref().map(|_| 0),
+        neighbours: detections.as_ref().and(bins),
         deadline: None,
     })?;
     let summary = print(events, detections.as_mut()).await?;
@@ -94,7 +182,9 @@ async fn answer(
     write!(std::io::stdout(), "{}", detections.table(size))?;
     if let Some(path) = draw {
         let picture = preprocessor.picture(&bytes).with_context(named)?;
-        detections.draw(picture, mask_decoder.as_deref(), &path)?;
+        drawing::draw(picture, detections.found(), mask_decoder.as_deref())?
+            .save(&path)
+            .with_context(|| format!("--draw {}", path.display()))?;
     }
     Ok(summary)
 }
@@ -104,7 +194,9 @@ fn check_drawing(path: &Path, image: &Path) -> anyhow::Result<()> {
     ImageFormat::from_path(path)
         .ok()
         .filter(ImageFormat::can_write)
-        .context("the name must end with an image format, such as .png or .jpg")?;
+        .ok_or_else(|| {
+            UsageError("the name must end with an image format, such as .png or .jpg".to_owned())
+        })?;
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let folder = folder.unwrap_or(Path::new("."));
     ensure!(
@@ -114,8 +206,10 @@ fn check_drawing(path: &Path, image: &Path) -> anyhow::Result<()> {
     );
     let same =
         matches!((path.canonicalize(), image.canonicalize()), (Ok(one), Ok(other)) if one == other);
-    ensure!(!same, "this is the input picture; choose another file");
-    Ok(())
+    match same {
+        true => Err(UsageError("this is the input picture; choose another file".to_owned()).into()),
+        false => Ok(()),
+    }
 }
 
 /// Streams the answer to stdout and parses its objects.
@@ -130,8 +224,7 @@ async fn print(
                 stdout.write_all(text.as_bytes())?;
                 stdout.flush()?;
                 if let Some(detections) = &mut detections {
-                    let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
-                    detections.push(&text, &logprobs);
+                    detections.push(&text, &tokens);
                 }
             }
             Event::Finished(summary) => {
@@ -158,18 +251,38 @@ async fn loaded(engine: &EngineHandle) -> anyhow::Result<()> {
 
 fn print_timing(summary: &Summary) {
     let (timings, usage) = (&summary.timings, &summary.usage);
-    let rate = match timings.decode.as_secs_f64() {
-        0.0 => String::new(),
-        seconds => {
-            let tokens = usage.completion_tokens.saturating_sub(1) as f64;
-            format!(" ({:.1} tokens/s)", tokens / seconds)
-        }
+    // The first token comes out of the prefill.
+    let decoded = usage.completion_tokens.saturating_sub(1) as f64;
+    let seconds = timings.decode.as_secs_f64();
+    let rate = match decoded > 0.0 && seconds > 0.0 {
+        true => format!(" ({:.1} tokens/s)", decoded / seconds),
+        false => String::new(),
     };
     eprintln!(
-        "{} tokens; vision {:.2} s, prefill {:.2} s, decode {:.2} s{rate}",
-        usage.completion_tokens,
+        "{}; vision {:.2} s, prefill {:.2} s, decode {seconds:.2} s{rate}",
+        counted(usage.completion_tokens),
         timings.vision.as_secs_f64(),
         timings.prefill.as_secs_f64(),
-        timings.decode.as_secs_f64(),
     );
+}
+
+/// Says that the answer is not whole, and which setting ended it.
+fn mark_if_cut(summary: &Summary, max_tokens: usize) {
+    if summary.finish_reason != FinishReason::Length {
+        return;
+    }
+    let tokens = summary.usage.completion_tokens;
+    let reason = match tokens < max_tokens {
+        true => "the context was full; raise --context",
+        false => "that is the limit; raise --max-tokens-default",
+    };
+    let tokens = counted(tokens);
+    eprintln!("the answer was cut after {tokens}: {reason}");
+}
+
+fn counted(tokens: usize) -> String {
+    match tokens {
+        1 => "1 token".to_owned(),
+        _ => format!("{tokens} tokens"),
+    }
 }

@@ -15,7 +15,16 @@ use super::flags::SettingsFlags;
 /// A healthy server answers sooner. Docker's default timeout for a check is 30 s.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+const EXAMPLES: &str = "\
+Examples:
+  # The server that `serve` starts with the same settings.
+  paligemma-server health
+
+  # Another one.
+  paligemma-server health --url http://10.0.0.5:8080";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The server to check, such as http://127.0.0.1:8080. Default: the one that `serve` starts on
     /// this machine with the same --config and PALIGEMMA_* variables

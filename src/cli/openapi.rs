@@ -2,6 +2,11 @@
 
 use std::io::Write;
 
+pub const EXAMPLES: &str = "\
+Examples:
+  # What a generator of clients reads.
+  paligemma-server openapi > openapi.yaml";
+
 /// Prints the document. `paligemma-server openapi > openapi.yaml` updates the file.
 pub fn run() -> anyhow::Result<()> {
     let document = paligemma_server::api::document();

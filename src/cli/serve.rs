@@ -12,7 +12,22 @@ use tokio::net::TcpListener;
 use super::flags::SettingsFlags;
 use super::threads;
 
+const EXAMPLES: &str = "\
+Examples:
+  # The built-in demo, at http://localhost:8080.
+  paligemma-server serve
+
+  # A fine-tune in a folder, for this machine alone, on another port.
+  paligemma-server serve --model ./my-fine-tune --port 9000
+
+  # A gated model of the hub, for the whole network, with a key. The token is in HF_TOKEN.
+  PALIGEMMA_API_KEYS=secret paligemma-server serve --model google/paligemma2-3b-mix-224 --host 0.0.0.0
+
+  # Settings from a file; flags override it.
+  paligemma-server serve --config server.toml --slots 16";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     settings: SettingsFlags,
@@ -42,13 +57,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         }
     };
     let info = &runtime.info;
-    tracing::info!(
-        model = info.name,
-        dtype = info.dtype,
-        device = info.device,
-        instructions = info.instructions,
-        "loading"
-    );
     if let Some(description) = info.description {
         tracing::info!("this is {description}; --model selects another");
     }

@@ -1,5 +1,6 @@
 //! What goes into the engine and what comes out of it.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,8 +26,20 @@ pub struct Request {
     pub stop: Vec<String>,
     /// `Some(n)`: report the log-probability of each chosen token, and of the `n` likeliest ones.
     pub logprobs: Option<usize>,
+    /// Tokens with neighbours that mean nearly the same: with `logprobs`, how likely they were
+    /// together is reported, too.
+    pub neighbours: Option<Neighbours>,
     /// The moment at which the request fails with [`Failure::DeadlineExceeded`].
     pub deadline: Option<Instant>,
+}
+
+/// Tokens whose ids are in the order of what they mean, such as places along an axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbours {
+    /// The ids of all of them; the vocabulary has every one.
+    pub ids: Range<u32>,
+    /// How far the ids of neighbours are from a token's own.
+    pub radius: u32,
 }
 
 /// How many tokens may be generated, at least 1.
@@ -90,6 +103,8 @@ pub struct TokenInfo {
     pub bytes: Vec<u8>,
     /// Natural logarithm of the probability that the model gave it, at temperature 1.
     pub logprob: f32,
+    /// The same for the token and its [`Neighbours`] together; without any, `logprob`.
+    pub near_logprob: f32,
     /// The likeliest tokens at this place, likeliest first.
     pub top: Vec<TopLogprob>,
 }

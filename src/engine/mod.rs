@@ -33,8 +33,8 @@ mod watchdog;
 mod worker;
 
 pub use generation::{
-    Event, Failure, FinishReason, Generation, MaxTokens, Request, Sampling, Summary, Timings,
-    TokenInfo, TopLogprob, Usage,
+    Event, Failure, FinishReason, Generation, MaxTokens, Neighbours, Request, Sampling, Summary,
+    Timings, TokenInfo, TopLogprob, Usage,
 };
 pub use handle::EngineHandle;
 pub use options::{EngineOptions, State, SubmitError};

@@ -179,6 +179,7 @@ fn token_info(tokenizer: &Tokenizer, id: u32, logprobs: Logprobs) -> TokenInfo {
         text: tokenizer.decode(&[id]),
         bytes: tokenizer.bytes(id),
         logprob: logprobs.chosen,
+        near_logprob: logprobs.near,
         top: logprobs.top.into_iter().map(top).collect(),
     }
 }

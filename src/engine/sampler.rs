@@ -6,7 +6,7 @@ use candle_core::{D, Device, IndexOp, Result, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling as Strategy};
 
 use self::likeliest::{keep_top, likeliest};
-use super::Sampling;
+use super::{Neighbours, Sampling};
 
 /// Below this temperature the likeliest token is taken: the softmax would only overflow.
 const GREEDY_BELOW: f64 = 1e-7;
@@ -20,6 +20,7 @@ pub(super) struct Sampler {
     top_p: Option<f64>,
     /// How many of the likeliest tokens to report, if log-probabilities are wanted at all.
     logprobs: Option<usize>,
+    neighbours: Option<Neighbours>,
 }
 
 /// A sampled token.
@@ -33,12 +34,18 @@ pub(super) struct SampledToken {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Logprobs {
     pub chosen: f32,
+    /// Of the chosen token and its neighbours together.
+    pub near: f32,
     /// The likeliest tokens, likeliest first.
     pub top: Vec<(u32, f32)>,
 }
 
 impl Sampler {
-    pub(super) fn new(sampling: &Sampling, logprobs: Option<usize>) -> Self {
+    pub(super) fn new(
+        sampling: &Sampling,
+        logprobs: Option<usize>,
+        neighbours: Option<Neighbours>,
+    ) -> Self {
         let temperature = sampling.temperature;
         let processor = (temperature >= GREEDY_BELOW).then(|| {
             let seed = sampling.seed.unwrap_or_else(rand::random);
@@ -49,6 +56,7 @@ impl Sampler {
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             logprobs,
+            neighbours,
         }
     }
 
@@ -78,10 +86,35 @@ impl Sampler {
             None => row.likeliest,
         };
         let logprobs = match self.logprobs {
-            Some(top) => Some(logprobs(&logits.to_vec1::<f32>()?, id, top)),
+            Some(top) => Some(self.logprobs(&logits.to_vec1::<f32>()?, id, top)),
             None => None,
         };
         Ok(SampledToken { id, logprobs })
+    }
+
+    /// The log-softmax of the chosen token, of it and its neighbours, and of the `top` likeliest ones.
+    fn logprobs(&self, logits: &[f32], chosen: u32, top: usize) -> Logprobs {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum =
+            |logits: &[f32]| -> f64 { logits.iter().map(|&x| f64::from(x - max).exp()).sum() };
+        let all = sum(logits).ln();
+        let of = |id: u32| (f64::from(logits[id as usize] - max) - all) as f32;
+        let near = match &self.neighbours {
+            Some(Neighbours { ids, radius }) if ids.contains(&chosen) => {
+                let first = ids.start.max(chosen.saturating_sub(*radius));
+                let end = ids.end.min(chosen + radius + 1);
+                (sum(&logits[first as usize..end as usize]).ln() - all) as f32
+            }
+            _ => of(chosen),
+        };
+        Logprobs {
+            chosen: of(chosen),
+            near,
+            top: likeliest(logits, top)
+                .into_iter()
+                .map(|id| (id, of(id)))
+                .collect(),
+        }
     }
 }
 
@@ -115,20 +148,6 @@ pub(super) fn fetch_rows(logits: &Tensor, needs_logits: &[bool]) -> Result<Vec<R
     (0..likeliest.len()).map(fetch).collect()
 }
 
-/// The log-softmax of the chosen token and of the `top` likeliest ones.
-fn logprobs(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
-    let of = |id: u32| (f64::from(logits[id as usize] - max) - sum.ln()) as f32;
-    Logprobs {
-        chosen: of(chosen),
-        top: likeliest(logits, top)
-            .into_iter()
-            .map(|id| (id, of(id)))
-            .collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +169,7 @@ mod tests {
 
     /// The tokens that a sampler chooses from the last row of `logits`, again and again.
     fn draw(sampling: &Sampling, logits: &Tensor, count: usize) -> Vec<u32> {
-        let mut sampler = Sampler::new(sampling, None);
+        let mut sampler = Sampler::new(sampling, None, None);
         let rows = logits.dim(0).unwrap();
         let rows = fetch_rows(logits, &vec![true; rows]).unwrap();
         let row = rows.last().unwrap();
@@ -161,7 +180,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_likeliest_token_without_fetching_logits() {
-        let mut sampler = Sampler::new(&Sampling::greedy(), None);
+        let mut sampler = Sampler::new(&Sampling::greedy(), None, None);
         assert!(!sampler.needs_logits());
         let rows = fetch_rows(&batch(&[LOGITS]), &[false]).unwrap();
         assert!(rows[0].logits.is_none());
@@ -244,7 +263,7 @@ mod tests {
             top_k: Some(1),
             ..sampling(1)
         };
-        let mut sampler = Sampler::new(&sampling, Some(3));
+        let mut sampler = Sampler::new(&sampling, Some(3), None);
         let rows = fetch_rows(&batch(&[LOGITS]), &[true]).unwrap();
         let logprobs = sampler.choose(&rows[0]).unwrap().logprobs.unwrap();
         let sum: f32 = LOGITS.iter().map(|x| x.exp()).sum();
@@ -252,6 +271,33 @@ mod tests {
         let ids: Vec<u32> = logprobs.top.iter().map(|&(id, _)| id).collect();
         assert_eq!(ids, [1, 3, 2]);
         assert!((logprobs.top[2].1 - (1.0 - sum.ln())).abs() < 1e-6);
+    }
+
+    #[test]
+    fn neighbours_add_to_the_probability_of_a_token_of_their_kind() {
+        let neighbours = Neighbours {
+            ids: 1..4,
+            radius: 1,
+        };
+        let mut sampler = Sampler::new(&Sampling::greedy(), Some(0), Some(neighbours));
+        let sum: f32 = LOGITS.iter().map(|x| x.exp()).sum();
+        let mut near = |logits: [f32; 5]| {
+            let rows = fetch_rows(&batch(&[logits]), &[true]).unwrap();
+            sampler
+                .choose(&rows[0])
+                .unwrap()
+                .logprobs
+                .unwrap()
+                .near
+                .exp()
+        };
+        // The likeliest is token 1; token 0 is not of its kind, and 3 is too far.
+        assert!((near(LOGITS) - (3f32.exp() + 1f32.exp()) / sum).abs() < 1e-6);
+        // A token of another kind is by itself.
+        let mut other = LOGITS;
+        other.reverse();
+        other.swap(3, 4);
+        assert!((near(other) - 3f32.exp() / sum).abs() < 1e-6);
     }
 
     #[test]

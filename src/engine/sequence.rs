@@ -66,7 +66,7 @@ impl Sequence {
         let output = Output::new(
             events.clone(),
             tokenizer,
-            Sampler::new(&request.sampling, request.logprobs),
+            Sampler::new(&request.sampling, request.logprobs, request.neighbours),
             request.stop,
             max_tokens,
             Trace::new(image_tokens, prompt.len()),

@@ -8,8 +8,13 @@ use tokio::io::AsyncWriteExt;
 
 use super::cache::{RepoCache, create_parent, disk};
 use super::error::HubError;
-use super::progress::{FileProgress, Progress};
 use super::remote::{Interruption, Remote, RemoteFile, transport_reason};
+use crate::telemetry::progress::{ByteProgress, Progress, Verb};
+
+const DOWNLOADING: Verb = Verb {
+    doing: "downloading",
+    done: "downloaded",
+};
 
 /// A blob being downloaded into the cache.
 struct Download<'a> {
@@ -25,7 +30,7 @@ pub(super) async fn download(
     commit: &str,
     file: &RemoteFile,
     cache: &RepoCache,
-    progress: &Progress,
+    progress: Progress,
 ) -> Result<(), HubError> {
     let _lock = cache.lock(&file.etag).await?;
     let blob = cache.blob(&file.etag);
@@ -47,10 +52,10 @@ pub(super) async fn download(
 }
 
 impl Download<'_> {
-    async fn run(&self, progress: &Progress) -> Result<(), HubError> {
+    async fn run(&self, progress: Progress) -> Result<(), HubError> {
         let mut target = open(&self.partial).await?;
         let mut furthest = length(&target, &self.partial).await?;
-        let mut shown = progress.file(&self.file.name, self.file.size, furthest);
+        let mut shown = progress.start(DOWNLOADING, &self.file.name, self.file.size, furthest);
         let mut backoff = self.remote.backoff();
         loop {
             let reason = match self.attempt(&mut target, &mut shown).await {
@@ -82,7 +87,7 @@ impl Download<'_> {
     async fn attempt(
         &self,
         target: &mut File,
-        shown: &mut FileProgress,
+        shown: &mut ByteProgress,
     ) -> Result<(), Interruption> {
         let size = self.file.size;
         let mut done = length(target, &self.partial).await?;
@@ -129,7 +134,7 @@ impl Download<'_> {
         target: &mut File,
         answer: &mut Response,
         mut done: u64,
-        shown: &mut FileProgress,
+        shown: &mut ByteProgress,
     ) -> Result<u64, Interruption> {
         shown.advance(done);
         loop {

@@ -4,7 +4,6 @@ mod backoff;
 mod cache;
 mod download;
 mod error;
-mod progress;
 mod remote;
 mod settings;
 
@@ -16,9 +15,10 @@ use serde::Deserialize;
 
 use cache::{RepoCache, disk, is_commit};
 pub use error::HubError;
-use progress::Progress;
 use remote::Remote;
 pub use settings::HubSettings;
+
+use crate::telemetry::progress::Progress;
 
 const DEFAULT_REVISION: &str = "main";
 const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
@@ -144,7 +144,7 @@ impl Checkpoint<'_> {
             cache.mark_absent(commit, file)?;
             return Ok(false);
         };
-        download::download(&self.remote, commit, &remote_file, cache, &self.progress).await?;
+        download::download(&self.remote, commit, &remote_file, cache, self.progress).await?;
         cache.link(commit, file, &remote_file.etag)?;
         Ok(true)
     }

@@ -9,7 +9,7 @@ use candle_nn::VarBuilder;
 use super::config::{self, ModelConfig};
 use super::{PaliGemma, WeightFormat, reason};
 use crate::checkpoint::{Checkpoint, CheckpointError, WeightFiles};
-use crate::kernels::WeightsCache;
+use crate::kernels::{CacheProgress, WeightsCache};
 use crate::layers::Weights;
 use crate::tokenizer::Tokenizer;
 
@@ -20,7 +20,9 @@ pub struct Pretrained {
     pub tokenizer: Arc<Tokenizer>,
     /// A folder that keeps packed weights, so that the next load of the same ones only maps them.
     pub weights_cache: Option<PathBuf>,
-    weights: WeightFiles,
+    /// Where it is, for people to read: a folder, or `demo`.
+    pub path: PathBuf,
+    pub weights: WeightFiles,
 }
 
 impl Pretrained {
@@ -54,6 +56,10 @@ impl Pretrained {
             config: parsed.model,
             tokenizer: Arc::new(tokenizer),
             weights_cache: None,
+            path: match checkpoint {
+                Checkpoint::Folder(folder) => folder.clone(),
+                Checkpoint::Demo => PathBuf::from("demo"),
+            },
             weights: WeightFiles::open(checkpoint)?,
         })
     }
@@ -69,19 +75,47 @@ impl Pretrained {
         device: &Device,
         format: WeightFormat,
     ) -> Result<PaliGemma, CheckpointError> {
+        let progress = &self.weights.progress;
+        progress.begin(self.weights.bytes());
+        let model = self.read_model(device, format);
+        progress.end();
+        model
+    }
+
+    fn read_model(
+        &self,
+        device: &Device,
+        format: WeightFormat,
+    ) -> Result<PaliGemma, CheckpointError> {
+        let progress = &self.weights.progress;
         let backend = Box::new(self.weights.clone());
         let vb = VarBuilder::from_backend(backend, DType::F32, device.clone());
         let mut weights = Weights::new(vb, format);
         let cache = self.weights_cache.as_deref().map(|folder| {
             let hash = self.weights.content_hash(folder);
-            Arc::new(WeightsCache::open(folder, &hash, format))
+            let told = |news| match news {
+                CacheProgress::Begins { bytes } => {
+                    progress.stage("checking cached weights");
+                    progress.expect(bytes);
+                }
+                CacheProgress::Read { bytes } => progress.advance(bytes),
+            };
+            Arc::new(WeightsCache::open(folder, &hash, format, told))
         });
+        match &cache {
+            Some(cache) if cache.is_filled() => progress.skip(self.weights.bytes()),
+            _ => progress.stage(match format {
+                WeightFormat::Q8_0 | WeightFormat::Q4K => "reading and quantising",
+                _ => "reading",
+            }),
+        }
         if let Some(cache) = &cache {
             weights = weights.with_cache(Arc::clone(cache));
         }
         let model = PaliGemma::load(&weights, &self.config, self.tokenizer.vocab_size())
             .map_err(|error| CheckpointError::Weights(reason(&error)))?;
         if let Some(cache) = cache {
+            progress.stage("writing the cache");
             cache.save();
         }
         Ok(model)

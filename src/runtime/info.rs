@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::source::DEMO;
 use crate::kernels::{Instructions, Placement};
 use crate::models::ModelConfig;
-use crate::settings::Settings;
+use crate::settings::{Settings, TaskName};
 
 /// What clients may know about the model.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct ModelInfo {
     pub aliases: Vec<String>,
     /// What to know before using it, if there is something.
     pub description: Option<&'static str>,
+    /// What it is good at.
+    pub tasks: Vec<TaskName>,
     /// Width and height, in pixels, to which every image is resized.
     pub image_size: u32,
     /// Tokens that stand for one image.
@@ -41,6 +43,7 @@ impl ModelInfo {
         placement: Placement,
         instructions: Option<Instructions>,
         context: usize,
+        masks: bool,
     ) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let (name, aliases) = served_names(settings);
@@ -50,6 +53,7 @@ impl ModelInfo {
             description: (settings.model == DEMO).then_some(
                 "the built-in demo: a tiny PaliGemma that was trained on drawn, coloured shapes and knows nothing of photos",
             ),
+            tasks: tasks(settings, masks),
             image_size: config.vision.image_size as u32,
             image_tokens: config.image_tokens(),
             context,
@@ -68,6 +72,20 @@ impl ModelInfo {
         let names = std::iter::once(&self.name).chain(&self.aliases);
         names.map(String::as_str)
     }
+}
+
+/// Those that the settings name, or else those that are possible and, of the demo, that it learnt.
+fn tasks(settings: &Settings, masks: bool) -> Vec<TaskName> {
+    if !settings.tasks.is_empty() {
+        return settings.tasks.clone();
+    }
+    let demo = settings.model == DEMO;
+    let good = |task: &TaskName| match task {
+        TaskName::Segment => masks,
+        TaskName::Ocr => !demo,
+        TaskName::Caption | TaskName::Vqa | TaskName::Detect => true,
+    };
+    TaskName::ALL.into_iter().filter(good).collect()
 }
 
 /// The model's name in answers, and further names for it.

@@ -21,6 +21,7 @@ use crate::kernels::{
 use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained};
 use crate::pixels::{ImageLimits, Preprocessor};
 use crate::settings::{Settings, SettingsError};
+use crate::telemetry::load_progress::LoadProgress;
 use crate::tokenizer::Tokenizer;
 
 pub use info::{ModelInfo, served_names};
@@ -49,6 +50,8 @@ pub struct Runtime<F> {
     pub preprocessor: Preprocessor,
     /// None: this model can't draw masks.
     pub mask_decoder: Option<Arc<MaskDecoder>>,
+    /// How far `factory` has come.
+    pub loading: LoadProgress,
     placement: Placement,
     factory: F,
 }
@@ -114,14 +117,16 @@ impl Runtime<()> {
             placement,
             instructions,
             context,
+            mask_decoder.is_some(),
         );
         Ok(Runtime {
             tokenizer: Arc::clone(&pretrained.tokenizer),
             preprocessor: preprocessor(&settings, info.image_size),
             mask_decoder: mask_decoder.map(Arc::new),
+            loading: pretrained.weights.progress.clone(),
+            factory: factory(pretrained, placement, settings.slots, info.clone()),
             info,
             placement,
-            factory: factory(pretrained, placement, settings.slots, context),
             settings,
         })
     }
@@ -139,6 +144,7 @@ impl<F> Runtime<F> {
             tokenizer: self.tokenizer,
             preprocessor: self.preprocessor,
             mask_decoder: self.mask_decoder,
+            loading: self.loading,
             placement: self.placement,
             factory,
         }
@@ -179,21 +185,31 @@ fn factory(
     pretrained: Pretrained,
     placement: Placement,
     slots: usize,
-    context: usize,
+    info: ModelInfo,
 ) -> impl Fn() -> Result<PaliGemma, CheckpointError> + Send + 'static {
     move || {
         let began = Instant::now();
+        tracing::info!(
+            model = info.name,
+            path = %pretrained.path.display(),
+            size = %ByteSize(pretrained.weights.bytes()),
+            stored_as = pretrained.weights.dtypes(),
+            dtype = info.dtype,
+            device = info.device,
+            instructions = info.instructions,
+            "loading"
+        );
         let device = placement
             .open_device()
             .map_err(|error| CheckpointError::Weights(error.to_string()))?;
         let model = pretrained.load(&device, placement.format)?;
         let dtype = placement.format.activation_dtype();
-        let cache = pretrained.config.text.cache_shape(slots, context);
+        let cache = pretrained.config.text.cache_shape(slots, info.context);
         tracing::info!(
             seconds = began.elapsed().as_secs_f32(),
             kv_cache = %ByteSize(cache.bytes(dtype) as u64),
             slots,
-            context,
+            context = info.context,
             "model loaded"
         );
         Ok(model)

@@ -22,7 +22,7 @@ use crate::kernels::{DeviceChoice, FormatChoice, InstructionsChoice};
 
 pub use error::SettingsError;
 pub use key::{KEYS, Key, table};
-pub use value::{ApiKey, LogFormat};
+pub use value::{ApiKey, LogFormat, TaskName};
 
 use layer::TextLayer;
 
@@ -51,6 +51,9 @@ pub struct Settings {
     /// Empty: derived from `model`.
     #[serde(deserialize_with = "value::names")]
     pub served_model_name: Vec<String>,
+    /// Empty: what the model and this server can do.
+    #[serde(deserialize_with = "value::tasks")]
+    pub tasks: Vec<TaskName>,
     /// Empty: the one in the model's folder, if any.
     pub mask_decoder: String,
     #[serde(deserialize_with = "value::host")]

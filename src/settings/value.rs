@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use humantime_serde::re::humantime;
+use serde::Serialize;
 use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
+use utoipa::ToSchema;
 
 use crate::kernels::{DeviceChoice, FormatChoice, InstructionsChoice};
 
@@ -38,6 +40,28 @@ impl fmt::Debug for ApiKey {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// A task with a route of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskName {
+    Caption,
+    Vqa,
+    Ocr,
+    Detect,
+    Segment,
+}
+
+impl TaskName {
+    /// Every task.
+    pub const ALL: [Self; 5] = [
+        Self::Caption,
+        Self::Vqa,
+        Self::Ocr,
+        Self::Detect,
+        Self::Segment,
+    ];
 }
 
 /// Reads one value, given as text or as a number, with `parse`. `allowed` ends the error message
@@ -202,6 +226,18 @@ pub(super) fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Devic
         deserializer,
         &"auto, cpu, cuda, or cuda:N with the number of the GPU",
         |text| text.parse().ok(),
+    )
+}
+
+/// Names of tasks.
+pub(super) fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TaskName>, D::Error> {
+    list(
+        deserializer,
+        "caption, vqa, ocr, detect or segment",
+        |text| {
+            let name = |task: &TaskName| format!("{task:?}").to_lowercase() == text;
+            TaskName::ALL.into_iter().find(name)
+        },
     )
 }
 

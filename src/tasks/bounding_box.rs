@@ -50,10 +50,14 @@ pub struct DetectedObject {
     pub pixels: BoundingBox,
     /// The same from 0 to 1.
     pub box_normalized: BoundingBox,
-    /// Geometric mean of the probabilities of the tokens of its box and label. Checkpoints give no
-    /// other measure of how sure they are.
+    /// How sure the model is, from 0 to 1: the geometric mean of the probabilities of its four edges,
+    /// each to within 2 % of the image, times that of the tokens of its label.
     #[schema(example = 0.87)]
     pub score: f32,
+    /// Mean log-probability of the tokens of its box and label, as the model gave them.
+    #[schema(example = -1.13)]
+    #[serde(default)]
+    pub logprob: f32,
 }
 
 impl DetectedObject {
@@ -71,6 +75,7 @@ impl DetectedObject {
             },
             box_normalized: BoundingBox { x0, y0, x1, y1 },
             score: object.score,
+            logprob: object.logprob,
         }
     }
 }
@@ -91,6 +96,7 @@ mod tests {
             bins: [0, 341, 1023, 682],
             codes: None,
             score: 0.5,
+            logprob: 0.0,
         };
         let found = DetectedObject::new(&object, (300, 1000));
         let expected = BoundingBox {

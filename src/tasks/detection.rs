@@ -3,15 +3,31 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::engine::Neighbours;
+use crate::tokenizer::Tokenizer;
+
 /// Bins run from 0 to this.
 pub const LAST_BIN: u16 = 1023;
 /// Codes of one mask, and how many values a code has.
 pub const CODES: usize = 16;
 pub(super) const CODE_VALUES: u16 = 128;
+/// Bins that count as the same edge when it is told how sure the model is of it: 2 % of the image.
+const NEAR_BINS: u32 = 20;
 
 /// The prompt that asks where `objects` are, such as `detect cat ; dog`.
 pub fn prompt(verb: &str, objects: &[String]) -> String {
     format!("{verb} {}", objects.join(" ; "))
+}
+
+/// The tokens of bins, as the engine has to know them to tell how sure the model is of an edge;
+/// `None` if this vocabulary doesn't have all of them in order.
+pub fn bins(tokenizer: &Tokenizer) -> Option<Neighbours> {
+    let first = tokenizer.id("<loc0000>")?;
+    let last = tokenizer.id(&format!("<loc{LAST_BIN:04}>"))?;
+    (last.checked_sub(first) == Some(u32::from(LAST_BIN))).then_some(Neighbours {
+        ids: first..last + 1,
+        radius: NEAR_BINS,
+    })
 }
 
 /// An object's name as it is written in a prompt: on one line, with single spaces.
@@ -41,8 +57,11 @@ pub struct Detection {
     pub bins: [u16; 4],
     /// The codes of its mask, when it has one.
     pub codes: Option<[u8; CODES]>,
-    /// Geometric mean of the probabilities of its box's and label's tokens; of none, 1.
+    /// How sure the model is, from 0 to 1: the geometric mean of its edges' probabilities times that
+    /// of its label's tokens. An edge's probability is that of its bin and of those near it.
     pub score: f32,
+    /// Mean log-probability of its box's and label's tokens; of none, 0.
+    pub logprob: f32,
 }
 
 /// A piece of an answer that is no object.

@@ -13,6 +13,7 @@ use std::mem;
 
 use self::lexemes::{Lexeme, Lexemes, held_back};
 use super::detection::{CODES, Detection, DropReason, Dropped};
+use crate::engine::TokenInfo;
 
 /// A finished piece of the output.
 pub type Piece = Result<Detection, Dropped>;
@@ -24,9 +25,27 @@ pub struct DetectionParser {
     masks: bool,
     /// The beginning of a coordinate whose end has not come yet.
     held: String,
-    /// Log-probabilities of tokens whose text has not come yet.
-    pending: Vec<f32>,
+    /// Probabilities of tokens whose text has not come yet.
+    pending: Vec<TokenProbability>,
     draft: Draft,
+}
+
+/// How likely the model held a token, as natural logarithms.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenProbability {
+    /// Of the token.
+    pub logprob: f32,
+    /// Of the token and, if it is a bin, those near it.
+    pub near_logprob: f32,
+}
+
+impl From<&TokenInfo> for TokenProbability {
+    fn from(token: &TokenInfo) -> Self {
+        Self {
+            logprob: token.logprob,
+            near_logprob: token.near_logprob,
+        }
+    }
 }
 
 /// A piece whose end has not come yet.
@@ -36,7 +55,8 @@ struct Draft {
     bins: Vec<u16>,
     codes: Vec<u8>,
     label: String,
-    logprobs: Vec<f32>,
+    box_tokens: Vec<TokenProbability>,
+    label_tokens: Vec<TokenProbability>,
 }
 
 impl DetectionParser {
@@ -50,12 +70,11 @@ impl DetectionParser {
         }
     }
 
-    /// Takes the next text and the log-probabilities of its tokens; returns the pieces that it
-    /// completes.
-    pub fn push(&mut self, text: &str, logprobs: &[f32]) -> Vec<Piece> {
+    /// Takes the next text and the probabilities of its tokens; returns the pieces that it completes.
+    pub fn push(&mut self, text: &str, tokens: &[TokenProbability]) -> Vec<Piece> {
         let mut text = mem::take(&mut self.held) + text;
         self.held = text.split_off(text.len() - held_back(&text));
-        self.pending.extend_from_slice(logprobs);
+        self.pending.extend_from_slice(tokens);
         self.read(&text)
     }
 
@@ -73,14 +92,13 @@ impl DetectionParser {
             if self.draft.ends_before(lexeme) {
                 pieces.extend(mem::take(&mut self.draft).close(self.masks));
             }
-            // Codes and separators do not count in the score.
-            let counts = match lexeme {
-                Lexeme::Bin(_) => true,
-                Lexeme::Text(text) => !text.trim().is_empty(),
-                Lexeme::Code(_) | Lexeme::Separator => false,
-            };
-            if counts {
-                self.draft.logprobs.append(&mut self.pending);
+            match lexeme {
+                Lexeme::Bin(_) => self.draft.box_tokens.append(&mut self.pending),
+                Lexeme::Text(text) if !text.trim().is_empty() => {
+                    self.draft.label_tokens.append(&mut self.pending);
+                }
+                // They do not count in the score.
+                Lexeme::Text(_) | Lexeme::Code(_) | Lexeme::Separator => {}
             }
             self.draft.add(lexeme, written);
         }
@@ -141,12 +159,21 @@ impl Draft {
             CODES => self.codes.try_into().ok(),
             _ => return dropped(DropReason::IncompleteMask),
         };
-        let mean = self.logprobs.iter().sum::<f32>() / self.logprobs.len().max(1) as f32;
+        let (edges, label) = (&self.box_tokens, &self.label_tokens);
+        let sure = mean(edges.iter().map(|token| token.near_logprob))
+            + mean(label.iter().map(|token| token.near_logprob));
         Some(Ok(Detection {
             label: self.label.trim().to_owned(),
             bins,
             codes,
-            score: mean.exp(),
+            score: sure.exp(),
+            logprob: mean(edges.iter().chain(label).map(|token| token.logprob)),
         }))
     }
+}
+
+/// The mean; of nothing, 0.
+fn mean(values: impl Iterator<Item = f32>) -> f32 {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    sum / count.max(1) as f32
 }

@@ -11,6 +11,7 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use super::progress::beside_bars;
 use crate::settings::LogFormat;
 
 /// Why logging can't be set up.
@@ -29,10 +30,27 @@ pub enum LoggingError {
 pub fn init(format: LogFormat, level: &str) -> Result<(), LoggingError> {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     match format {
-        LogFormat::Text => text(level, colours, io::stderr)?.try_init()?,
-        LogFormat::Json => json(level, io::stderr)?.try_init()?,
+        LogFormat::Text => text(level, colours, stderr)?.try_init()?,
+        LogFormat::Json => json(level, stderr)?.try_init()?,
     }
     Ok(())
+}
+
+/// Standard error, as seen beside bars of progress.
+struct Stderr;
+
+fn stderr() -> Stderr {
+    Stderr
+}
+
+impl io::Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        beside_bars(|| io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LoggingError> {

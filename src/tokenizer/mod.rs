@@ -104,6 +104,11 @@ impl Tokenizer {
         })
     }
 
+    /// The id of a token as the vocabulary writes it, such as `<loc0000>`.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
     /// Whether the token is one byte of a character.
     pub fn is_byte(&self, id: u32) -> bool {
         self.bytes.contains_key(&id)

@@ -78,3 +78,10 @@ fn a_server_that_refuses_requests_says_why() {
         server.join().unwrap();
     }
 }
+
+#[test]
+fn wrong_settings_are_a_failure_like_any_other() {
+    // Docker reserves 2.
+    let output = binary(&["health"]).env("PALIGEMMA_PORT", "soon").output();
+    assert_tells(&failure(&output.unwrap(), 1), &["port", "soon"]);
+}

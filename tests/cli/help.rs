@@ -42,17 +42,35 @@ fn help_shows_no_value_of_the_environment() {
 #[test]
 fn each_subcommand_has_help() {
     for (arguments, words) in [
-        (&["--help"][..], &["serve", "ask", "openapi"][..]),
+        (
+            &["--help"][..],
+            &[
+                "serve",
+                "ask",
+                "openapi",
+                "completions",
+                "man",
+                "Exit codes:",
+            ][..],
+        ),
         (
             &["ask", "--help"],
-            &["--image <FILE>", "<PROMPT>", "--model", "--dtype"],
+            &["--image <FILE>", "[PROMPT]", "--task", "--model", "--dtype"],
         ),
+        (&["annotate", "--help"], &["<PATH>...", "--keep-going"]),
         (&["health", "--help"], &["--url <URL>", "--config <FILE>"]),
         (&["openapi", "--help"], &["OpenAPI"]),
+        (
+            &["completions", "--help"],
+            &["<SHELL>", "bash", "zsh", "fish"],
+        ),
+        (&["man", "--help"], &["[COMMAND]"]),
     ] {
         let output = run(arguments);
         assert!(output.status.success());
-        assert_tells(&String::from_utf8(output.stdout).unwrap(), words);
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert_tells(&help, words);
+        assert_tells(&help, &["Examples:\n", "\n  paligemma-server "]);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The built binary from outside: messages, exit codes, signals.
 
 mod annotate;
+mod ask;
+mod completions;
 mod contract;
 mod demo;
 mod health;

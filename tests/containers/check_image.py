@@ -22,7 +22,11 @@ def image():
     missing = [name for name in ("title", "description", "licenses", "version", "revision")
                if not config["Labels"].get(f"org.opencontainers.image.{name}")]
     assert not missing, f"labels missing: {missing}"
-    shells = [name for name in files() if re.fullmatch(r"(usr/)?bin/((ba|da)?sh|busybox)", name)]
+    present = files()
+    share = {"bash-completion/completions/paligemma-server", "man/man1/paligemma-server-serve.1"}
+    lost = share - {name.removeprefix("usr/local/share/") for name in present}
+    assert not lost, f"files missing: {lost}"
+    shells = [name for name in present if re.fullmatch(r"(usr/)?bin/((ba|da)?sh|busybox)", name)]
     assert not shells, shells
     return f"{megabytes:.1f} MB"
 

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use candle_core::Device;
-use paligemma_server::models::Pretrained;
-use paligemma_server::models::WeightFormat;
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+use paligemma_server::layers::Weights;
+use paligemma_server::models::{PaliGemma, Pretrained, WeightFormat};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -33,6 +34,20 @@ fn load(folder: &Path) -> Result<(), String> {
         .load(&Device::Cpu, WeightFormat::F32)
         .map(drop)
         .map_err(|error| error.to_string())
+}
+
+#[test]
+fn loading_counts_every_byte_of_a_models_tensors() {
+    let folder = copy();
+    let checkpoint = Pretrained::open(folder.path()).unwrap();
+    let weights = checkpoint.weights.clone();
+    let progress = weights.progress.clone();
+    progress.begin(weights.bytes());
+    let vb = VarBuilder::from_backend(Box::new(weights), DType::F32, Device::Cpu);
+    let weights = Weights::new(vb, WeightFormat::F32);
+    let vocab_size = checkpoint.tokenizer.vocab_size();
+    PaliGemma::load(&weights, &checkpoint.config, vocab_size).unwrap();
+    assert_eq!(progress.share(), 1.0);
 }
 
 /// The error of a checkpoint that a change has damaged, asserted to be one line.

@@ -14,6 +14,7 @@ pub mod json;
 pub mod json_body;
 mod json_value;
 pub mod language;
+pub mod min_score;
 pub mod object_names;
 pub mod one_or_many;
 pub mod options;

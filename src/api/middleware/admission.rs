@@ -23,7 +23,7 @@ pub async fn admit(
     next: Next,
 ) -> Result<Response, ApiError> {
     let at = Instant::now();
-    readiness(&state.engine.state())?;
+    readiness(&state)?;
     let permit = state.admission.acquire(&state.engine)?;
     refuse_by_length(request.headers(), state.settings.max_body.as_u64())?;
     request.extensions_mut().insert(Admitted { at, permit });

@@ -106,6 +106,7 @@ mod tests {
             token: token.to_owned(),
             bytes: bytes.to_owned(),
             logprob: 0.0,
+            near_logprob: 0.0,
             top: Vec::new(),
         }
     }

@@ -22,6 +22,10 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "max_tokens")]
     pub param: Option<String>,
+    /// The share of the model that is loaded, from 0 to 1; only with `loading`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.42)]
+    pub loaded: Option<f32>,
     /// The same as in the `x-request-id` header.
     pub request_id: String,
 }
@@ -34,6 +38,7 @@ impl Problem {
             status: error.code.status().as_u16(),
             detail: error.detail.clone(),
             param: error.param.clone(),
+            loaded: error.loaded,
             request_id: request_id.to_string(),
         }
     }

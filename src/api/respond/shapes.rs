@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::api::job::Head;
 use crate::engine::{FinishReason, Summary, Timings, TokenInfo, TopLogprob, Usage};
+use crate::tasks::detection_parser::TokenProbability;
 
 /// A whole answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -151,8 +152,20 @@ pub struct TokenLogprob {
     pub bytes: Vec<u8>,
     /// Natural logarithm of its probability at temperature 1.
     pub logprob: f32,
+    /// The same of the token and its neighbours, for the scores of boxes.
+    #[serde(skip)]
+    pub near_logprob: f32,
     /// The likeliest tokens at this place, likeliest first.
     pub top: Vec<TopToken>,
+}
+
+impl From<&TokenLogprob> for TokenProbability {
+    fn from(token: &TokenLogprob) -> Self {
+        Self {
+            logprob: token.logprob,
+            near_logprob: token.near_logprob,
+        }
+    }
 }
 
 /// One of the likeliest tokens at some place.
@@ -172,6 +185,7 @@ impl From<TokenInfo> for TokenLogprob {
             token: token.text,
             bytes: token.bytes,
             logprob: token.logprob,
+            near_logprob: token.near_logprob,
             top: token.top.into_iter().map(TopToken::from).collect(),
         }
     }

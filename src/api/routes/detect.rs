@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::extract::body::Submission;
+use crate::api::extract::min_score::min_score;
 use crate::api::extract::object_names::{ObjectName, names};
 use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
 use crate::api::job::{Job, Prompt, Task};
@@ -19,7 +20,7 @@ use crate::api::respond::shapes::{TaskResponse, TokenLogprob};
 use crate::api::state::AppState;
 use crate::tasks::bounding_box::DetectedObject;
 use crate::tasks::detection::{Dropped, prompt};
-use crate::tasks::detection_parser::{DetectionParser, Piece};
+use crate::tasks::detection_parser::{DetectionParser, Piece, TokenProbability};
 
 /// Fields of a detection request.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -27,6 +28,9 @@ pub struct DetectFields {
     /// What to look for. In a form, repeat the field.
     #[schema(value_type = Vec<ObjectName>, min_items = 1, max_items = 64, example = json!(["red circle", "blue square"]))]
     objects: Vec<String>,
+    /// Leave out objects with a lower score.
+    #[schema(minimum = 0, maximum = 1, default = 0.0)]
+    min_score: Option<f32>,
 }
 
 impl TaskFields for DetectFields {
@@ -37,7 +41,7 @@ impl TaskFields for DetectFields {
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = Detection)]
 pub struct Detections {
-    /// In the order in which the model names them; empty when it sees none.
+    /// In the order in which the model names them; empty when it sees none, or none with `min_score`.
     pub objects: Vec<DetectedObject>,
     /// Pieces of the answer that are no object, such as a box without its fourth edge.
     pub dropped: Vec<Dropped>,
@@ -48,6 +52,7 @@ struct Boxes {
     parser: DetectionParser,
     /// Of the image in pixels.
     size: (u32, u32),
+    min_score: f32,
     found: Detections,
 }
 
@@ -56,6 +61,7 @@ impl Boxes {
         let mut objects = Vec::new();
         for piece in pieces {
             match piece {
+                Ok(object) if object.score < self.min_score => {}
                 Ok(object) => objects.push(DetectedObject::new(&object, self.size)),
                 Err(dropped) => self.found.dropped.push(dropped),
             }
@@ -74,8 +80,8 @@ impl OutputParser for Boxes {
         text: &str,
         tokens: &[TokenLogprob],
     ) -> impl Future<Output = Vec<DetectedObject>> + Send {
-        let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
-        let pieces = self.parser.push(text, &logprobs);
+        let tokens: Vec<_> = tokens.iter().map(TokenProbability::from).collect();
+        let pieces = self.parser.push(text, &tokens);
         ready(self.take(pieces))
     }
 
@@ -112,6 +118,7 @@ pub async fn detect(
     Submission { task, common }: Submission<DetectFields>,
 ) -> Result<Response, ApiError> {
     let asked = prompt("detect", &names(task.objects)?);
+    let min_score = min_score(task.min_score)?;
     let task = Task {
         name: "detect",
         prompts: Prompt::for_each_image(common.images.len(), &asked, "objects"),
@@ -122,6 +129,7 @@ pub async fn detect(
     let boxes = move |index: usize| Boxes {
         parser: DetectionParser::new(false),
         size: sizes[index],
+        min_score,
         found: Detections::default(),
     };
     answer(job, boxes).await

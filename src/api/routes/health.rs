@@ -57,7 +57,7 @@ pub async fn healthz() -> Json<Health> {
     ),
 )]
 pub async fn ready(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
-    readiness(&state.engine.state())?;
+    readiness(&state)?;
     Ok(Json(Health { status: "ready" }))
 }
 

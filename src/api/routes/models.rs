@@ -1,14 +1,16 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`: the one model that is served.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract;
+use axum::extract::Path;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::openapi::{KeyProblem, ModelProblems};
 use crate::api::state::AppState;
-use crate::runtime::ModelInfo;
+use crate::engine::State;
+use crate::settings::TaskName;
 
 /// A list with the one model, under each of its names, in OpenAI's shape.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,6 +35,15 @@ pub struct Model {
     /// What to know before using it; only the built-in demo has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'static str>,
+    /// `ready`, `loading`, `shutting_down` or `unavailable`.
+    #[schema(example = "ready")]
+    status: &'static str,
+    /// The share that is loaded, from 0 to 1.
+    #[schema(example = 1.0)]
+    loaded: f32,
+    /// Tasks that it is good at, by the names of their routes.
+    #[schema(example = json!(["caption", "vqa", "ocr", "detect", "segment"]))]
+    tasks: Vec<TaskName>,
     /// Width and height, in pixels, to which every image is resized.
     #[schema(example = 224)]
     image_size: u32,
@@ -56,13 +67,23 @@ pub struct Model {
 
 impl Model {
     /// The model under one of its names.
-    fn named(name: &str, model: &ModelInfo) -> Self {
+    fn named(name: &str, state: &AppState) -> Self {
+        let model = &state.model;
+        let (status, loaded) = match state.engine.state() {
+            State::Ready => ("ready", 1.0),
+            State::Loading | State::Restarting => ("loading", state.loading.share()),
+            State::Draining => ("shutting_down", 1.0),
+            State::Failed(_) => ("unavailable", 0.0),
+        };
         Self {
             id: name.to_owned(),
             object: "model",
             created: model.created,
             owned_by: "paligemma-server",
             description: model.description,
+            status,
+            loaded,
+            tasks: model.tasks.clone(),
             image_size: model.image_size,
             image_tokens: model.image_tokens,
             context: model.context,
@@ -84,13 +105,13 @@ impl Model {
     ),
     security((), ("key" = [])),
 )]
-pub async fn models(State(state): State<AppState>) -> Json<ModelList> {
+pub async fn models(extract::State(state): extract::State<AppState>) -> Json<ModelList> {
     Json(ModelList {
         object: "list",
         data: state
             .model
             .names()
-            .map(|name| Model::named(name, &state.model))
+            .map(|name| Model::named(name, &state))
             .collect(),
     })
 }
@@ -109,11 +130,11 @@ pub async fn models(State(state): State<AppState>) -> Json<ModelList> {
     security((), ("key" = [])),
 )]
 pub async fn model(
-    State(state): State<AppState>,
+    extract::State(state): extract::State<AppState>,
     Path(id): Path<String>,
 ) -> Result<Json<Model>, ApiError> {
     if state.model.names().any(|name| name == id) {
-        return Ok(Json(Model::named(&id, &state.model)));
+        return Ok(Json(Model::named(&id, &state)));
     }
     let shown: String = id.chars().take(128).collect();
     let detail = format!(

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::extract::body::Submission;
+use crate::api::extract::min_score::min_score;
 use crate::api::extract::object_names::{ObjectName, names};
 use crate::api::extract::task_fields::{SEVERAL_IMAGES, TaskFields};
 use crate::api::job::{Job, Prompt, Task};
@@ -23,7 +24,7 @@ use crate::pixels::Preprocessor;
 use crate::pixels::mask::{Mask, Rle};
 use crate::tasks::bounding_box::{DetectedObject, edges};
 use crate::tasks::detection::{Detection, Dropped, prompt};
-use crate::tasks::detection_parser::{DetectionParser, Piece};
+use crate::tasks::detection_parser::{DetectionParser, Piece, TokenProbability};
 
 /// Fields of a segmentation request.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -31,6 +32,9 @@ pub struct SegmentFields {
     /// What to look for. In a form, repeat the field.
     #[schema(value_type = Vec<ObjectName>, min_items = 1, max_items = 64, example = json!(["red circle", "blue square"]))]
     objects: Vec<String>,
+    /// Leave out objects with a lower score.
+    #[schema(minimum = 0, maximum = 1, default = 0.0)]
+    min_score: Option<f32>,
     /// How masks are sent.
     mask_format: Option<MaskFormat>,
 }
@@ -72,7 +76,7 @@ pub struct SegmentedObject {
 /// What was found in one image.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Segmentation {
-    /// In the order in which the model names them; empty when it sees none.
+    /// In the order in which the model names them; empty when it sees none, or none with `min_score`.
     pub objects: Vec<SegmentedObject>,
     /// Pieces of the answer that are no object, such as a mask of too few codes.
     pub dropped: Vec<Dropped>,
@@ -83,6 +87,7 @@ struct Masks {
     parser: DetectionParser,
     /// Of the image in pixels.
     size: (u32, u32),
+    min_score: f32,
     format: MaskFormat,
     decoder: Arc<MaskDecoder>,
     preprocessor: Preprocessor,
@@ -94,6 +99,7 @@ impl Masks {
         let mut objects = Vec::new();
         for piece in pieces {
             match piece {
+                Ok(detection) if detection.score < self.min_score => {}
                 Ok(detection) => objects.extend(self.segmented(detection).await),
                 Err(dropped) => self.found.dropped.push(dropped),
             }
@@ -142,8 +148,8 @@ impl OutputParser for Masks {
     type Fields = Segmentation;
 
     async fn push(&mut self, text: &str, tokens: &[TokenLogprob]) -> Vec<SegmentedObject> {
-        let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
-        let pieces = self.parser.push(text, &logprobs);
+        let tokens: Vec<_> = tokens.iter().map(TokenProbability::from).collect();
+        let pieces = self.parser.push(text, &tokens);
         self.take(pieces).await
     }
 
@@ -185,6 +191,7 @@ pub async fn segment(
         return Err(ApiError::new(ErrorCode::NoMaskDecoder, NO_DECODER));
     };
     let asked = prompt("segment", &names(task.objects)?);
+    let min_score = min_score(task.min_score)?;
     let format = task.mask_format.unwrap_or_default();
     let task = Task {
         name: "segment",
@@ -196,6 +203,7 @@ pub async fn segment(
     let masks = move |index: usize| Masks {
         parser: DetectionParser::new(true),
         size: sizes[index],
+        min_score,
         format,
         decoder: decoder.clone(),
         preprocessor: state.preprocessor.clone(),

@@ -10,6 +10,7 @@ use anyhow::ensure;
 use paligemma_server::pixels::mask::Rle;
 use serde::Serialize;
 
+use super::super::exit::UsageError;
 use super::record::{Record, RecordedDetection};
 
 #[derive(Serialize)]
@@ -61,7 +62,9 @@ pub fn check(path: &Path, output: &Path) -> anyhow::Result<()> {
     );
     if let (Ok(one), Ok(other)) = (path.metadata(), output.metadata()) {
         let same = (one.dev(), one.ino()) == (other.dev(), other.ino());
-        ensure!(!same, "--output is the same file");
+        if same {
+            return Err(UsageError("--output is the same file".to_owned()).into());
+        }
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! Runs the model on pictures and turns its answers into records.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,28 +7,31 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use futures::StreamExt;
 use paligemma_server::engine::{
-    EngineHandle, EngineOptions, Event, FinishReason, MaxTokens, Request, Sampling, State,
+    EngineHandle, EngineOptions, Event, FinishReason, MaxTokens, Neighbours, Request, Sampling,
+    State,
 };
 use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::{Pixels, Preprocessor, mask::Mask};
 use paligemma_server::runtime::Runtime;
 use paligemma_server::settings::Settings;
 use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
-use paligemma_server::tasks::detection::Detection;
-use paligemma_server::tasks::detection_parser::{DetectionParser, Piece};
+use paligemma_server::tasks::detection::{Detection, bins};
+use paligemma_server::tasks::detection_parser::{DetectionParser, Piece, TokenProbability};
 
-use super::TaskName;
-use super::record::{Record, RecordedDetection};
+use super::super::task_flags::Task;
+use super::files::Picture;
+use super::record::{Asked, Record, RecordedDetection};
 
-/// A loaded model with the task's prompt.
+/// A loaded model, and what it is asked about each picture.
 pub struct Labeller {
     engine: EngineHandle,
     preprocessor: Preprocessor,
     /// Present for `segment`.
     decoder: Option<Arc<MaskDecoder>>,
-    task: TaskName,
-    model: String,
-    prompt: String,
+    task: Task,
+    asked: Asked,
+    /// The model's tokens of bins, if it has them all.
+    bins: Option<Neighbours>,
     max_tokens: usize,
 }
 
@@ -38,19 +40,14 @@ impl Labeller {
     ///
     /// # Errors
     /// When it can't be loaded, or `segment` has no mask decoder.
-    pub async fn start(
-        settings: &Settings,
-        task: TaskName,
-        model: &str,
-        prompt: &str,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(settings: &Settings, task: Task, asked: Asked) -> anyhow::Result<Self> {
         let runtime = Runtime::load(settings).await?;
-        let decoder = runtime.mask_decoder.clone();
-        if task == TaskName::Segment && decoder.is_none() {
-            bail!(
-                "--task segment needs a mask decoder: pass PaliGemma's vae-oid.npz with --mask-decoder FILE"
-            );
-        }
+        let decoder = match task {
+            Task::Segment => Some(runtime.mask_decoder.clone().context(
+                "--task segment needs a mask decoder: pass PaliGemma's vae-oid.npz with --mask-decoder FILE",
+            )?),
+            _ => None,
+        };
         let options = EngineOptions {
             queue: settings.slots * 2,
             image_cache_bytes: 0,
@@ -59,6 +56,7 @@ impl Labeller {
             ..runtime.engine_options()
         };
         let preprocessor = runtime.preprocessor.clone();
+        let bins = bins(&runtime.tokenizer);
         let engine = runtime.start_engine(options);
         let mut states = engine.watch_state();
         if let State::Failed(reason) = &*states.wait_for(|state| *state != State::Loading).await? {
@@ -69,43 +67,42 @@ impl Labeller {
             preprocessor,
             decoder,
             task,
-            model: model.to_owned(),
-            prompt: prompt.to_owned(),
+            asked,
+            bins,
             max_tokens: settings.max_tokens_default,
         })
     }
 
-    /// Labels one file. The record holds an error if the file is not a picture. Returns `None` if it
-    /// can't be read; a later run may succeed.
+    /// Labels one picture. The record holds an error if the file is not a picture. Returns `None` if
+    /// it can't be read; a later run may succeed.
     ///
     /// # Errors
     /// When the model or the engine fails.
-    pub async fn label(&self, folder: &Path, file: String) -> anyhow::Result<Option<Record>> {
-        let record = Record {
-            model: self.model.clone(),
-            prompt: self.prompt.clone(),
-            ..Record::default()
-        };
-        let bytes = match tokio::fs::read(folder.join(&file)).await {
+    pub async fn label(&self, picture: Picture) -> anyhow::Result<Option<Record>> {
+        let Picture { name, path } = picture;
+        let bytes = match tokio::fs::read(path).await {
             Ok(bytes) => Bytes::from(bytes),
             Err(error) => {
-                tracing::warn!(file, "can't be read: {error}");
+                tracing::warn!(file = name, "can't be read: {error}");
                 return Ok(None);
             }
+        };
+        let record = Record {
+            file: name,
+            asked: self.asked.clone(),
+            ..Record::default()
         };
         let pixels = match self.preprocessor.prepare(bytes).await {
             Ok(pixels) => pixels,
             Err(error) => {
-                tracing::warn!(file, "{error}");
+                tracing::warn!(file = record.file, "{error}");
                 return Ok(Some(Record {
-                    file,
                     error: Some(error.to_string()),
                     ..record
                 }));
             }
         };
         let record = Record {
-            file,
             width: pixels.width,
             height: pixels.height,
             ..record
@@ -121,11 +118,12 @@ impl Labeller {
             .then(|| DetectionParser::new(self.decoder.is_some()));
         let mut events = self.engine.submit(Request {
             image: Arc::new(pixels),
-            prompt: self.prompt.clone(),
+            prompt: self.asked.prompt.clone(),
             max_tokens: MaxTokens::AtMost(self.max_tokens),
             sampling: Sampling::greedy(),
             stop: Vec::new(),
             logprobs: parser.as_ref().map(|_| 0),
+            neighbours: parser.as_ref().and(self.bins.clone()),
             deadline: None,
         })?;
         let (mut answer, mut pieces) = (String::new(), Vec::new());
@@ -133,8 +131,8 @@ impl Labeller {
             match event {
                 Event::Delta { text, tokens } => {
                     if let Some(parser) = &mut parser {
-                        let logprobs: Vec<f32> = tokens.iter().map(|token| token.logprob).collect();
-                        pieces.extend(parser.push(&text, &logprobs));
+                        let tokens: Vec<_> = tokens.iter().map(TokenProbability::from).collect();
+                        pieces.extend(parser.push(&text, &tokens));
                     }
                     answer.push_str(&text);
                 }
@@ -166,6 +164,7 @@ impl Labeller {
         let objects = record.objects.insert(Vec::new());
         for piece in pieces {
             match piece {
+                Ok(detection) if detection.score < self.asked.min_score => {}
                 Ok(detection) => objects.push(self.recorded(detection, size).await?),
                 Err(dropped) => record.dropped.push(dropped),
             }

@@ -1,4 +1,4 @@
-//! `annotate`: labels a folder of pictures with the server's engine.
+//! `annotate`: labels pictures with the server's engine.
 //!
 //! [`args`] holds the flags, [`files`] finds the pictures, [`record`] reads and writes the output,
 //! [`labeller`] runs the model, [`progress`] shows progress, and [`coco`] writes COCO JSON.
@@ -10,18 +10,22 @@ mod labeller;
 mod progress;
 mod record;
 
-use anyhow::{Context as _, bail, ensure};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
 use futures::{StreamExt, stream};
 use paligemma_server::runtime::served_names;
 use paligemma_server::server::Shutdown;
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
 
+use super::exit::PicturesFailed;
 use super::threads;
-pub use args::{Args, TaskName};
+pub use args::Args;
+use files::Picture;
 use labeller::Labeller;
-use progress::Progress;
-use record::Output;
+use progress::{Outcome, Progress};
+use record::{Asked, Output};
 
 /// Labels the pictures that have no label yet. Ctrl-C stops it cleanly; the same command resumes.
 pub fn run(args: Args) -> anyhow::Result<()> {
@@ -38,44 +42,41 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::on_signals()?;
     let (model, _) = served_names(settings);
-    let mut output = Output::open(&args.output, &model, &prompt)?;
+    let asked = Asked {
+        model,
+        prompt,
+        min_score: args.flags.min_score(),
+    };
+    let pictures = files::pictures(&args.paths, &args.include)?;
+    let mut output = Output::open(&args.output, &asked)?;
     if let Some(path) = &args.coco {
         coco::check(path, &args.output).with_context(|| format!("--coco {}", path.display()))?;
     }
-    let all = files::pictures(&args.folder, &args.include)?;
-    let left: Vec<_> = all
+    let all = pictures.len();
+    let (done, left): (Vec<_>, Vec<_>) = pictures
+        .into_iter()
+        .partition(|picture| output.has(&picture.name));
+    let failed = done
         .iter()
-        .filter(|file| !output.has(file))
-        .cloned()
-        .collect();
-    let mut progress = Progress::new(all.len(), left.len(), output.failed());
-    let mut unread = 0;
-    if !left.is_empty() {
-        let labeller = tokio::select! {
-            labeller = Labeller::start(settings, args.task, &model, &prompt) => labeller?,
+        .filter(|picture| output.has_error(&picture.name))
+        .count();
+    let labeller = match left.is_empty() {
+        true => None,
+        false => Some(tokio::select! {
+            labeller = Labeller::start(settings, args.task, asked) => labeller?,
             name = shutdown.next() => bail!("{name}: stopped before the model was loaded"),
-        };
+        }),
+    };
+    let mut progress = Progress::new(all, done.len(), failed);
+    if let Some(labeller) = labeller {
         // Twice the number of slots, so that images are decoded while others are in the model.
         let ahead = settings.slots * 2;
-        let mut records = stream::iter(left)
-            .map(|file| labeller.label(&args.folder, file))
-            .buffer_unordered(ahead);
-        loop {
-            tokio::select! {
-                record = records.next() => match record {
-                    Some(record) => match record? {
-                        Some(record) => {
-                            progress.advance(record.error.is_some());
-                            output.write(&record)?;
-                        }
-                        None => unread += 1,
-                    },
-                    None => break,
-                },
-                name = shutdown.next() => {
-                    progress.finish();
-                    bail!("{name}: {} of {} pictures are labelled; run the same command to resume", progress.done(), all.len());
-                }
+        let labelling = label(&labeller, left, ahead, &mut output, &mut progress);
+        tokio::select! {
+            outcome = labelling => outcome?,
+            name = shutdown.next() => {
+                progress.finish();
+                bail!("{name}: {} of {all} pictures are labelled; run the same command to resume", progress.done());
             }
         }
     }
@@ -84,9 +85,67 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
         coco::write(path, &output.records()?)
             .with_context(|| format!("--coco {}", path.display()))?;
     }
-    ensure!(
-        unread == 0,
-        "{unread} files could not be read; run the same command to retry them"
-    );
+    if progress.cut() > 0 {
+        tracing::warn!(
+            "cut answers: {} (their finish_reason is length); raise --max-tokens-default, now {}, or --context",
+            progress.cut(),
+            settings.max_tokens_default
+        );
+    }
+    report_failures(&progress, &args.output, args.keep_going)
+}
+
+/// Labels the pictures, up to `ahead` of them at a time, in the order in which their answers finish.
+async fn label(
+    labeller: &Labeller,
+    pictures: Vec<Picture>,
+    ahead: usize,
+    output: &mut Output,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    let mut records = stream::iter(pictures)
+        .map(|picture| labeller.label(picture))
+        .buffer_unordered(ahead);
+    while let Some(record) = records.next().await {
+        let outcome = match record? {
+            None => Outcome::Unread,
+            Some(record) => {
+                output.write(&record)?;
+                record.outcome()
+            }
+        };
+        progress.advance(outcome);
+    }
     Ok(())
+}
+
+/// Fails if some pictures have no label, unless the user wants to go on all the same.
+fn report_failures(progress: &Progress, output: &Path, keep_going: bool) -> anyhow::Result<()> {
+    let (failed, unread) = (progress.failed(), progress.unread());
+    if failed + unread == 0 {
+        return Ok(());
+    }
+    let mut reasons = Vec::new();
+    if failed > 0 {
+        let output = output.display();
+        reasons.push(format!("{failed} with an error in {output}"));
+    }
+    if unread > 0 {
+        reasons.push(format!(
+            "{unread} that could not be read, which the same command tries again"
+        ));
+    }
+    let message = format!(
+        "{} of {} pictures have no label: {}",
+        failed + unread,
+        progress.all(),
+        reasons.join("; ")
+    );
+    match keep_going {
+        true => {
+            tracing::warn!("{message}");
+            Ok(())
+        }
+        false => Err(PicturesFailed(message).into()),
+    }
 }

@@ -1,6 +1,7 @@
 //! The output file: one record per line, including those of earlier runs.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -11,13 +12,15 @@ use paligemma_server::tasks::bounding_box::DetectedObject;
 use paligemma_server::tasks::detection::Dropped;
 use serde::{Deserialize, Serialize};
 
+use super::progress::Outcome;
+
 /// One line of the output: a picture and its answer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Record {
-    /// Path relative to the folder.
+    /// The picture's name: its path relative to the folder, or as it was given.
     pub file: String,
-    pub model: String,
-    pub prompt: String,
+    #[serde(flatten)]
+    pub asked: Asked,
     /// Size of the upright picture in pixels; 0 if the file is not a picture.
     pub width: u32,
     pub height: u32,
@@ -37,6 +40,44 @@ pub struct Record {
     pub error: Option<String>,
 }
 
+impl Record {
+    pub fn outcome(&self) -> Outcome {
+        match self.finish_reason.as_deref() {
+            None => Outcome::Failed,
+            Some("length") => Outcome::Cut,
+            Some(_) => Outcome::Labelled,
+        }
+    }
+}
+
+/// What the records of one file have in common.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    pub model: String,
+    pub prompt: String,
+    /// Objects with a lower score were left out.
+    #[serde(default, skip_serializing_if = "leaves_none_out")]
+    pub min_score: f32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn leaves_none_out(min_score: &f32) -> bool {
+    *min_score == 0.0
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {:?}", self.model, self.prompt)?;
+        match self.min_score {
+            0.0 => Ok(()),
+            score => write!(f, " with --min-score {score}"),
+        }
+    }
+}
+
 /// A detection as a record holds it: in pixels, and with its mask if the task makes one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecordedDetection {
@@ -52,62 +93,67 @@ pub struct RecordedDetection {
 /// The start of every line.
 const RECORD_START: &[u8] = br#"{"file":"#;
 
-/// The file that records are appended to.
+/// The file that records are appended to. If this run created it and writes no record, it is removed.
 pub struct Output {
     path: PathBuf,
     file: File,
-    done: HashSet<String>,
-    failed: usize,
+    /// The file itself, if this run created it.
+    created: Option<PathBuf>,
+    /// Pictures that have a record, and whether it holds an error.
+    done: HashMap<String, bool>,
 }
 
 impl Output {
     /// Opens or creates the file. Removes an incomplete last line, so that its picture is redone.
     ///
     /// # Errors
-    /// When it can't be written, doesn't hold records, or holds those of another model or prompt. The
-    /// file is then left unchanged.
-    pub fn open(path: &Path, model: &str, prompt: &str) -> anyhow::Result<Self> {
+    /// When it can't be written, doesn't hold records, or holds answers to something else than was
+    /// `asked`. The file is then left unchanged.
+    pub fn open(path: &Path, asked: &Asked) -> anyhow::Result<Self> {
         let named = || format!("--output {}", path.display());
+        let existed = path.exists();
         let file = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .open(path)
             .with_context(named)?;
+        let created = match existed {
+            true => None,
+            false => Some(path.canonicalize().with_context(named)?),
+        };
         let mut output = Self {
             path: path.to_owned(),
             file,
-            done: HashSet::new(),
-            failed: 0,
+            created,
+            done: HashMap::new(),
         };
         let (records, whole, cut) = output.read().with_context(named)?;
         if !cut.starts_with(RECORD_START) && !RECORD_START.starts_with(&cut) {
             bail!("{} does not hold labels; choose another file", named());
         }
         for record in records {
-            if record.prompt != prompt || record.model != model {
+            if record.asked != *asked {
                 bail!(
-                    "{} holds answers of {} to {:?}, but this run asks {model} {prompt:?}; choose another file",
+                    "{} holds answers of {}, but this run asks for those of {asked}; choose another file",
                     named(),
-                    record.model,
-                    record.prompt
+                    record.asked,
                 );
             }
-            output.failed += usize::from(record.error.is_some());
-            output.done.insert(record.file);
+            output.done.insert(record.file, record.error.is_some());
         }
         output.file.set_len(whole).with_context(named)?;
         Ok(output)
     }
 
     /// Whether the picture already has a record.
-    pub fn has(&self, file: &str) -> bool {
-        self.done.contains(file)
+    pub fn has(&self, name: &str) -> bool {
+        self.done.contains_key(name)
     }
 
-    /// The number of earlier records with an error.
-    pub fn failed(&self) -> usize {
-        self.failed
+    /// Whether the picture already has a record that holds an error.
+    pub fn has_error(&self, name: &str) -> bool {
+        self.done.get(name) == Some(&true)
     }
 
     /// Appends a record in one write, so that the file holds whole lines.
@@ -140,54 +186,100 @@ impl Output {
     }
 }
 
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(path) = &self.created
+            && self.file.metadata().is_ok_and(|file| file.len() == 0)
+        {
+            // Nobody misses what isn't removed.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn asked(model: &str, prompt: &str, min_score: f32) -> Asked {
+        Asked {
+            model: model.to_owned(),
+            prompt: prompt.to_owned(),
+            min_score,
+        }
+    }
+
+    fn record(file: &str, asked: Asked) -> Record {
+        Record {
+            file: file.to_owned(),
+            asked,
+            ..Record::default()
+        }
+    }
+
+    fn refusal(path: &Path, asked: &Asked) -> String {
+        Output::open(path, asked).err().unwrap().to_string()
+    }
+
     #[test]
-    fn a_cut_line_is_redone_and_another_prompt_is_refused() {
+    fn a_cut_line_is_redone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        let record = |file: &str| Record {
-            file: file.to_owned(),
-            model: "demo".to_owned(),
-            prompt: "ocr".to_owned(),
-            ..Record::default()
-        };
-        let mut output = Output::open(&path, "demo", "ocr").unwrap();
-        output.write(&record("a.png")).unwrap();
+        let ocr = asked("demo", "ocr", 0.0);
+        let mut output = Output::open(&path, &ocr).unwrap();
+        output.write(&record("a.png", ocr.clone())).unwrap();
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, [&whole[..], b"{\"file\":\"b.p"].concat()).unwrap();
 
-        let mut output = Output::open(&path, "demo", "ocr").unwrap();
+        let mut output = Output::open(&path, &ocr).unwrap();
         assert!(output.has("a.png") && !output.has("b.png"));
-        output.write(&record("b.png")).unwrap();
-        let files: Vec<_> = output
-            .records()
-            .unwrap()
-            .into_iter()
-            .map(|r| r.file)
-            .collect();
+        output.write(&record("b.png", ocr)).unwrap();
+        let records = output.records().unwrap();
+        let files: Vec<_> = records.into_iter().map(|record| record.file).collect();
         assert_eq!(files, ["a.png", "b.png"]);
+    }
 
-        let error = Output::open(&path, "demo", "caption en")
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("another file"), "{error}");
-        let error = Output::open(&path, "tuned", "ocr")
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("answers of demo"), "{error}");
+    #[test]
+    fn answers_to_something_else_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let cats = asked("demo", "detect cat", 0.3);
+        let mut output = Output::open(&path, &cats).unwrap();
+        output.write(&record("a.png", cats.clone())).unwrap();
+        assert!(Output::open(&path, &cats).is_ok());
+        for other in [
+            asked("demo", "detect dog", 0.3),
+            asked("tuned", "detect cat", 0.3),
+            asked("demo", "detect cat", 0.0),
+        ] {
+            let error = refusal(&path, &other);
+            let old = "answers of demo to \"detect cat\" with --min-score 0.3";
+            assert!(error.contains(old), "{error}");
+            assert!(
+                error.ends_with(&format!("{other}; choose another file")),
+                "{error}"
+            );
+        }
 
         let other = folder.path().join("coco.json");
         std::fs::write(&other, r#"{"images": []}"#).unwrap();
-        let error = Output::open(&other, "demo", "ocr")
-            .err()
-            .unwrap()
-            .to_string();
+        let error = refusal(&other, &cats);
         assert!(error.contains("does not hold labels"), "{error}");
         assert_eq!(std::fs::read(&other).unwrap(), br#"{"images": []}"#);
+    }
+
+    #[test]
+    fn a_file_that_got_no_record_is_removed_unless_it_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let ocr = asked("demo", "ocr", 0.0);
+        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        std::fs::write(&old, "").unwrap();
+        let link = folder.path().join("link");
+        let target = folder.path().join("target");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        for path in [&new, &old, &link] {
+            drop(Output::open(path, &ocr).unwrap());
+        }
+        assert!(!new.exists() && old.exists() && !target.exists());
     }
 }

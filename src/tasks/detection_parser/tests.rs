@@ -27,6 +27,7 @@ fn located(label: &str, bins: [u16; 4]) -> Detection {
         bins,
         codes: None,
         score: 1.0,
+        logprob: 0.0,
     }
 }
 
@@ -137,17 +138,28 @@ fn an_object_is_complete_when_the_next_one_begins() {
 }
 
 #[test]
-fn the_score_is_the_geometric_mean_over_box_and_label() {
+fn the_score_is_that_of_the_box_times_that_of_the_label() {
+    let token = |probability: f32, near: f32| TokenProbability {
+        logprob: probability.ln(),
+        near_logprob: near.ln(),
+    };
     let mut parser = DetectionParser::new(false);
-    for bin in ["<loc0001>", "<loc0002>", "<loc0003>", "<loc0004>"] {
-        parser.push(bin, &[0.5_f32.ln()]);
+    for (bin, near) in [(1, 0.9), (2, 0.8), (3, 0.7), (4, 0.6)] {
+        parser.push(&format!("<loc{bin:04}>"), &[token(0.5, near)]);
     }
-    parser.push(" cat", &[0.25_f32.ln()]);
-    let [Ok(object)] = &parser.push(" ;", &[0.001_f32.ln()])[..] else {
+    parser.push(" black", &[token(0.25, 0.25)]);
+    parser.push(" cat", &[token(0.64, 0.64)]);
+    let [Ok(object)] = &parser.push(" ;", &[token(0.001, 0.001)])[..] else {
         panic!("one object");
     };
-    let expected = (0.5_f32.powi(4) * 0.25).powf(1.0 / 5.0);
+    let expected = (0.9_f32 * 0.8 * 0.7 * 0.6).powf(1.0 / 4.0) * (0.25_f32 * 0.64).sqrt();
     assert!((object.score - expected).abs() < 1e-6, "{}", object.score);
+    let expected = (0.5_f32.powi(4) * 0.25 * 0.64).ln() / 6.0;
+    assert!(
+        (object.logprob - expected).abs() < 1e-6,
+        "{}",
+        object.logprob
+    );
 }
 
 fn any_object() -> impl Strategy<Value = Detection> {
@@ -159,6 +171,7 @@ fn any_object() -> impl Strategy<Value = Detection> {
         bins: [y0, x0, y1, x1],
         codes,
         score: 1.0,
+        logprob: 0.0,
     })
 }
 

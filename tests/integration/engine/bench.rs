@@ -115,6 +115,7 @@ pub fn request(prompt: &str, max_tokens: usize) -> Request {
         sampling: Sampling::greedy(),
         stop: Vec::new(),
         logprobs: None,
+        neighbours: None,
         deadline: None,
     }
 }

@@ -35,11 +35,15 @@ fn body() -> Value {
     json!({"image": image(), "objects": ["cat", " dog\n"]})
 }
 
-/// Takes the scores out, each of which is a probability.
+/// Takes the scores out, each of which is a probability, and the log-probabilities.
 fn take_scores(objects: &mut Value) -> Vec<f64> {
-    let objects = objects.as_array_mut().unwrap().iter_mut();
-    let scores = objects.map(|object| object.as_object_mut().unwrap().remove("score").unwrap());
-    let scores: Vec<f64> = scores.map(|score| score.as_f64().unwrap()).collect();
+    let mut scores = Vec::new();
+    for object in objects.as_array_mut().unwrap() {
+        let object = object.as_object_mut().unwrap();
+        let logprob = object.remove("logprob").unwrap().as_f64().unwrap();
+        assert!(logprob < 0.0, "{logprob}");
+        scores.push(object.remove("score").unwrap().as_f64().unwrap());
+    }
     assert!(
         scores.iter().all(|score| *score > 0.0 && *score < 1.0),
         "{scores:?}"
@@ -66,7 +70,7 @@ async fn objects_have_boxes_in_pixels_and_malformed_ones_are_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_score_is_the_geometric_mean_over_box_and_label() {
+async fn the_score_counts_bins_near_an_edge_and_the_log_probability_does_not() {
     let server = scripted().await;
     let mut body = body();
     body["logprobs"] = json!(0);
@@ -77,17 +81,61 @@ async fn the_score_is_the_geometric_mean_over_box_and_label() {
         .iter()
         .position(|token| token["token"].as_str().unwrap().contains(';'));
     let tokens = &tokens[..end.unwrap()];
-    let sum: f64 = tokens
-        .iter()
-        .map(|token| token["logprob"].as_f64().unwrap())
-        .sum();
-    let expected = (sum / tokens.len() as f64).exp();
-    let scores = take_scores(&mut result["objects"]);
-    assert!(
-        (scores[0] - expected).abs() < 1e-5,
-        "{} for {expected}",
-        scores[0]
+    let mean = |tokens: &[Value]| {
+        let logprobs = tokens
+            .iter()
+            .map(|token| token["logprob"].as_f64().unwrap());
+        logprobs.sum::<f64>() / tokens.len() as f64
+    };
+    let object = &result["objects"][0];
+    let (score, logprob) = (
+        object["score"].as_f64().unwrap(),
+        object["logprob"].as_f64().unwrap(),
     );
+    assert!((logprob - mean(tokens)).abs() < 1e-5, "{logprob}");
+    // The toy gives every token some probability.
+    let (edges, label) = tokens.split_at(4);
+    let alone = (mean(edges) + mean(label)).exp();
+    assert!(
+        score > alone + 1e-4,
+        "{score}, and {alone} without neighbours"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_below_the_least_score_are_left_out() {
+    let server = scripted().await;
+    let mut body = body();
+    let (_, answer) = server.json("/v1/detect", &body).await;
+    let objects = answer["results"][0]["objects"].as_array().unwrap();
+    let scores: Vec<f64> = objects
+        .iter()
+        .map(|object| object["score"].as_f64().unwrap())
+        .collect();
+    assert_eq!(scores.len(), 2);
+    let least = scores[0].max(scores[1]);
+    body["min_score"] = json!(least);
+    let (_, answer) = server.json("/v1/detect", &body).await;
+    let result = &answer["results"][0];
+    let kept = result["objects"].as_array().unwrap();
+    assert_eq!(kept.len(), 1, "{scores:?} {kept:?}");
+    assert_eq!(kept[0]["score"].as_f64().unwrap(), least);
+    assert_eq!(result["dropped"].as_array().unwrap().len(), 1);
+
+    let form = Form::new().part(
+        "image",
+        Part::bytes(picture::png_sized(40, 30)).file_name("photo.png"),
+    );
+    let form = form.text("objects", "cat").text("objects", "dog");
+    let form = form.text("min_score", "1");
+    let (_, answer) = read(server.send(server.post("/v1/detect").multipart(form)).await).await;
+    assert_eq!(answer["results"][0]["objects"], json!([]));
+
+    for outside in [json!(-0.1), json!(1.5)] {
+        body["min_score"] = outside;
+        let answer = server.json("/v1/detect", &body).await;
+        assert_problem(&answer, 422, "out_of_range", "0 to 1");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -216,12 +216,9 @@ async fn a_model_that_is_loading_answers_503_with_retry_after() {
     for path in ["/health/ready", "/health", "/readyz"] {
         let response = server.send(server.get(path)).await;
         assert!(response.headers().contains_key("retry-after"));
-        assert_problem(
-            &read(response).await,
-            503,
-            "loading",
-            "is still being loaded",
-        );
+        let answer = read(response).await;
+        assert_problem(&answer, 503, "loading", "is still being loaded");
+        assert_eq!(answer.1["loaded"], 0.0);
     }
     assert_problem(
         &server.json("/v1/generate", &body(1)).await,
@@ -232,6 +229,9 @@ async fn a_model_that_is_loading_answers_503_with_retry_after() {
     for path in ["/health/live", "/healthz", "/v1/models", "/metrics"] {
         assert_eq!(server.send(server.get(path)).await.status(), StatusCode::OK);
     }
+    let (_, models) = read(server.send(server.get("/v1/models")).await).await;
+    assert_eq!(models["data"][0]["status"], "loading");
+    assert_eq!(models["data"][0]["loaded"], 0.0);
     loaded.send(()).unwrap();
     let mut states = server.engine.watch_state();
     let ready = paligemma_server::engine::State::Ready;

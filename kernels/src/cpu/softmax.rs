@@ -2,7 +2,7 @@
 
 use super::gelu::exp;
 use super::lanes::fold;
-use crate::kernels::Scoring;
+use crate::Scoring;
 
 /// Raw scores to weights that add up to 1; -∞ in `mask` hides a key.
 #[inline(always)]

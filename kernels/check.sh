@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the kernels' tests where mistakes of memory show: tools/kernels/check.sh miri | asan | valgrind
+# Runs the kernels' tests where mistakes of memory show: kernels/check.sh miri | asan | valgrind
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 package=(--locked --package paligemma-kernels)

@@ -152,7 +152,7 @@ impl fmt::Display for Instructions {
 /// When the processor lacks the instructions.
 macro_rules! dispatch {
     ($instructions:expr, $isa:ident => $run:expr) => {{
-        use $crate::kernels::cpu;
+        use $crate::cpu;
         let instructions: cpu::Instructions = $instructions;
         assert!(instructions.is_supported(), "{instructions} is not there");
         match instructions {

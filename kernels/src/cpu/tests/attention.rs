@@ -1,8 +1,8 @@
 //! Attention, rotation and norms.
 
 use super::{random, relative_error};
-use crate::kernels::Scoring;
-use crate::kernels::cpu::*;
+use crate::Scoring;
+use crate::cpu::*;
 
 /// Heads side by side in rows of `stride` values.
 fn heads(values: &[f32], rows: usize, heads: usize, width: usize, stride: usize) -> Heads<'_> {

@@ -21,7 +21,7 @@ pub use format::{UnknownFormat, WeightFormat};
 pub use matmul::{Epilogue, Matmul, Outputs};
 pub use norm::{layer_norm, rms_norm};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
-pub use weights_cache::WeightsCache;
+pub use weights_cache::{CacheProgress, WeightsCache};
 
 /// Settles which instructions our own kernels use on `placement`; `None` where candle's run.
 ///

@@ -1,7 +1,7 @@
 //! Products with packed weights.
 
 use super::{pack, random, relative_error, unpacked};
-use crate::kernels::cpu::*;
+use crate::cpu::*;
 
 /// Rows, depth and columns, of which none fills a tile, a block or a panel; then some that do.
 const SHAPES: [(usize, usize, usize); 10] = [

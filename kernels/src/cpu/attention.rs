@@ -10,7 +10,7 @@ use super::isa::{COLUMNS, Isa, Work};
 use super::parallel::in_parallel;
 use super::softmax::softmax;
 use super::tile::{FloatTile, Sums, run_floats};
-use crate::kernels::Scoring;
+use crate::Scoring;
 
 /// Queries of a head that are scored together.
 const QUERIES: usize = 24;

@@ -37,6 +37,15 @@ pub struct WeightsCache {
     packed: Mutex<Vec<(String, Arc<PackedWeight>)>>,
 }
 
+/// How far the reading of a file of packed weights has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheProgress {
+    /// There is a file, with that many bytes to be read.
+    Begins { bytes: u64 },
+    /// That many more have been read.
+    Read { bytes: u64 },
+}
+
 /// Why a file of packed weights was not used, or not written.
 #[derive(Debug, Error)]
 enum CacheError {
@@ -50,10 +59,15 @@ enum CacheError {
 
 impl WeightsCache {
     /// The cache in `folder` of the weights whose content has the given hash. A file that is damaged
-    /// counts as none, with a warning.
-    pub fn open(folder: &Path, hash: &str, format: WeightFormat) -> Self {
+    /// counts as none, with a warning. `told` hears how far reading it has come, from any thread.
+    pub fn open(
+        folder: &Path,
+        hash: &str,
+        format: WeightFormat,
+        told: impl Fn(CacheProgress) + Sync,
+    ) -> Self {
         let path = folder.join(format!("{hash}-{format}-{LAYOUT}-v{VERSION}.safetensors"));
-        let file = match read(&path) {
+        let file = match read(&path, told) {
             Ok(tensors) => {
                 tracing::info!(path = %path.display(), "packed weights are read from the cache");
                 tensors
@@ -71,6 +85,11 @@ impl WeightsCache {
             file,
             packed: Mutex::default(),
         }
+    }
+
+    /// Whether there is a sound file, so that most weights need not be packed.
+    pub fn is_filled(&self) -> bool {
+        !self.file.is_empty()
     }
 
     /// The packed weight of that name: the file's, or what `pack` makes.
@@ -113,7 +132,10 @@ impl WeightsCache {
     }
 }
 
-fn read(path: &Path) -> std::result::Result<HashMap<String, MappedBytes>, CacheError> {
+fn read(
+    path: &Path,
+    told: impl Fn(CacheProgress) + Sync,
+) -> std::result::Result<HashMap<String, MappedBytes>, CacheError> {
     let file = File::open(path)?;
     // SAFETY: the file is only read. It is never changed in place: a new one takes its name.
     let map = Arc::new(unsafe { Mmap::map(&file) }?);
@@ -128,8 +150,15 @@ fn read(path: &Path) -> std::result::Result<HashMap<String, MappedBytes>, CacheE
             (name, MappedBytes::new(&map, data + start..data + end))
         })
         .collect();
+    told(CacheProgress::Begins {
+        bytes: (map.len() - data) as u64,
+    });
     tensors.par_iter().try_for_each(|(name, bytes)| {
-        match checksums.get(name) == Some(&checksum(bytes)) {
+        let sound = checksums.get(name) == Some(&checksum(bytes));
+        told(CacheProgress::Read {
+            bytes: bytes.len() as u64,
+        });
+        match sound {
             true => Ok(()),
             false => Err(CacheError::Checksum(name.clone())),
         }

@@ -91,12 +91,12 @@ pub trait Work<I: Isa>: Sync {
 macro_rules! enter_with {
     ($($features:literal)?) => {
         #[inline]
-        unsafe fn enter<W: crate::kernels::cpu::isa::Work<Self>>(
+        unsafe fn enter<W: crate::cpu::isa::Work<Self>>(
             work: &W,
             range: std::ops::Range<usize>,
         ) {
             $(#[target_feature(enable = $features)])?
-            unsafe fn inner<I: Isa, W: crate::kernels::cpu::isa::Work<I>>(
+            unsafe fn inner<I: Isa, W: crate::cpu::isa::Work<I>>(
                 work: &W,
                 range: std::ops::Range<usize>,
             ) {

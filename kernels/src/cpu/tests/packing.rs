@@ -1,7 +1,7 @@
 //! What is packed can be read back. Small enough for Miri, which runs these tests.
 
 use super::{pack, random, unpacked};
-use crate::kernels::cpu::*;
+use crate::cpu::*;
 
 /// Rows and depth that fill no panel and no block, and some that do.
 const SHAPES: [(usize, usize); 4] = [(1, 1), (18, 70), (34, 33), (16, 64)];

@@ -9,13 +9,13 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// GELU of each value; any shape, f32.
-pub(in crate::kernels) fn gelu(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1_no_bwd(&Kernel { gated: false })
 }
 
 /// `gelu(gate) · up` for f32 `[rows, 2 · width]` with the gate left and the up projection right;
 /// gives `[rows, width]`.
-pub(in crate::kernels) fn gelu_gated(gate_up: &Tensor) -> Result<Tensor> {
+pub(crate) fn gelu_gated(gate_up: &Tensor) -> Result<Tensor> {
     gate_up
         .contiguous()?
         .apply_op1_no_bwd(&Kernel { gated: true })

@@ -9,7 +9,7 @@ use super::lanes::fold;
 use super::parallel::in_parallel;
 use super::softmax::softmax;
 use super::tile::{FloatTile, Sums, run_floats};
-use crate::kernels::Scoring;
+use crate::Scoring;
 
 /// Heads of a sequence that share the reading of a key.
 const SHARING: usize = 4;
