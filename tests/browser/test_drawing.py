@@ -7,7 +7,7 @@ import pytest
 import stub
 from page import DESKTOP, PHONE, Page
 from PIL import Image
-from test_page import shown_code
+from test_page import shown_code, slide
 from test_tasks import SCENES, answer, shape_in
 
 CROWD = [("cat", 100 * x, 110 * y, 100 * x + 95, 110 * y + 105, 0.5) for x in range(4) for y in range(3)]
@@ -75,11 +75,6 @@ def test_objects_are_hidden_when_the_model_is_less_sure_of_them(detected):
     slide(page, "least", 0)
     assert len(page.all("#overlay .box")) == 2
     assert "min_score" not in shown_code(page, "sh")
-
-
-def slide(page, name, value):
-    script = "const it = document.getElementById(arguments[0]); it.value = arguments[1];"
-    page.js(f"{script} it.dispatchEvent(new Event('input', {{ bubbles: true }}))", name, value)
 
 
 def on_screen(page, scale):

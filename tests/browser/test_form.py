@@ -5,7 +5,7 @@ import stub
 from page import PHONE, Page
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from test_page import shown_code
+from test_page import shown_code, slide
 
 
 def drag(page, x0, y0, x1, y1):
@@ -107,11 +107,6 @@ def test_suggestions_fill_the_field(page):
     assert "blue square" in shown_code(page, "sh")
     page.run_to_end()
     assert page.text(".text")
-
-
-def slide(page, name, value):
-    script = "const it = document.getElementById(arguments[0]); it.value = arguments[1];"
-    page.js(f"{script} it.dispatchEvent(new Event('input', {{ bubbles: true }}))", name, value)
 
 
 def test_sampling_is_folded_away_and_part_of_the_request(page):

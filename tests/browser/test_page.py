@@ -124,6 +124,11 @@ def test_a_phone_keeps_run_and_the_answer_in_view(page):
 QUESTION = "what colour is the “circle”; isn't it $RED, \\ or `so`?"
 
 
+def slide(page, name, value):
+    script = "const it = document.getElementById(arguments[0]); it.value = arguments[1];"
+    page.js(f"{script} it.dispatchEvent(new Event('input', {{ bubbles: true }}))", name, value)
+
+
 def shown_code(page, language):
     tab = "curl" if language == "sh" else language
     page.find(f"#tab-{tab}").click()
@@ -146,6 +151,18 @@ def test_the_code_shown_runs_and_answers_the_same(page, tmp_path, language, task
     output = run_code(language, shown_code(page, language), tmp_path)
     for words in expected:
         assert words in output
+
+
+def test_the_code_hides_what_the_page_hides(page, tmp_path):
+    page.task("detect")
+    page.run_to_end()
+    scores = [float(each.text.split(" ")[0]) for each in page.all(".found .sure")]
+    assert len(scores) == 2
+    between = (sum(scores) / 2 + 0.5) / 100 if scores[0] != scores[1] else max(scores) / 100 + 0.02
+    slide(page, "least", round(between, 2))
+    left = [row.text for row in page.all(".found .name")]
+    output = run_code("sh", shown_code(page, "sh"), IMAGES)
+    assert [name for name in ("red circle", "blue square") if name in output] == left
 
 
 def test_the_code_bears_the_key_by_name(other_page, tmp_path):

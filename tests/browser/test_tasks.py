@@ -86,7 +86,10 @@ def test_a_prompt_of_ones_own_is_answered_word_for_word(page):
     assert page.text(".text") == "a red circle"
 
 
-def test_text_that_is_not_there(page):
+def test_text_that_is_not_there(other_page):
+    server, page = other_page("--tasks", "caption,ocr")
+    page.wait("the model", lambda: "demo" in page.text("#model-name"))
+    assert [each.text for each in page.all("#tasks label") if each.is_displayed()] == ["Caption", "Text", "Prompt"]
     page.task("ocr")
     page.run_to_end()
     assert page.text(".text") or page.text(".hint") == "The model had nothing to say."
