@@ -123,6 +123,8 @@ pub struct Job {
     pub head: Head,
     /// Whether to answer token by token.
     pub stream: bool,
+    /// Whether a stream tells the places in the queue.
+    pub queue_position: bool,
     pub logprobs: bool,
     pub arrived: Instant,
     pub request_id: RequestId,
@@ -190,6 +192,7 @@ impl Job {
             sizes,
             head: Head::new(task.name, &state.model.name),
             stream: options.stream,
+            queue_position: options.queue_position,
             logprobs: options.logprobs.is_some(),
             arrived: request.arrival.at,
             request_id: request.arrival.request_id,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::pixels::Pixels;
 
@@ -177,16 +177,26 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Generation {
     events: mpsc::UnboundedReceiver<Event>,
+    place: watch::Receiver<usize>,
     ended: bool,
 }
 
 impl Generation {
     /// The receiving end of `events`; the engine sees that this was dropped as `is_closed()`.
-    pub(crate) fn new(events: mpsc::UnboundedReceiver<Event>) -> Self {
+    pub(crate) fn new(
+        events: mpsc::UnboundedReceiver<Event>,
+        place: watch::Receiver<usize>,
+    ) -> Self {
         Self {
             events,
+            place,
             ended: false,
         }
+    }
+
+    /// Follows its place in the line for a slot: 1 is next, 0 is no longer in the line. Only falls.
+    pub fn watch_place(&self) -> watch::Receiver<usize> {
+        self.place.clone()
     }
 }
 

@@ -94,6 +94,14 @@ impl<T> Scheduler<T> {
         self.queue.len()
     }
 
+    /// Sequences that wait, first to last, with their places in the line for a slot: 0 for those that
+    /// the free slots can take, then 1, 2, …
+    pub fn places(&self) -> impl Iterator<Item = (usize, &T)> {
+        let free = self.limits.slots - self.slots_used();
+        let waiting = self.queue.iter().enumerate();
+        waiting.map(move |(index, entry)| ((index + 1).saturating_sub(free), &entry.sequence))
+    }
+
     /// Slots that hold a sequence.
     pub fn slots_used(&self) -> usize {
         self.slots.iter().flatten().count()

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::output::Output;
 use super::sampler::Sampler;
@@ -35,6 +35,7 @@ pub(super) struct Sequence {
     image_tokens: usize,
     deadline: Option<Instant>,
     client: mpsc::UnboundedSender<Event>,
+    place: watch::Sender<usize>,
 }
 
 /// A sequence's output, which is made outside the engine's lock.
@@ -61,6 +62,7 @@ impl Sequence {
             max_tokens,
         } = tokenized;
         let (events, receiver) = mpsc::unbounded_channel();
+        let (place, its_place) = watch::channel(0);
         let output = Output::new(
             events.clone(),
             tokenizer,
@@ -77,8 +79,15 @@ impl Sequence {
             image_tokens,
             deadline: request.deadline,
             client: events,
+            place,
         };
-        (sequence, Generation::new(receiver))
+        (sequence, Generation::new(receiver, its_place))
+    }
+
+    /// Tells the client its place in the line for a slot, if that has changed.
+    pub(super) fn tell_place(&self, place: usize) {
+        let told = |current: &mut usize| std::mem::replace(current, place) != place;
+        self.place.send_if_modified(told);
     }
 
     /// Rows of a prefill: image, prompt, and what was generated before.

@@ -74,9 +74,12 @@ impl Inner {
         all
     }
 
-    /// Brings the gauges of the load up to date.
+    /// Brings the gauges of the load up to date, and tells those who wait their places.
     pub(super) fn report_load(&self) {
         metrics::load(self.scheduler.queued(), self.scheduler.slots_used());
+        for (place, sequence) in self.scheduler.places() {
+            sequence.tell_place(place);
+        }
     }
 }
 

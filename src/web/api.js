@@ -18,6 +18,8 @@ export class Problem extends Error {
     this.status = document.status ?? 0;
     this.code = document.code ?? "";
     this.requestId = document.request_id ?? "";
+    /** Of a model that is loading: the share that is loaded, from 0 to 1. */
+    this.loaded = document.loaded ?? null;
     this.retryAfter = retryAfter;
   }
 }
@@ -25,6 +27,17 @@ export class Problem extends Error {
 export async function getModels(signal) {
   const response = await send("/v1/models", { signal });
   return (await response.json()).data;
+}
+
+/** Null when the server takes requests, else the problem of a model that is loading. */
+export async function getReady(signal) {
+  try {
+    await send("/health/ready", { signal });
+    return null;
+  } catch (error) {
+    if (error.code === "loading") return error;
+    throw error;
+  }
 }
 
 /** Posts `body` and yields the events of the answer, their data parsed. An `error` event is thrown. */

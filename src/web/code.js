@@ -16,7 +16,7 @@ export function watchCode(say) {
     tab.addEventListener("keydown", (event) => moveOn(event, tabs, index));
   });
   for (const button of document.querySelectorAll("[data-copy]")) {
-    button.addEventListener("click", () => copy(button, say));
+    button.addEventListener("click", () => copyText(button, byId(`code-${button.dataset.copy}`), say));
   }
 }
 
@@ -39,22 +39,22 @@ function select(tabs, chosen) {
   }
 }
 
-async function copy(button, say) {
-  const code = byId(`code-${button.dataset.copy}`);
-  const copied = await write(code);
+/** Copies the text of `place`, and says so on the button. */
+export async function copyText(button, place, say) {
+  const copied = await write(place);
   const label = button.firstChild;
   label.data = copied ? "Copied" : "Selected";
-  say(copied ? "Copied" : "The code is selected: copy it with your keyboard");
+  say(copied ? "Copied" : "The text is selected: copy it with your keyboard");
   setTimeout(() => (label.data = "Copy"), 1500);
 }
 
-/** Browsers give the clipboard to https and localhost only; elsewhere the code is at least selected. */
-async function write(code) {
+/** Browsers give the clipboard to https and localhost only; elsewhere the text is at least selected. */
+async function write(place) {
   try {
-    await navigator.clipboard.writeText(code.textContent);
+    await navigator.clipboard.writeText(place.textContent);
     return true;
   } catch {
-    getSelection().selectAllChildren(code);
+    getSelection().selectAllChildren(place);
     return document.execCommand("copy");
   }
 }

@@ -12,7 +12,7 @@ from server import ROOT, Server
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def start_chromium():
+def start_chromium(*more_flags):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     chromedriver = shutil.which("chromedriver")
     if not browser or not chromedriver:
@@ -20,7 +20,7 @@ def start_chromium():
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    flags = ["--headless=new", "--disable-dev-shm-usage", "--window-size=1280,900"]
+    flags = ["--headless=new", "--disable-dev-shm-usage", "--window-size=1280,900", *more_flags]
     if os.geteuid() == 0:
         flags.append("--no-sandbox")  # Chromium's sandbox does not work for root
     for flag in flags:

@@ -35,6 +35,10 @@ class Page:
         self.find("#file").send_keys(str(file))
         self.wait(f"{file} in use", lambda: self.text("#file-name") == Path(file).name)
 
+    def choose_several(self, *files):
+        self.find("#file").send_keys("\n".join(map(str, files)))
+        self.wait("all of them", lambda: len(self.all("#tray li")) == len(files))
+
     def example(self, name):
         self.find(f"[data-name='{name}']").click()
         self.wait(f"{name} in use", lambda: self.text("#file-name") == name)
@@ -52,8 +56,13 @@ class Page:
 
     def run_to_end(self):
         self.run()
-        self.wait("the answer's end", lambda: self.text("#total") not in ("", "–") or self.text("#problem"))
-        assert self.text("#problem") == ""
+        self.wait("the answer's end", lambda: self.ended() or self.problem())
+        assert self.problem() == ""
+
+    def ended(self):
+        """Whether all answers on view are complete."""
+        totals = [each.get_property("textContent") for each in self.all("#answers .total")]
+        return totals and "–" not in totals
 
     # --- What they see
 
@@ -69,9 +78,13 @@ class Page:
     def wait(self, what, condition, seconds=15):
         WebDriverWait(self.driver, seconds, 0.05).until(lambda _: condition(), f"waited for {what}")
 
+    def problem(self):
+        """What went wrong, with the page or with an answer."""
+        return "\n".join(each.text for each in self.all(".problem") if each.text)
+
     def wait_for_problem(self):
-        self.wait("a problem", lambda: self.text("#problem") != "")
-        return self.text("#problem")
+        self.wait("a problem", self.problem)
+        return self.problem()
 
     def rectangle(self, selector):
         """Left, top, right and bottom of an element, in pixels of the picture that is shown."""
@@ -97,6 +110,7 @@ class Page:
         width, height = size
         mobile = size == PHONE
         self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
+        self.cdp("Emulation.setTouchEmulationEnabled", enabled=mobile)
         self.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
 
     def check_looks(self, name):

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from page import PHONE
 from programs import run_code, skip_without
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -24,7 +25,7 @@ def test_a_picture_is_pasted(page):
     keys(page, Keys.CONTROL, "v")
     page.wait("the pasted picture", lambda: page.text("#file-name") == "image.png")
     page.run_to_end()
-    assert page.text("#text").startswith("a red circle")
+    assert page.text(".text").startswith("a red circle")
 
 
 def test_a_picture_is_dropped(page):
@@ -37,7 +38,7 @@ def test_a_picture_is_dropped(page):
     page.wait("the dropped picture", lambda: page.text("#file-name") == "tall.webp")
     assert "dropping" not in page.find("#stage").get_attribute("class")
     page.run_to_end()
-    assert "yellow circle" in page.text("#text")
+    assert "yellow circle" in page.text(".text")
 
 
 def keys(page, *pressed):
@@ -62,7 +63,7 @@ def test_the_tab_key_reaches_everything_in_order(page):
         stops.append(focus(page))
         if stops[-1] == "BODY":
             break
-    controls = ["file", "circle-and-square.jpg", "exif-rotated.jpg", "task", "objects", "run", "tab-curl"]
+    controls = ["file", "more", "circle-and-square.jpg", "exif-rotated.jpg", "task", "objects", "run", "tab-curl"]
     assert [stop for stop in stops if stop in controls] == controls
 
 
@@ -71,35 +72,61 @@ def test_arrow_keys_choose_the_task_and_control_enter_runs(page):
     keys(page, Keys.ARROW_RIGHT)
     assert page.find("#question").is_displayed()
     keys(page, Keys.CONTROL, Keys.ENTER)
-    page.wait("the answer", lambda: page.text("#text") == "red")
+    page.wait("the answer", lambda: page.text(".text") == "red")
 
 
 def test_the_page_is_named_for_those_who_do_not_see_it(page):
     """Every control has a name, and an answer is spoken."""
     nameless = page.js(
         """
-        const nodes = document.querySelectorAll('button, input, textarea, summary, a');
+        const nodes = document.querySelectorAll('button, input, textarea, select, summary, a');
         return [...nodes].filter((node) => !node.labels?.length && !node.getAttribute('aria-label')
           && !node.textContent.trim()).map((node) => node.outerHTML);
         """
     )
     assert nameless == []
     page.run_to_end()
-    assert page.find("#spoken").get_property("textContent") == page.text("#text")
+    assert page.find("#spoken").get_property("textContent") == page.text(".text")
 
 
 def test_the_prompts_notation_of_places_is_explained(page):
     page.task("generate")
     page.fill("prompt", "detect red circle")
     page.run_to_end()
-    assert "<loc" in page.text("#text")
-    assert "Detect and Segment draw them" in page.text("#hint")
+    assert "<loc" in page.text(".text")
+    assert "Detect and Segment draw them" in page.text(".hint")
     page.check_looks("prompt-with-places")
+
+
+def test_a_phone_keeps_run_and_the_answer_in_view(page):
+    page.look(PHONE, "light")
+    page.example("red-circle.png")
+    page.task("detect")
+    for place in ("0", "document.querySelector('#history').offsetTop - innerHeight"):
+        page.run_to_end()
+        page.js(f"scrollTo(0, {place})")
+        for selector in ("#run", ".found"):
+            top, bottom = page.js(
+                "const { top, bottom } = document.querySelector(arguments[0]).getBoundingClientRect(); return [top, bottom]",
+                selector,
+            )
+            assert 0 <= top < bottom <= PHONE[1], f"{selector} from {top} to {bottom}, scrolled to {place}"
+    hints = [each for each in page.all(".desktop") if each.is_displayed()]
+    assert hints == []
+    page.js("scrollTo(0, 0)")
+    bottom = page.js("return document.querySelector('#image').getBoundingClientRect().bottom")
+    dock = page.js("return document.querySelector('#dock').getBoundingClientRect().top")
+    assert bottom <= dock, "the answer covers the picture"
 
 
 # --- The code to copy
 
 QUESTION = "what colour is the “circle”; isn't it $RED, \\ or `so`?"
+
+
+def slide(page, name, value):
+    script = "const it = document.getElementById(arguments[0]); it.value = arguments[1];"
+    page.js(f"{script} it.dispatchEvent(new Event('input', {{ bubbles: true }}))", name, value)
 
 
 def shown_code(page, language):
@@ -119,11 +146,23 @@ def test_the_code_shown_runs_and_answers_the_same(page, tmp_path, language, task
     if task == "vqa":
         page.fill("question", QUESTION)
     page.run_to_end()
-    expected = [page.text("#text")] if task == "vqa" else [row.text for row in page.all("#objects-found .name")]
+    expected = [page.text(".text")] if task == "vqa" else [row.text for row in page.all(".found .name")]
     assert expected and expected[0]
     output = run_code(language, shown_code(page, language), tmp_path)
     for words in expected:
         assert words in output
+
+
+def test_the_code_hides_what_the_page_hides(page, tmp_path):
+    page.task("detect")
+    page.run_to_end()
+    scores = [float(each.text.split(" ")[0]) for each in page.all(".found .sure")]
+    assert len(scores) == 2
+    between = (sum(scores) / 2 + 0.5) / 100 if scores[0] != scores[1] else max(scores) / 100 + 0.02
+    slide(page, "least", round(between, 2))
+    left = [row.text for row in page.all(".found .name")]
+    output = run_code("sh", shown_code(page, "sh"), IMAGES)
+    assert [name for name in ("red circle", "blue square") if name in output] == left
 
 
 def test_the_code_bears_the_key_by_name(other_page, tmp_path):

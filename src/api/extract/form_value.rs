@@ -68,6 +68,10 @@ impl<'de> Deserializer<'de> for FormValue {
         visitor.visit_u64(self.parsed("a whole number that is not negative")?)
     }
 
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {
+        visitor.visit_f32(self.parsed("a number")?)
+    }
+
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {
         visitor.visit_f64(self.parsed("a number")?)
     }
@@ -91,7 +95,7 @@ impl<'de> Deserializer<'de> for FormValue {
     }
 
     serde::forward_to_deserialize_any! {
-        i8 i16 i32 i128 u8 u16 u32 u128 f32 char bytes byte_buf unit unit_struct newtype_struct
+        i8 i16 i32 i128 u8 u16 u32 u128 char bytes byte_buf unit unit_struct newtype_struct
         tuple tuple_struct map struct identifier ignored_any
     }
 }

@@ -43,6 +43,10 @@ pub struct Options {
     /// Answer token by token, as `text/event-stream`.
     #[schema(default = false)]
     pub stream: Option<bool>,
+    /// In a stream: tell the request's place in the queue while it waits, in `queued` events. The
+    /// status is then sent with the first of them, so what fails later comes as an `error` event.
+    #[schema(default = false)]
+    pub queue_position: Option<bool>,
     /// After which time the request fails with 504, counted from its arrival: seconds, or a text
     /// such as `10s` or `500ms`. At most, and by default, what the operator has set.
     pub timeout: Option<Timeout>,
@@ -76,6 +80,7 @@ pub struct CheckedOptions {
     pub stop: Vec<String>,
     pub logprobs: Option<usize>,
     pub stream: bool,
+    pub queue_position: bool,
     pub timeout: Duration,
 }
 
@@ -97,6 +102,7 @@ impl Options {
             sampling,
             logprobs: whole("logprobs", self.logprobs, 0, MAX_LOGPROBS)?,
             stream: self.stream.unwrap_or(false),
+            queue_position: self.queue_position.unwrap_or(false),
             timeout: self.timeout(longest)?,
             stop: self.stop()?,
         })

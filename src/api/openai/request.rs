@@ -71,6 +71,7 @@ impl SharedFields {
             stop: self.stop,
             logprobs,
             stream: self.stream,
+            queue_position: None,
             timeout: None,
         }
     }

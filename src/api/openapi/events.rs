@@ -6,18 +6,20 @@ use utoipa::openapi::schema::{AnyOfBuilder, Object, ObjectBuilder, Schema, Type}
 use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::api::respond::problem::Problem;
-use crate::api::respond::shapes::{Delta, Done, ObjectFound, TaskResult};
+use crate::api::respond::shapes::{Delta, Done, ObjectFound, Queued, TaskResult};
 
 /// One server-sent event, when `stream` is true.
 ///
 /// `delta` (a piece of text) and `result` (a whole result), for several images or questions side by
 /// side, then `done`; or `error`, which ends the stream. Lines that begin with a colon are comments
 /// that keep the connection alive. Nothing is sent before the first event, not even the status: so
-/// what fails before it has its own status instead of an `error` event.
+/// what fails before it has its own status instead of an `error` event. With `queue_position` the
+/// first events may be `queued`, while the request waits.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it only describes")]
 pub enum Events<T> {
+    Queued(Queued),
     Delta(Delta),
     Result(TaskResult<T>),
     Done(Done),
@@ -32,6 +34,7 @@ pub enum Events<T> {
 #[serde(untagged)]
 #[expect(dead_code, reason = "it only describes")]
 pub enum ObjectEvents<O, T> {
+    Queued(Queued),
     Delta(Delta),
     Object(ObjectFound<O>),
     Result(TaskResult<T>),
@@ -40,7 +43,8 @@ pub enum ObjectEvents<O, T> {
 }
 
 /// The name of the event whose data has the schema with that name.
-const NAMES: [(&str, &str); 5] = [
+const NAMES: [(&str, &str); 6] = [
+    ("Queued", "queued"),
     ("Delta", "delta"),
     ("ObjectFound", "object"),
     ("TaskResult", "result"),

@@ -7,6 +7,7 @@
 pub mod output_parser;
 mod partial;
 pub mod problem;
+mod progress;
 pub mod shapes;
 pub mod stream;
 pub mod whole;

@@ -46,6 +46,16 @@ pub struct TaskResult<T> {
     pub logprobs: Option<Vec<TokenLogprob>>,
 }
 
+/// A place in the queue; sent when `queue_position` was asked for, and only while a request waits.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Queued {
+    /// Which of the images or questions sent, from 0.
+    pub index: usize,
+    /// 1 is next; 0 is sent when the wait is over. Only falls.
+    #[schema(example = 3)]
+    pub position: usize,
+}
+
 /// A piece of a streamed answer. All pieces of one index, joined, are its text.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Delta {

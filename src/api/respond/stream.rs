@@ -1,8 +1,9 @@
 //! Streamed answers: server-sent events.
 //!
 //! `delta`, `object` and `result` for each prompt, side by side, then one `done`; or `error`, which
-//! ends the stream. The response's status is decided by the first event: until then not even headers are sent, so that a
-//! request that fails in the queue or in prefill has its real status.
+//! ends the stream. The response's status is decided by the first event: until then not even headers
+//! are sent, so that a request that fails in the queue or in prefill has its real status. Who asks
+//! for `queue_position` gives that up: `queued` may be the first event.
 
 use std::convert::Infallible;
 use std::mem;
@@ -21,7 +22,8 @@ use crate::api::error::{ApiError, ErrorCode};
 use crate::api::job::{Job, cut_off, failure};
 use crate::api::respond::output_parser::OutputParser;
 use crate::api::respond::problem::Problem;
-use crate::api::respond::shapes::{Delta, Done, ObjectFound, TokenLogprob, totals};
+use crate::api::respond::progress::{Progress, progress};
+use crate::api::respond::shapes::{Delta, Done, ObjectFound, Queued, TokenLogprob, totals};
 use crate::engine::{Event, Summary};
 
 /// Tells nginx to pass events on at once.
@@ -36,16 +38,18 @@ pub async fn answer<P: OutputParser>(
     answers: Vec<PartialAnswer<P>>,
 ) -> Result<Response, ApiError> {
     let generations = mem::take(&mut job.generations);
+    let places = job.queue_position;
     let mut events = Events {
         answers: answers.into_iter().map(Some).collect(),
         summaries: Vec::new(),
         job,
     };
     let indexed = generations.into_iter().enumerate();
-    let mut incoming =
-        select_all(indexed.map(|(index, generation)| generation.map(move |event| (index, event))));
-    let (index, event) = incoming.next().await.ok_or_else(cut_off)?;
-    let first = events.write(index, event).await?;
+    let mut incoming = select_all(indexed.map(|(index, generation)| {
+        progress(generation, places).map(move |progress| (index, progress))
+    }));
+    let (index, progress) = incoming.next().await.ok_or_else(cut_off)?;
+    let first = events.write(index, progress).await?;
     let keep_alive = events.job.keep_alive;
     Ok(event_stream(events.run(first, incoming), keep_alive))
 }
@@ -80,15 +84,15 @@ impl<P: OutputParser> Events<P> {
         mut incoming: SelectAll<S>,
     ) -> impl Stream<Item = SseEvent> + Send
     where
-        S: Stream<Item = (usize, Event)> + Unpin + Send,
+        S: Stream<Item = (usize, Progress)> + Unpin + Send,
     {
         let span = Span::current();
         async_stream::stream! {
             for event in first {
                 yield event;
             }
-            while let Some((index, event)) = incoming.next().await {
-                match self.write(index, event).await {
+            while let Some((index, progress)) = incoming.next().await {
+                match self.write(index, progress).await {
                     Ok(events) => {
                         for event in events {
                             yield event;
@@ -107,8 +111,15 @@ impl<P: OutputParser> Events<P> {
         }
     }
 
-    /// The events that tell of `event`.
-    async fn write(&mut self, index: usize, event: Event) -> Result<Vec<SseEvent>, ApiError> {
+    /// The events that tell of `progress`.
+    async fn write(&mut self, index: usize, progress: Progress) -> Result<Vec<SseEvent>, ApiError> {
+        match progress {
+            Progress::Queued(position) => Ok(vec![named("queued", &Queued { index, position })?]),
+            Progress::Event(event) => self.write_event(index, event).await,
+        }
+    }
+
+    async fn write_event(&mut self, index: usize, event: Event) -> Result<Vec<SseEvent>, ApiError> {
         match event {
             Event::Delta { text, tokens } => {
                 let tokens: Vec<_> = tokens.into_iter().map(TokenLogprob::from).collect();

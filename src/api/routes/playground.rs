@@ -19,7 +19,7 @@ struct StaticFile {
 
 macro_rules! files {
     ($($path:literal: $media_type:literal = $file:literal,)*) => {
-        [$(StaticFile {
+        &[$(StaticFile {
             path: $path,
             media_type: $media_type,
             bytes: include_bytes!(concat!("../../../", $file)),
@@ -27,18 +27,39 @@ macro_rules! files {
     };
 }
 
-static FILES: [StaticFile; 17] = files! {
+static FILES: &[StaticFile] = files! {
     "/": "text/html; charset=utf-8" = "src/web/index.html",
+    "/answer.css": "text/css; charset=utf-8" = "src/web/answer.css",
+    "/controls.css": "text/css; charset=utf-8" = "src/web/controls.css",
     "/playground.css": "text/css; charset=utf-8" = "src/web/playground.css",
-    "/playground.js": "text/javascript; charset=utf-8" = "src/web/playground.js",
     "/answer.js": "text/javascript; charset=utf-8" = "src/web/answer.js",
+    "/answers.js": "text/javascript; charset=utf-8" = "src/web/answers.js",
     "/api.js": "text/javascript; charset=utf-8" = "src/web/api.js",
+    "/camera.js": "text/javascript; charset=utf-8" = "src/web/camera.js",
     "/code.js": "text/javascript; charset=utf-8" = "src/web/code.js",
+    "/drawing.js": "text/javascript; charset=utf-8" = "src/web/drawing.js",
+    "/filetypes.js": "text/javascript; charset=utf-8" = "src/web/filetypes.js",
+    "/form.js": "text/javascript; charset=utf-8" = "src/web/form.js",
+    "/history.js": "text/javascript; charset=utf-8" = "src/web/history.js",
+    "/key.js": "text/javascript; charset=utf-8" = "src/web/key.js",
+    "/labels.js": "text/javascript; charset=utf-8" = "src/web/labels.js",
+    "/languages.js": "text/javascript; charset=utf-8" = "src/web/languages.js",
+    "/model.js": "text/javascript; charset=utf-8" = "src/web/model.js",
     "/overlay.js": "text/javascript; charset=utf-8" = "src/web/overlay.js",
-    "/picture.js": "text/javascript; charset=utf-8" = "src/web/picture.js",
+    "/pictures.js": "text/javascript; charset=utf-8" = "src/web/pictures.js",
+    "/playground.js": "text/javascript; charset=utf-8" = "src/web/playground.js",
+    "/presets.js": "text/javascript; charset=utf-8" = "src/web/presets.js",
+    "/problems.js": "text/javascript; charset=utf-8" = "src/web/problems.js",
+    "/region.js": "text/javascript; charset=utf-8" = "src/web/region.js",
+    "/run.js": "text/javascript; charset=utf-8" = "src/web/run.js",
+    "/sampling.js": "text/javascript; charset=utf-8" = "src/web/sampling.js",
+    "/save.js": "text/javascript; charset=utf-8" = "src/web/save.js",
     "/snippets.js": "text/javascript; charset=utf-8" = "src/web/snippets.js",
+    "/sources.js": "text/javascript; charset=utf-8" = "src/web/sources.js",
     "/sse.js": "text/javascript; charset=utf-8" = "src/web/sse.js",
+    "/stage.js": "text/javascript; charset=utf-8" = "src/web/stage.js",
     "/tasks.js": "text/javascript; charset=utf-8" = "src/web/tasks.js",
+    "/words.js": "text/javascript; charset=utf-8" = "src/web/words.js",
     "/examples/red-circle.png": "image/png" = "examples/images/red-circle.png",
     "/examples/circle-and-square.jpg": "image/jpeg" = "examples/images/circle-and-square.jpg",
     "/examples/three-hearts.png": "image/png" = "examples/images/three-hearts.png",

@@ -87,6 +87,24 @@ fn several_requests_are_queued_all_or_none() {
 }
 
 #[test]
+fn places_count_those_ahead_beyond_what_the_free_slots_take() {
+    let mut scheduler = scheduler(2, 4, 40);
+    let places = |scheduler: &Scheduler<u32>| -> Vec<(usize, u32)> {
+        let places = scheduler.places();
+        places.map(|(place, &request)| (place, request)).collect()
+    };
+    submit(&mut scheduler, &[(1, 10), (2, 10), (3, 10), (4, 10)]).unwrap();
+    assert_eq!(places(&scheduler), [(0, 1), (0, 2), (1, 3), (2, 4)]);
+    plan(&mut scheduler);
+    assert_eq!(places(&scheduler), [(1, 3), (2, 4)]);
+    scheduler.release(0);
+    // The prefill is under way still, but the slot is there.
+    assert_eq!(places(&scheduler), [(0, 3), (1, 4)]);
+    scheduler.retire_waiting(|&request| request == 3);
+    assert_eq!(places(&scheduler), [(0, 4)]);
+}
+
+#[test]
 fn a_request_cancelled_in_the_queue_makes_room_at_once() {
     let mut scheduler = scheduler(1, 1, 40);
     submit(&mut scheduler, &[(1, 10), (2, 10)]).unwrap();
@@ -238,6 +256,8 @@ struct Follower {
     /// Slots that the prefill under way may write to, cancelled ones included.
     batch: HashSet<usize>,
     ended: Vec<u32>,
+    /// Places in the queue when last looked at.
+    places: HashMap<u32, usize>,
 }
 
 impl Follower {
@@ -250,6 +270,17 @@ impl Follower {
             running: HashMap::new(),
             batch: HashSet::new(),
             ended: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+
+    fn check_places(&mut self) {
+        for (place, &request) in self.scheduler.places() {
+            let before = self.places.insert(request, place);
+            assert!(
+                before.is_none_or(|before| place <= before),
+                "{request} fell back"
+            );
         }
     }
 
@@ -368,6 +399,7 @@ proptest! {
                 Act::Cancel(request) => follower.cancel(request as u32),
                 Act::Step(prefill_done, ends) => follower.step(prefill_done, ends),
             }
+            follower.check_places();
             prop_assert_eq!(follower.scheduler.queued(), follower.waiting.len());
             prop_assert_eq!(follower.scheduler.slots_used(), follower.running.len());
         }

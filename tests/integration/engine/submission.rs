@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use paligemma_server::engine::{Failure, MaxTokens, Request, State, SubmitError};
 
 use crate::engine::bench::{Bench, CONTEXT, answer, request, state_after};
-use paligemma_test_support::toy_model::IMAGE_TOKENS;
+use paligemma_test_support::toy_model::{IMAGE_TOKENS, PATIENCE};
 
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
@@ -167,4 +169,29 @@ async fn answers_are_finished_after_the_last_handle_is_gone() {
         answer(generation).await.summary().usage.completion_tokens,
         5
     );
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_its_place() {
+    let bench = Bench::start(1, 3).await;
+    bench.control.hold();
+    let running = bench.submit("one", 5);
+    let [left, next, last] = ["two", "three", "four"].map(|prompt| bench.submit(prompt, 5));
+    let places = [&running, &left, &next, &last].map(|each| *each.watch_place().borrow());
+    assert_eq!(places, [0, 1, 2, 3]);
+    let mut place = last.watch_place();
+    drop(left);
+    place_of(&mut place, 2).await;
+    bench.control.open();
+    answer(running).await.summary();
+    answer(next).await.summary();
+    place_of(&mut place, 0).await;
+    answer(last).await.summary();
+}
+
+/// Waits until the place is `expected`.
+async fn place_of(place: &mut watch::Receiver<usize>, expected: usize) {
+    let reached = place.wait_for(|place| *place == expected);
+    let reached = tokio::time::timeout(PATIENCE, reached).await;
+    reached.expect("the place changes").unwrap();
 }

@@ -11,6 +11,7 @@ mod openai;
 mod overload;
 mod picture;
 mod playground;
+mod queue_position;
 mod region;
 mod segment;
 mod service;
