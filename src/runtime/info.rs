@@ -76,8 +76,8 @@ impl ModelInfo {
 
 /// Those that the settings name, or else those that are possible and, of the demo, that it learnt.
 fn tasks(settings: &Settings, masks: bool) -> Vec<TaskName> {
-    if !settings.tasks.is_empty() {
-        return settings.tasks.clone();
+    if !settings.known_tasks.is_empty() {
+        return settings.known_tasks.clone();
     }
     let demo = settings.model == DEMO;
     let good = |task: &TaskName| match task {

@@ -53,7 +53,7 @@ pub struct Settings {
     pub served_model_name: Vec<String>,
     /// Empty: what the model and this server can do.
     #[serde(deserialize_with = "value::tasks")]
-    pub tasks: Vec<TaskName>,
+    pub known_tasks: Vec<TaskName>,
     /// Empty: the one in the model's folder, if any.
     pub mask_decoder: String,
     #[serde(deserialize_with = "value::host")]
