@@ -177,6 +177,7 @@ impl Job {
             .engine
             .submit_all(requests.collect())
             .map_err(submit_error)?;
+        request.arrival.usage.follow(&generations);
         // From here on the engine's queue bounds the request.
         drop(request.arrival.permit);
         Ok(Self {

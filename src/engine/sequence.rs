@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::output::Output;
 use super::sampler::Sampler;
 use super::trace::Trace;
-use super::{Event, Generation, Request};
+use super::{Event, Generation, Request, UsageMeter};
 use crate::models::DecodeRow;
 use crate::pixels::Pixels;
 use crate::tokenizer::Tokenizer;
@@ -61,12 +61,14 @@ impl Sequence {
             max_tokens,
         } = tokenized;
         let (events, receiver) = mpsc::unbounded_channel();
+        let usage = UsageMeter::new(image_tokens, prompt.len());
         let output = Output::new(
             events.clone(),
             tokenizer,
             Sampler::new(&request.sampling, request.logprobs),
             request.stop,
             max_tokens,
+            usage.clone(),
             Trace::new(image_tokens, prompt.len()),
         );
         let sequence = Self {
@@ -78,7 +80,7 @@ impl Sequence {
             deadline: request.deadline,
             client: events,
         };
-        (sequence, Generation::new(receiver))
+        (sequence, Generation::new(receiver, usage))
     }
 
     /// Rows of a prefill: image, prompt, and what was generated before.

@@ -84,6 +84,14 @@ impl FileProgress {
         }
     }
 
+    /// Does `work`, which writes to the terminal, without the bar being in the way.
+    pub(super) fn suspended(&self, work: impl FnOnce()) {
+        match &self.display {
+            Display::Bar(bar) => bar.suspend(work),
+            Display::Log { .. } => work(),
+        }
+    }
+
     /// Shows that the file is complete.
     pub(super) fn finish(self) {
         match &self.display {

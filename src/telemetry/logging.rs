@@ -5,10 +5,13 @@
 
 use std::io::{self, IsTerminal};
 
+use json_subscriber::JsonLayer;
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::settings::LogFormat;
@@ -57,15 +60,17 @@ fn json<W>(level: &str, writer: W) -> Result<impl Subscriber, LoggingError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // List all spans: the current one may be inside the request's span and lack its id.
-    Ok(tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(true)
-        .with_env_filter(filter(level)?)
-        .with_writer(writer)
-        .finish())
+    let mut layer = JsonLayer::new(writer);
+    layer
+        .with_timer("timestamp", SystemTime)
+        .with_level("level")
+        .with_target("target")
+        .with_flattened_event()
+        // The fields of spans, which are the request's id, beside those of the event.
+        .with_top_level_flattened_span_list();
+    Ok(tracing_subscriber::registry()
+        .with(filter(level)?)
+        .with(layer))
 }
 
 #[cfg(test)]
@@ -110,13 +115,17 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_within_a_request_carries_its_id() {
+    fn a_json_line_within_a_request_carries_its_id_at_the_top_level() {
         let lines = Lines::default();
         log_within_a_request(json("info", lines.writer()).unwrap());
-        let line: serde_json::Value = serde_json::from_str(&lines.text()).unwrap();
-        assert_eq!(line["message"], "answered");
-        assert_eq!(line["tokens"], 3);
-        assert_eq!(line["spans"][0]["request_id"], "r-1");
+        assert_eq!(lines.text().lines().count(), 1, "{}", lines.text());
+        let mut line: serde_json::Value = serde_json::from_str(&lines.text()).unwrap();
+        let timestamp = line["timestamp"].take();
+        assert!(timestamp.as_str().unwrap().ends_with('Z'), "{timestamp}");
+        let expected = serde_json::json!({
+            "timestamp": null, "level": "INFO", "target": "paligemma_server::telemetry::logging::tests",
+            "message": "answered", "tokens": 3, "request_id": "r-1"});
+        assert_eq!(line, expected);
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn an_unknown_key_in_the_config_file_ends_the_start_with_code_2() {
     ]);
     assert_tells(
         &failure(&output, 2),
-        &["prot", "server.toml", "did you mean port?"],
+        &["prot", "server.toml", "the nearest are port, "],
     );
 }
 

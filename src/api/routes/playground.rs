@@ -1,10 +1,14 @@
 //! The playground at `/`: a page that is part of the binary and asks this server alone.
 
-use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::routing::get;
+use axum::{Extension, Router};
 
+use crate::api::middleware::observe::FileOf;
 use crate::api::state::AppState;
+
+/// Where the page is.
+const PATH: &str = "/";
 
 /// Nothing from elsewhere, and no script or style within the page.
 const CONTENT_SECURITY_POLICY: &str =
@@ -27,7 +31,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [StaticFile; 17] = files! {
+static FILES: &[StaticFile] = &files! {
     "/": "text/html; charset=utf-8" = "src/web/index.html",
     "/playground.css": "text/css; charset=utf-8" = "src/web/playground.css",
     "/playground.js": "text/javascript; charset=utf-8" = "src/web/playground.js",
@@ -39,6 +43,9 @@ static FILES: [StaticFile; 17] = files! {
     "/snippets.js": "text/javascript; charset=utf-8" = "src/web/snippets.js",
     "/sse.js": "text/javascript; charset=utf-8" = "src/web/sse.js",
     "/tasks.js": "text/javascript; charset=utf-8" = "src/web/tasks.js",
+    "/favicon.svg": "image/svg+xml" = "src/web/favicon.svg",
+    // What browsers ask for at a page that names no icon, such as /metrics. The type says what it is.
+    "/favicon.ico": "image/svg+xml" = "src/web/favicon.svg",
     "/examples/red-circle.png": "image/png" = "examples/images/red-circle.png",
     "/examples/circle-and-square.jpg": "image/jpeg" = "examples/images/circle-and-square.jpg",
     "/examples/three-hearts.png": "image/png" = "examples/images/three-hearts.png",
@@ -52,7 +59,7 @@ pub fn routes() -> Router<AppState> {
     FILES.iter().fold(Router::new(), |router, file| {
         router.route(
             file.path,
-            get(move || async move { (headers(file), file.bytes) }),
+            get(move || async move { (Extension(FileOf(PATH)), headers(file), file.bytes) }),
         )
     })
 }
