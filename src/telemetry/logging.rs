@@ -3,15 +3,15 @@
 //! Lines within a request carry the fields of its span, including the request id. Prompts, answers
 //! and images are never logged.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
-use json_subscriber::JsonLayer;
-use tracing::Subscriber;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::time::SystemTime;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer, format};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::settings::LogFormat;
@@ -60,17 +60,50 @@ fn json<W>(level: &str, writer: W) -> Result<impl Subscriber, LoggingError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let mut layer = JsonLayer::new(writer);
-    layer
-        .with_timer("timestamp", SystemTime)
-        .with_level("level")
-        .with_target("target")
-        .with_flattened_event()
-        // The fields of spans, which are the request's id, beside those of the event.
-        .with_top_level_flattened_span_list();
-    Ok(tracing_subscriber::registry()
-        .with(filter(level)?)
-        .with(layer))
+    let format = format()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false);
+    Ok(tracing_subscriber::fmt()
+        .event_format(WithFieldsOfSpans(format))
+        .fmt_fields(JsonFields::new())
+        .with_env_filter(filter(level)?)
+        .with_writer(writer)
+        .finish())
+}
+
+/// Writes events as JSON objects, with the fields of their spans beside their own: the request's id
+/// is where people and programs look for it.
+struct WithFieldsOfSpans(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for WithFieldsOfSpans
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0
+            .format_event(context, Writer::new(&mut line), event)?;
+        let object = line.trim_end();
+        writer.write_str(object.strip_suffix('}').unwrap_or(object))?;
+        for span in context.event_scope().into_iter().flatten() {
+            let extensions = span.extensions();
+            // An object as well.
+            let object = extensions.get::<FormattedFields<N>>();
+            let fields = object.and_then(|object| object.strip_prefix('{')?.strip_suffix('}'));
+            if let Some(fields) = fields.filter(|fields| !fields.is_empty()) {
+                write!(writer, ",{fields}")?;
+            }
+        }
+        writeln!(writer, "}}")
+    }
 }
 
 #[cfg(test)]
@@ -105,9 +138,12 @@ mod tests {
         }
     }
 
+    /// Clients choose it among all printable characters.
+    const ID: &str = r#"r-1"}\"#;
+
     fn log_within_a_request(subscriber: impl Subscriber + Send + Sync) {
         tracing::subscriber::with_default(subscriber, || {
-            let _request = tracing::info_span!("request", request_id = "r-1").entered();
+            let _request = tracing::info_span!("request", request_id = ID).entered();
             let _inner = tracing::info_span!("inner").entered();
             tracing::info!(tokens = 3, "answered");
             tracing::debug!("too fine");
@@ -124,7 +160,7 @@ mod tests {
         assert!(timestamp.as_str().unwrap().ends_with('Z'), "{timestamp}");
         let expected = serde_json::json!({
             "timestamp": null, "level": "INFO", "target": "paligemma_server::telemetry::logging::tests",
-            "message": "answered", "tokens": 3, "request_id": "r-1"});
+            "message": "answered", "tokens": 3, "request_id": ID});
         assert_eq!(line, expected);
     }
 
@@ -135,7 +171,7 @@ mod tests {
         let text = lines.text();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(
-            text.contains("request_id=\"r-1\"") && text.contains("answered"),
+            text.contains(&format!("request_id={ID:?}")) && text.contains("answered"),
             "{text}"
         );
     }
