@@ -99,10 +99,10 @@ pub enum HubError {
         got: u64,
     },
 
-    #[error("can't {action} {}: {source}", path.display())]
+    #[error("can't {action} {}: {error}", path.display())]
     Disk {
         action: &'static str,
         path: PathBuf,
-        source: std::io::Error,
+        error: std::io::Error,
     },
 }

@@ -19,8 +19,8 @@ use crate::settings::LogFormat;
 /// Why logging can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    #[error("the log level {level:?} is not a list of directives: {source}")]
-    Level { level: String, source: ParseError },
+    #[error("the log level {level:?} is not a list of directives: {error}")]
+    Level { level: String, error: ParseError },
     #[error(transparent)]
     Taken(#[from] TryInitError),
 }
@@ -39,9 +39,9 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LoggingError> {
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
-    EnvFilter::try_new(level).map_err(|source| LoggingError::Level {
+    EnvFilter::try_new(level).map_err(|error| LoggingError::Level {
         level: level.to_owned(),
-        source,
+        error,
     })
 }
 
