@@ -154,7 +154,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_three_nearest() {
     );
 
     let message = in_file("prefill_tokens_per_step = 256").message();
-    assert_tells(&message, &["the nearest are prefill_batch_tokens, "]);
+    assert_tells(&message, &["the nearest are ", "prefill_batch_tokens"]);
 
     let message = in_environment(&[("PALIGEMMA_PROT", "1")]).message();
     assert_tells(
