@@ -18,7 +18,7 @@ pub struct Document {
     get,
     path = "/openapi.yaml",
     tag = "operations",
-    responses((status = 200, description = "It.", body = String, content_type = "application/yaml")),
+    responses((status = 200, description = "It.", body = Object, content_type = "application/yaml")),
 )]
 pub async fn openapi_yaml(Extension(document): Extension<Document>) -> impl IntoResponse {
     let content_type = [(header::CONTENT_TYPE, "application/yaml")];
