@@ -185,6 +185,7 @@ impl Job {
             .engine
             .submit_all(requests.collect())
             .map_err(|error| submit_error(error, &state.loading))?;
+        request.arrival.usage.follow(&generations);
         // From here on the engine's queue bounds the request.
         drop(request.arrival.permit);
         Ok(Self {

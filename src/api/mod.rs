@@ -18,10 +18,12 @@ mod openai;
 mod openapi;
 mod readiness;
 mod request_id;
+mod request_usage;
 mod respond;
 mod router;
 mod routes;
 mod state;
+mod unknown;
 
 pub use admission::Admission;
 pub use image_fetcher::ImageFetcher;

@@ -16,15 +16,15 @@ use super::error::{ApiError, ErrorCode};
 use super::middleware::admission::admit;
 use super::middleware::auth::require_key;
 use super::middleware::lingering_close::lingering_close;
-use super::middleware::observe::{CLIENT_LEFT, observe};
+use super::middleware::observe::observe;
 use super::middleware::problems::write_problems;
 use super::openapi;
 use super::request_id;
 use super::routes::document::Document;
-use super::routes::{Routes, pages, routes};
+use super::routes::{Routes, docs, pages, routes};
 use super::state::AppState;
+use super::unknown;
 use crate::settings::Settings;
-use crate::telemetry::metrics;
 
 /// The whole service.
 pub fn router(state: AppState) -> Router {
@@ -33,11 +33,11 @@ pub fn router(state: AppState) -> Router {
         keyed,
         open,
     } = routes();
-    let [inference, keyed, open] = [inference, keyed, open].map(|list| {
-        let (router, document) = list.router.split_for_parts();
-        register_routes(&document);
-        router
-    });
+    let docs: &[_] = &[("GET", docs::PATH)];
+    let known = [inference.listed, keyed.listed, open.listed, docs].concat();
+    let not_found = async move |uri: Uri| unknown::not_found(&uri, &known);
+    let [inference, keyed, open] =
+        [inference, keyed, open].map(|list| list.router.split_for_parts().0);
     let body_limit = usize::try_from(state.settings.max_body.as_u64()).unwrap_or(usize::MAX);
     let layers = ServiceBuilder::new()
         .layer(from_fn(observe))
@@ -46,7 +46,10 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(lingering_close))
         .layer(DefaultBodyLimit::max(body_limit))
-        .layer(Extension(Document(&DOCUMENT)));
+        .layer(Extension(Document {
+            yaml: &YAML,
+            json: &JSON,
+        }));
     inference
         .route_layer(from_fn_with_state(state.clone(), admit))
         .merge(keyed)
@@ -54,49 +57,22 @@ pub fn router(state: AppState) -> Router {
         .merge(open)
         .merge(pages())
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
+        .method_not_allowed_fallback(unknown::method_not_allowed)
         .layer(layers)
         .with_state(state)
 }
 
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+static YAML: LazyLock<String> = LazyLock::new(|| {
     let lists = routes();
     let lists = [lists.inference, lists.keyed, lists.open];
     openapi::document(lists.map(|list| list.router.into_openapi()))
 });
 
+static JSON: LazyLock<String> = LazyLock::new(|| openapi::as_json(&YAML));
+
 /// The contract of all routes, as YAML. `openapi.yaml` is this text.
 pub fn document() -> &'static str {
-    &DOCUMENT
-}
-
-/// Starts the metrics of each route and status in the contract at 0, and those of the status that
-/// stands for a client that left.
-fn register_routes(document: &utoipa::openapi::OpenApi) {
-    for (method, route, mut statuses) in openapi::operations(document) {
-        statuses.push(CLIENT_LEFT);
-        metrics::http_route(method, route, &statuses);
-    }
-}
-
-async fn not_found(uri: Uri) -> ApiError {
-    ApiError::new(
-        ErrorCode::NotFound,
-        format!(
-            "there is no `{}`; see /openapi.yaml for what there is",
-            uri.path()
-        ),
-    )
-}
-
-async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    ApiError::new(
-        ErrorCode::MethodNotAllowed,
-        format!(
-            "`{}` does not take {method}; see the Allow header",
-            uri.path()
-        ),
-    )
+    &YAML
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {

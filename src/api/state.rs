@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
+use metrics_exporter_prometheus::BuildError;
 
 use super::admission::Admission;
 use super::image_fetcher::ImageFetcher;
@@ -14,7 +14,7 @@ use crate::runtime::{ModelInfo, Runtime};
 use crate::settings::Settings;
 use crate::tasks::detection::bins;
 use crate::telemetry::load_progress::LoadProgress;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, Metrics};
 
 /// What the routes share.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ pub struct AppState {
     /// The model's tokens of bins, if it has them all.
     pub bins: Option<Neighbours>,
     pub settings: Arc<Settings>,
-    pub metrics: PrometheusHandle,
+    pub metrics: Metrics,
 }
 
 impl AppState {
@@ -46,8 +46,10 @@ impl AppState {
     {
         let settings = runtime.settings.clone();
         let options = runtime.engine_options();
+        let recorder = Metrics::install()?;
+        metrics::build(runtime.info.instructions.as_deref());
         Ok(Self {
-            metrics: metrics::install()?,
+            metrics: recorder,
             preprocessor: runtime.preprocessor.clone(),
             fetcher: ImageFetcher::new(&settings),
             mask_decoder: runtime.mask_decoder.clone(),

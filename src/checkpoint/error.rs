@@ -16,16 +16,16 @@ pub enum CheckpointError {
     )]
     MissingFile { path: PathBuf },
 
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {error}")]
     Unreadable {
         path: PathBuf,
-        source: std::io::Error,
+        error: std::io::Error,
     },
 
-    #[error("{path}: is not valid JSON for this file: {source}")]
+    #[error("{path}: is not valid JSON for this file: {error}")]
     Json {
         path: PathBuf,
-        source: serde_json::Error,
+        error: serde_json::Error,
     },
 
     #[error("{path}: {field} is {value}; {allowed}")]

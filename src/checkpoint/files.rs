@@ -89,9 +89,9 @@ impl Checkpoint {
         let Some(bytes) = bytes else { return Ok(None) };
         serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|source| CheckpointError::Json {
+            .map_err(|error| CheckpointError::Json {
                 path: self.path(name),
-                source,
+                error,
             })
     }
 
@@ -132,10 +132,10 @@ impl Checkpoint {
         }
     }
 
-    fn unreadable(&self, name: &str, source: std::io::Error) -> CheckpointError {
+    fn unreadable(&self, name: &str, error: std::io::Error) -> CheckpointError {
         CheckpointError::Unreadable {
             path: self.path(name),
-            source,
+            error,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -147,6 +148,38 @@ pub struct Usage {
     pub completion_tokens: usize,
 }
 
+/// A request's tokens as they stand, readable at any time.
+#[derive(Debug, Clone)]
+pub struct UsageMeter {
+    image_tokens: usize,
+    prompt_tokens: usize,
+    completion_tokens: Arc<AtomicUsize>,
+}
+
+impl UsageMeter {
+    pub(super) fn new(image_tokens: usize, prompt_tokens: usize) -> Self {
+        Self {
+            image_tokens,
+            prompt_tokens,
+            completion_tokens: Arc::default(),
+        }
+    }
+
+    /// Counts a token that was generated, and returns how many there are now.
+    pub(super) fn count(&self) -> usize {
+        self.completion_tokens.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The tokens by now.
+    pub fn read(&self) -> Usage {
+        Usage {
+            image_tokens: self.image_tokens,
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// Where a request's time went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timings {
@@ -179,6 +212,8 @@ pub struct Generation {
     events: mpsc::UnboundedReceiver<Event>,
     place: watch::Receiver<usize>,
     ended: bool,
+    /// Outlives the generation, so that what a cancelled one took can be told.
+    pub usage: UsageMeter,
 }
 
 impl Generation {
@@ -186,11 +221,13 @@ impl Generation {
     pub(crate) fn new(
         events: mpsc::UnboundedReceiver<Event>,
         place: watch::Receiver<usize>,
+        usage: UsageMeter,
     ) -> Self {
         Self {
             events,
             place,
             ended: false,
+            usage,
         }
     }
 

@@ -34,7 +34,7 @@ mod worker;
 
 pub use generation::{
     Event, Failure, FinishReason, Generation, MaxTokens, Neighbours, Request, Sampling, Summary,
-    Timings, TokenInfo, TopLogprob, Usage,
+    Timings, TokenInfo, TopLogprob, Usage, UsageMeter,
 };
 pub use handle::EngineHandle;
 pub use options::{EngineOptions, State, SubmitError};

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::sampler::{Logprobs, Row, SampledToken, Sampler};
 use super::stop::StopStrings;
 use super::trace::Trace;
-use super::{Event, Failure, FinishReason, Summary, TokenInfo, TopLogprob, Usage};
+use super::{Event, Failure, FinishReason, Summary, TokenInfo, TopLogprob, UsageMeter};
 use crate::telemetry::metrics;
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
@@ -22,7 +22,7 @@ pub(super) struct Output {
     detokenizer: Detokenizer,
     stop: StopStrings,
     max_tokens: usize,
-    completion_tokens: usize,
+    usage: UsageMeter,
     pub trace: Trace,
 }
 
@@ -43,6 +43,7 @@ impl Output {
         sampler: Sampler,
         stop: Vec<String>,
         max_tokens: usize,
+        usage: UsageMeter,
         trace: Trace,
     ) -> Self {
         Self {
@@ -53,7 +54,7 @@ impl Output {
             detokenizer: Detokenizer::default(),
             stop: StopStrings::new(stop),
             max_tokens,
-            completion_tokens: 0,
+            usage,
             trace,
         }
     }
@@ -84,13 +85,13 @@ impl Output {
         if self.tokenizer.is_eos(sampled.id) {
             return Next::Finished(FinishReason::Stop);
         }
-        self.completion_tokens += 1;
+        let completion_tokens = self.usage.count();
         metrics::completion_token();
         let piece = self.detokenizer.push(&self.tokenizer, sampled.id);
         let (text, stopped) = self.stop.push(&piece);
         let token = |logprobs| token_info(&self.tokenizer, sampled.id, logprobs);
         self.send_delta(text, sampled.logprobs.map(token).into_iter().collect());
-        match (stopped, self.completion_tokens == self.max_tokens) {
+        match (stopped, completion_tokens == self.max_tokens) {
             (true, _) => Next::Finished(FinishReason::Stop),
             (false, true) => Next::Finished(FinishReason::Length),
             (false, false) => Next::Token(sampled.id),
@@ -109,11 +110,7 @@ impl Output {
         let finish_reason = if stopped { FinishReason::Stop } else { reason };
         let summary = Summary {
             finish_reason,
-            usage: Usage {
-                image_tokens: self.trace.image_tokens(),
-                prompt_tokens: self.trace.prompt_tokens(),
-                completion_tokens: self.completion_tokens,
-            },
+            usage: self.usage.read(),
             timings: self.trace.finished(finish_reason, now),
         };
         self.end(Event::Finished(summary));

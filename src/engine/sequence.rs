@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::output::Output;
 use super::sampler::Sampler;
 use super::trace::Trace;
-use super::{Event, Generation, Request};
+use super::{Event, Generation, Request, UsageMeter};
 use crate::models::DecodeRow;
 use crate::pixels::Pixels;
 use crate::tokenizer::Tokenizer;
@@ -63,12 +63,14 @@ impl Sequence {
         } = tokenized;
         let (events, receiver) = mpsc::unbounded_channel();
         let (place, its_place) = watch::channel(0);
+        let usage = UsageMeter::new(image_tokens, prompt.len());
         let output = Output::new(
             events.clone(),
             tokenizer,
             Sampler::new(&request.sampling, request.logprobs, request.neighbours),
             request.stop,
             max_tokens,
+            usage.clone(),
             Trace::new(image_tokens, prompt.len()),
         );
         let sequence = Self {
@@ -81,7 +83,7 @@ impl Sequence {
             client: events,
             place,
         };
-        (sequence, Generation::new(receiver, its_place))
+        (sequence, Generation::new(receiver, its_place, usage))
     }
 
     /// Tells the client its place in the line for a slot, if that has changed.

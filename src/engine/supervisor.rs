@@ -30,8 +30,12 @@ pub(super) fn run<M, E>(
 {
     let build = || {
         catch(|| {
+            let began = Instant::now();
             let model = factory().map_err(|error| error.to_string())?;
-            Executor::new(model, options, vocab_size).map_err(|error| reason(&error))
+            let executor = Executor::new(model, options, vocab_size);
+            let executor = executor.map_err(|error| reason(&error))?;
+            metrics::model_loaded(began.elapsed());
+            Ok(executor)
         })
     };
     let mut restarts = Restarts::new(options.model_restarts);

@@ -38,14 +38,6 @@ impl Trace {
         }
     }
 
-    pub(super) fn image_tokens(&self) -> usize {
-        self.image_tokens
-    }
-
-    pub(super) fn prompt_tokens(&self) -> usize {
-        self.prompt_tokens
-    }
-
     /// The request left the queue. Only the first time counts: after a failure of the model it
     /// leaves the queue once more.
     pub(super) fn started(&mut self, slot: usize, now: Instant) {

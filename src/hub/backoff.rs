@@ -4,7 +4,7 @@ use std::time::Duration;
 
 const ATTEMPTS: u32 = 5;
 
-/// Waits that double with each failure, up to a number of attempts.
+/// Pauses that double with each failure, up to a number of attempts.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -16,14 +16,14 @@ impl Backoff {
         Self { first, failures: 0 }
     }
 
-    /// Waits before the next attempt. Returns `false` at once when no attempts are left.
-    pub(super) async fn wait(&mut self) -> bool {
+    /// How long to wait before the next attempt; `None` when no attempts are left.
+    pub(super) fn pause(&mut self) -> Option<Duration> {
         if self.failures == ATTEMPTS {
-            return false;
+            return None;
         }
-        tokio::time::sleep(self.first * 2u32.pow(self.failures)).await;
+        let pause = self.first * 2u32.pow(self.failures);
         self.failures += 1;
-        true
+        Some(pause)
     }
 
     /// Starts counting again, after an attempt that made progress.

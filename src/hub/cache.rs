@@ -132,10 +132,10 @@ pub(super) fn is_commit(revision: &str) -> bool {
 /// Adds the file and the action to a file system error.
 pub(super) fn disk(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> HubError {
     let path = path.to_owned();
-    move |source| HubError::Disk {
+    move |error| HubError::Disk {
         action,
         path,
-        source,
+        error,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use reqwest::{Response, StatusCode};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
@@ -68,11 +69,15 @@ impl Download<'_> {
                 furthest = done;
                 backoff.reset();
             }
-            let attempts = backoff.retries();
-            if !backoff.wait().await {
-                return Err(self.cut(done, attempts, reason));
-            }
-            tracing::warn!(file = self.file.name, done, %reason, "the download was interrupted; resuming");
+            let Some(pause) = backoff.pause() else {
+                return Err(self.cut(done, backoff.retries(), reason));
+            };
+            let (file, total) = (&self.file.name, ByteSize(self.file.size));
+            let done = ByteSize(done);
+            tracing::warn!(
+                "the download of {file} was interrupted after {done} of {total} ({reason}); it resumes in {pause:?}"
+            );
+            tokio::time::sleep(pause).await;
         }
         // Before the rename, so that a power cut can't leave a truncated blob.
         target
@@ -177,8 +182,8 @@ impl Download<'_> {
         HubError::Cut {
             id: self.remote.id().to_owned(),
             file: self.file.name.clone(),
-            done,
-            total: self.file.size,
+            done: ByteSize(done),
+            total: ByteSize(self.file.size),
             attempts,
             reason,
         }

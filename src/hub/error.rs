@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
+
 /// Why a checkpoint could not be fetched, for the person who starts the server.
 ///
 /// Messages never repeat the hub's response, because a body could echo the token and a URL could be
@@ -76,13 +78,13 @@ pub enum HubError {
     UnexpectedAnswer { endpoint: String, what: String },
 
     #[error(
-        "the connection was cut while fetching {file} of `{id}`, after {done} of {total} bytes, and {attempts} retries made no progress ({reason}): start again to resume"
+        "the connection was cut while fetching {file} of `{id}`, after {done} of {total}, and {attempts} retries made no progress ({reason}): start again to resume"
     )]
     Cut {
         id: String,
         file: String,
-        done: u64,
-        total: u64,
+        done: ByteSize,
+        total: ByteSize,
         attempts: u32,
         reason: String,
     },
@@ -97,10 +99,10 @@ pub enum HubError {
         got: u64,
     },
 
-    #[error("can't {action} {}: {source}", path.display())]
+    #[error("can't {action} {}: {error}", path.display())]
     Disk {
         action: &'static str,
         path: PathBuf,
-        source: std::io::Error,
+        error: std::io::Error,
     },
 }

@@ -59,11 +59,14 @@ pub async fn fetch(
     }
     let remote = Remote::new(owner, name, settings)?;
     let commit = match remote.commit(revision).await {
-        Err(error @ HubError::Unreachable { .. }) => {
+        Err(HubError::Unreachable { endpoint, reason }) => {
             let Ok(folder) = cached(&cache, revision)? else {
-                return Err(error);
+                return Err(HubError::Unreachable { endpoint, reason });
             };
-            tracing::warn!(%error, folder = %folder.display(), "using the checkpoint in the cache");
+            tracing::warn!(
+                folder = %folder.display(),
+                "no usable response from the hub at {endpoint} ({reason}); the checkpoint in the cache is used"
+            );
             return Ok(folder);
         }
         commit => commit?,

@@ -1,5 +1,7 @@
 //! Requests to the hub: the commit of a revision, a file's metadata, and its bytes.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -225,9 +227,14 @@ impl Remote {
                 Ok(answer) => answer.status().to_string(),
                 Err(error) => transport_reason(&error),
             };
-            if !backoff.wait().await {
+            let Some(pause) = backoff.pause() else {
                 return Err(self.unreachable(failure));
-            }
+            };
+            let endpoint = &self.endpoint;
+            tracing::warn!(
+                "no usable response from the hub at {endpoint} ({failure}); it is asked again in {pause:?}"
+            );
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -289,16 +296,27 @@ impl Remote {
     }
 }
 
-/// The innermost cause: "connection refused" rather than "error sending request".
+/// Why there was no whole response, in words: a library's own are about its insides.
 pub(super) fn transport_reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "timed out".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
+    let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    let known = match kind {
+        _ if error.is_timeout() => "it took too long",
+        _ if error.is_dns() => "its name can't be resolved",
+        Some(ErrorKind::ConnectionRefused) => "the connection was refused",
+        Some(
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof,
+        ) => "the connection was cut",
+        // Among them certificates, of which the cause alone says what is wrong.
+        _ => return cause.to_string(),
+    };
+    known.to_owned()
 }
 
 fn http() -> reqwest::ClientBuilder {

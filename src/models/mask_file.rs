@@ -39,9 +39,9 @@ pub fn mask_decoder_in(folder: &Path) -> Result<Option<MaskDecoder>, CheckpointE
 /// # Errors
 /// When the file can't be read, is damaged or something else.
 pub fn open_mask_decoder(path: &Path) -> Result<MaskDecoder, CheckpointError> {
-    std::fs::metadata(path).map_err(|source| CheckpointError::Unreadable {
+    std::fs::metadata(path).map_err(|error| CheckpointError::Unreadable {
         path: path.to_owned(),
-        source,
+        error,
     })?;
     if path.extension().is_some_and(|it| it == "safetensors") {
         build(candle_core::safetensors::load(path, &Device::Cpu), path)

@@ -71,8 +71,8 @@ pub enum RuntimeError {
     ModelIsFile(String),
     #[error("--model {0:?} is neither demo, a folder that exists nor a hub id (owner/name)")]
     NoModel(String),
-    #[error("no folder {name} here, and the hub's model can't be fetched: {source}")]
-    Hub { name: String, source: Box<HubError> },
+    #[error("no folder {name} here, and the hub's model can't be fetched: {error}")]
+    Hub { name: String, error: Box<HubError> },
     #[error("reading the checkpoint was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }

@@ -64,9 +64,9 @@ async fn folder(settings: &Settings) -> Result<PathBuf, RuntimeError> {
     }
     hub::fetch(name, Some(&settings.revision), &HubSettings::from_env())
         .await
-        .map_err(|source| RuntimeError::Hub {
+        .map_err(|error| RuntimeError::Hub {
             name: name.to_owned(),
-            source: Box::new(source),
+            error: Box::new(error),
         })
 }
 

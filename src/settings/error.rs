@@ -1,7 +1,5 @@
 //! What is wrong with the settings, for the person who wrote them.
 
-use std::fmt;
-
 use figment::error::{Actual, Kind};
 use figment::{Figment, Metadata, Profile};
 
@@ -11,11 +9,11 @@ use super::key::KEYS;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// A key that doesn't exist. The message leaves out its value, which may be a secret.
-    #[error("unknown setting {key} ({origin}){suggestion}; known settings are {known}", suggestion = Suggestion(.closest), known = known())]
+    #[error("unknown setting {key} ({origin}); the nearest are {}, {} and {}; `paligemma-server serve --help` lists all", .nearest[0], .nearest[1], .nearest[2])]
     Unknown {
         key: String,
         origin: String,
-        closest: Option<&'static str>,
+        nearest: [&'static str; 3],
     },
     /// An invalid value, such as one with a wrong unit.
     #[error("setting {key} = {value} ({origin}) is invalid; allowed is {allowed}")]
@@ -37,22 +35,6 @@ pub enum SettingsError {
     File { file: String, reason: String },
 }
 
-struct Suggestion<'a>(&'a Option<&'static str>);
-
-impl fmt::Display for Suggestion<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(closest) => write!(f, ", did you mean {closest}?"),
-            None => Ok(()),
-        }
-    }
-}
-
-fn known() -> String {
-    let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
-    names.join(", ")
-}
-
 impl SettingsError {
     /// Turns an `error` from extracting `figment` into our message.
     pub(super) fn new(error: &figment::Error, figment: &Figment) -> Self {
@@ -60,7 +42,7 @@ impl SettingsError {
             return Self::Unknown {
                 key: key.clone(),
                 origin: origin(figment.find_metadata(key), key),
-                closest: closest(key),
+                nearest: three_nearest(key),
             };
         }
         let Some(key) = error.path.first() else {
@@ -126,10 +108,10 @@ fn without_excerpt(message: &str) -> String {
     }
 }
 
-fn closest(key: &str) -> Option<&'static str> {
-    KEYS.iter()
-        .map(|known| (strsim::jaro_winkler(key, known.name), known.name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
+/// The known keys that are most like `key`, the nearest first.
+fn three_nearest(key: &str) -> [&'static str; 3] {
+    let mut names: Vec<_> = KEYS.iter().map(|known| known.name).collect();
+    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(key, name);
+    names.sort_by(|one, other| likeness(other).total_cmp(&likeness(one)));
+    std::array::from_fn(|place| names[place])
 }

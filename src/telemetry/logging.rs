@@ -3,12 +3,15 @@
 //! Lines within a request carry the fields of its span, including the request id. Prompts, answers
 //! and images are never logged.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
-use tracing::Subscriber;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer, format};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use super::progress::beside_bars;
@@ -17,8 +20,8 @@ use crate::settings::LogFormat;
 /// Why logging can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    #[error("the log level {level:?} is not a list of directives: {source}")]
-    Level { level: String, source: ParseError },
+    #[error("the log level {level:?} is not a list of directives: {error}")]
+    Level { level: String, error: ParseError },
     #[error(transparent)]
     Taken(#[from] TryInitError),
 }
@@ -54,9 +57,9 @@ impl io::Write for Stderr {
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
-    EnvFilter::try_new(level).map_err(|source| LoggingError::Level {
+    EnvFilter::try_new(level).map_err(|error| LoggingError::Level {
         level: level.to_owned(),
-        source,
+        error,
     })
 }
 
@@ -75,15 +78,50 @@ fn json<W>(level: &str, writer: W) -> Result<impl Subscriber, LoggingError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // List all spans: the current one may be inside the request's span and lack its id.
-    Ok(tracing_subscriber::fmt()
+    let format = format()
         .json()
         .flatten_event(true)
         .with_current_span(false)
-        .with_span_list(true)
+        .with_span_list(false);
+    Ok(tracing_subscriber::fmt()
+        .event_format(WithFieldsOfSpans(format))
+        .fmt_fields(JsonFields::new())
         .with_env_filter(filter(level)?)
         .with_writer(writer)
         .finish())
+}
+
+/// Writes events as JSON objects, with the fields of their spans beside their own: the request's id
+/// is where people and programs look for it.
+struct WithFieldsOfSpans(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for WithFieldsOfSpans
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0
+            .format_event(context, Writer::new(&mut line), event)?;
+        let object = line.trim_end();
+        writer.write_str(object.strip_suffix('}').unwrap_or(object))?;
+        for span in context.event_scope().into_iter().flatten() {
+            let extensions = span.extensions();
+            // An object as well.
+            let object = extensions.get::<FormattedFields<N>>();
+            let fields = object.and_then(|object| object.strip_prefix('{')?.strip_suffix('}'));
+            if let Some(fields) = fields.filter(|fields| !fields.is_empty()) {
+                write!(writer, ",{fields}")?;
+            }
+        }
+        writeln!(writer, "}}")
+    }
 }
 
 #[cfg(test)]
@@ -118,9 +156,12 @@ mod tests {
         }
     }
 
+    /// Clients choose it among all printable characters.
+    const ID: &str = r#"r-1"}\"#;
+
     fn log_within_a_request(subscriber: impl Subscriber + Send + Sync) {
         tracing::subscriber::with_default(subscriber, || {
-            let _request = tracing::info_span!("request", request_id = "r-1").entered();
+            let _request = tracing::info_span!("request", request_id = ID).entered();
             let _inner = tracing::info_span!("inner").entered();
             tracing::info!(tokens = 3, "answered");
             tracing::debug!("too fine");
@@ -128,13 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_within_a_request_carries_its_id() {
+    fn a_json_line_within_a_request_carries_its_id_at_the_top_level() {
         let lines = Lines::default();
         log_within_a_request(json("info", lines.writer()).unwrap());
-        let line: serde_json::Value = serde_json::from_str(&lines.text()).unwrap();
-        assert_eq!(line["message"], "answered");
-        assert_eq!(line["tokens"], 3);
-        assert_eq!(line["spans"][0]["request_id"], "r-1");
+        assert_eq!(lines.text().lines().count(), 1, "{}", lines.text());
+        let mut line: serde_json::Value = serde_json::from_str(&lines.text()).unwrap();
+        let timestamp = line["timestamp"].take();
+        assert!(timestamp.as_str().unwrap().ends_with('Z'), "{timestamp}");
+        let expected = serde_json::json!({
+            "timestamp": null, "level": "INFO", "target": "paligemma_server::telemetry::logging::tests",
+            "message": "answered", "tokens": 3, "request_id": ID});
+        assert_eq!(line, expected);
     }
 
     #[test]
@@ -144,7 +189,7 @@ mod tests {
         let text = lines.text();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(
-            text.contains("request_id=\"r-1\"") && text.contains("answered"),
+            text.contains(&format!("request_id={ID:?}")) && text.contains("answered"),
             "{text}"
         );
     }

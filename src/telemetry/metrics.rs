@@ -1,8 +1,11 @@
 //! All metrics: their names, their meaning, and the function that sets each.
 //!
-//! Names begin with `paligemma_` and end in their base unit. [`install`] registers every series with
-//! the value 0, so that it exists before its first event.
+//! Names begin with `paligemma_` and end in their base unit; those of the process have the names that
+//! all of Prometheus' clients use. [`Metrics::install`] registers the series of the engine with the
+//! value 0, so that they exist before their first event and rates and alerts see it. Those of HTTP
+//! requests come with the first request: routes times statuses would be hundreds that never count.
 
+mod exposition;
 mod recorder;
 #[cfg(test)]
 mod tests;
@@ -11,7 +14,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
-pub use recorder::install;
+pub use recorder::Metrics;
 
 /// Bucket bounds in seconds, for durations from a millisecond to minutes.
 const SECONDS: [f64; 16] = [
@@ -118,6 +121,14 @@ const REJECTED: Metric = (
     "Generations that were rejected, by reason.",
 );
 
+const BUILD_INFO: Metric = (
+    "paligemma_build_info",
+    "Always 1. The version, whether it was built with CUDA, and the processor's instructions in use.",
+);
+const MODEL_LOAD_SECONDS: Metric = (
+    "paligemma_model_load_seconds",
+    "Duration of the model's last load; 0 before the first is done.",
+);
 const MODEL_RESTARTS: Metric = (
     "paligemma_model_restarts_total",
     "Times the model failed and was loaded again.",
@@ -145,12 +156,13 @@ const LABELLED_COUNTERS: [(Metric, &str, &[&str]); 4] = [
     ),
 ];
 
-const GAUGES: [Metric; 7] = [
+const GAUGES: [Metric; 8] = [
     QUEUE_LENGTH,
     QUEUE_CAPACITY,
     SLOTS_USED,
     SLOTS,
     READY,
+    MODEL_LOAD_SECONDS,
     CACHE_BYTES,
     CACHE_CAPACITY,
 ];
@@ -168,29 +180,29 @@ const HISTOGRAMS: [(Metric, &[f64]); 9] = [
     (PREFILL_BATCH_SIZE, &SEQUENCES),
 ];
 
-/// Registers a route's series with the value 0, one per status that it can return.
-pub fn http_route(method: &str, route: &str, statuses: &[u16]) {
-    let labels = [("method", method.to_owned()), ("route", route.to_owned())];
-    let _registered = histogram!(HTTP_SECONDS.0, &labels);
-    for status in statuses {
-        http_requests(method, route, *status).absolute(0);
-    }
-}
-
 /// An HTTP request was answered. `route` is the matched pattern, never the path itself.
-pub fn http_request(method: &str, route: &str, status: u16, duration: Duration) {
-    http_requests(method, route, status).increment(1);
-    let labels = [("method", method.to_owned()), ("route", route.to_owned())];
+pub fn http_request(method: &'static str, route: &str, status: u16, duration: Duration) {
+    let route = route.to_owned();
+    let status = status.to_string();
+    let labels = [("method", method.to_owned()), ("route", route.clone())];
     histogram!(HTTP_SECONDS.0, &labels).record(duration);
+    counter!(HTTP_REQUESTS.0, "method" => method, "route" => route, "status" => status)
+        .increment(1);
 }
 
-fn http_requests(method: &str, route: &str, status: u16) -> metrics::Counter {
+/// What runs. `instructions` are those of the processor that our own kernels use, if they run.
+pub fn build(instructions: Option<&str>) {
     let labels = [
-        ("method", method.to_owned()),
-        ("route", route.to_owned()),
-        ("status", status.to_string()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("cuda", cfg!(feature = "cuda").to_string()),
+        ("instructions", instructions.unwrap_or_default().to_owned()),
     ];
-    counter!(HTTP_REQUESTS.0, &labels)
+    gauge!(BUILD_INFO.0, &labels).set(1.0);
+}
+
+/// The model was loaded.
+pub(crate) fn model_loaded(duration: Duration) {
+    gauge!(MODEL_LOAD_SECONDS.0).set(duration.as_secs_f64());
 }
 
 /// The engine's limits, known once it starts.

@@ -52,7 +52,7 @@ fn an_unknown_key_in_the_config_file_ends_the_start_with_code_2() {
     ]);
     assert_tells(
         &failure(&output, 2),
-        &["prot", "server.toml", "did you mean port?"],
+        &["prot", "server.toml", "the nearest are port, "],
     );
 }
 
@@ -98,6 +98,32 @@ fn a_model_that_is_neither_a_folder_nor_a_hub_id_ends_the_start_with_code_1() {
         &failure(&output, 1),
         &["./nowhere", "neither demo, a folder", "owner/name"],
     );
+}
+
+#[test]
+fn a_hub_model_that_cannot_be_fetched_ends_the_start_with_code_1_and_one_reason() {
+    let cache = tempfile::tempdir().unwrap();
+    let output = binary(&["serve", "--port", "0", "--model", "google/paligemma-3b"])
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", cache.path())
+        .output()
+        .unwrap();
+    let stderr = failure(&output, 1);
+    assert_tells(&stderr, &["google/paligemma-3b", "can't be fetched"]);
+    assert_eq!(
+        stderr.matches("HF_HUB_OFFLINE is set").count(),
+        1,
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_json_ends_the_start_with_code_1_and_one_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), "{").unwrap();
+    let model = folder.path().to_str().unwrap();
+    let stderr = failure(&run(&["serve", "--port", "0", "--model", model]), 1);
+    assert_eq!(stderr.matches("EOF while parsing").count(), 1, "{stderr}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ from client import caption, get
 from engine import ROOT, compose, docker, wait
 
 DASHBOARD = ROOT / "deploy/grafana/dashboards/paligemma.json"
+METRIC = r"(?:paligemma|process)_\w+"
 # What Grafana would put in the place of its variables.
 VARIABLES = {"$service": ".*", "$instance": ".*", "$__rate_interval": "1m"}
 
@@ -20,12 +21,12 @@ def prometheus():
         project.healthy()
         for _ in range(5):
             caption(project.server)
-        series = set(re.findall(r"^(paligemma_\w+)", get(project.server, "/metrics").text(), re.M))
+        series = set(re.findall(rf"^({METRIC})", get(project.server, "/metrics").text(), re.M))
         wait("Prometheus has found the server", lambda: up(project.prometheus), 90)
         wait("and has asked it twice", lambda: count(project.prometheus) >= 2, 90)
         queries = dashboard()
         for query in queries:
-            unknown = set(re.findall(r"paligemma_\w+", query)) - series
+            unknown = set(re.findall(METRIC, query)) - series
             assert not unknown, f"no such metric: {unknown}"
             asked(project.prometheus, query)
         # Without a rate, something is there at once.

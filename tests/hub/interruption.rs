@@ -53,20 +53,15 @@ async fn a_connection_that_stays_cut_ends_the_fetch_and_a_new_start_resumes() {
     .await;
     let error = failure(&hub, &cache).await;
     assert!(
-        matches!(
-            error,
-            HubError::Cut {
-                done: 150_000,
-                total: 400_000,
-                attempts: 5,
-                ..
-            }
-        ),
+        matches!(error, HubError::Cut { attempts: 5, .. }),
         "{error:?}"
     );
     assert_says(
         &error,
-        &[WEIGHTS, "150000 of 400000", "start again to resume"],
+        &[
+            WEIGHTS,
+            "after 146.5 KiB of 390.6 KiB, and 5 retries made no progress (the connection was cut): start again to resume",
+        ],
     );
     assert!(
         !repo(&cache).join("refs/main").exists(),

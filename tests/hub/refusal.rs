@@ -1,5 +1,6 @@
 //! Error messages of a fetch that fails.
 
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::{fs, io};
 
@@ -86,7 +87,7 @@ async fn a_public_repository_with_gated_files_is_refused_alike() {
 }
 
 #[tokio::test]
-async fn the_token_is_in_no_error_and_no_log_line() {
+async fn the_log_tells_of_retries_in_words_and_the_token_is_in_no_error_and_no_log_line() {
     let log = Captured::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -120,12 +121,24 @@ async fn the_token_is_in_no_error_and_no_log_line() {
         }
     }
     let settings = settings(&hub, &cache);
-    hub.set_faults(Faults::default());
+    hub.set_faults(Faults {
+        cut: Some((150_000, 1)),
+        ..Faults::default()
+    });
     fetch(ID, None, &settings).await.unwrap();
     tracing::info!(?settings, "settings");
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("the checkpoint is in the cache"));
+    let endpoint = &settings.endpoint;
+    for line in [
+        &format!(
+            "no usable response from the hub at {endpoint} (500 Internal Server Error); it is asked again in 1ms"
+        ),
+        "the download of model.safetensors was interrupted after 146.5 KiB of 390.6 KiB (the connection was cut); it resumes in 1ms",
+    ] {
+        assert!(log.contains(line), "no `{line}` in: {log}");
+    }
     let leak = log.lines().find(|line| line.contains(TOKEN));
     assert_eq!(leak, None);
 }
@@ -233,6 +246,26 @@ async fn a_malformed_endpoint_is_named() {
         let error = fetch(ID, None, &settings).await.unwrap_err();
         assert_says(&error, &[&endpoint, "HF_ENDPOINT"]);
     }
+}
+
+#[tokio::test]
+async fn a_hub_that_is_not_there_is_named_with_the_reason_in_words() {
+    let (hub, cache) = hub(Faults::default()).await;
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", closed.local_addr().unwrap());
+    drop(closed);
+    let settings = HubSettings {
+        endpoint: endpoint.clone(),
+        ..settings(&hub, &cache)
+    };
+    let error = fetch(ID, None, &settings).await.unwrap_err();
+    assert_says(
+        &error,
+        &[
+            &endpoint,
+            "(the connection was refused): check the network, proxy and HF_ENDPOINT",
+        ],
+    );
 }
 
 #[tokio::test]

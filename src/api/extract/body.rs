@@ -16,6 +16,7 @@ use super::task_fields::TaskFields;
 use crate::api::admission::{Admitted, Permit};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::request_id::RequestId;
+use crate::api::request_usage::RequestUsage;
 use crate::api::state::AppState;
 
 /// What was asked of a task route, whatever kind of body it came in.
@@ -40,6 +41,7 @@ pub struct Arrival {
     /// When the request's head had arrived.
     pub at: Instant,
     pub request_id: RequestId,
+    pub usage: RequestUsage,
     /// To be held until the engine has taken the request.
     pub permit: Permit,
 }
@@ -59,6 +61,7 @@ pub async fn receive<B>(
         return Err(ApiError::new(ErrorCode::Internal, detail));
     };
     let request_id = RequestId::of(request.extensions());
+    let usage = RequestUsage::of(request.extensions());
     let limit = state.settings.request_timeout;
     let body = tokio::time::timeout(limit, read(request))
         .await
@@ -71,6 +74,7 @@ pub async fn receive<B>(
     let arrival = Arrival {
         at,
         request_id,
+        usage,
         permit,
     };
     Ok((arrival, body))

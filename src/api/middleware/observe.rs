@@ -4,21 +4,24 @@ use std::time::Instant;
 
 use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::extract::{MatchedPath, Request};
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::{Stream, StreamExt};
 use tracing::{Instrument, Span};
 
 use crate::api::request_id::{HEADER, RequestId};
+use crate::api::request_usage::RequestUsage;
 use crate::telemetry::metrics;
 
-/// The route label of requests that match no route: their paths would make endless metric series.
+/// The route of requests that match none: their paths would make endless metric series.
 const NO_ROUTE: &str = "none";
-/// The status that nginx logs for a client that left before its answer.
-pub const CLIENT_LEFT: u16 = 499;
-/// Routes that probes and scrapers call every few seconds; logged at debug level.
-const QUIET: [&str; 2] = ["/health", "/metrics"];
+/// The status label of a request whose client left before there was an answer; nginx logs it so.
+const CLIENT_LEFT: u16 = 499;
+
+/// An extension of responses that are a page's file: the page's route, by which they are counted.
+#[derive(Debug, Clone, Copy)]
+pub struct FileOf(pub &'static str);
 
 /// The outermost layer.
 pub async fn observe(mut request: Request, next: Next) -> Response {
@@ -35,13 +38,17 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
         route,
         span: span.clone(),
         begun: Instant::now(),
+        usage: RequestUsage::default(),
         status: None,
+        page: None,
         ended: false,
     };
     request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(exchange.usage.clone());
     let mut response = next.run(request).instrument(span).await;
     response.headers_mut().insert(HEADER, id.header_value());
-    exchange.status = Some(response.status());
+    exchange.status = Some(response.status().as_u16());
+    exchange.page = response.extensions().get().map(|FileOf(page)| *page);
     if response.body().size_hint().exact().is_some() {
         exchange.ended = true;
         return response;
@@ -66,8 +73,11 @@ struct Exchange {
     route: String,
     span: Span,
     begun: Instant,
+    usage: RequestUsage,
     /// None until there is an answer.
-    status: Option<StatusCode>,
+    status: Option<u16>,
+    /// The page whose file was sent.
+    page: Option<&'static str>,
     /// Whether the whole answer was sent.
     ended: bool,
 }
@@ -89,17 +99,38 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
+        let (method, status, cancelled) = (self.method, self.status, !self.ended);
         let duration = self.begun.elapsed();
-        metrics::http_request(self.method, &self.route, status, duration);
+        metrics::http_request(
+            method,
+            self.page.unwrap_or(&self.route),
+            status.unwrap_or(CLIENT_LEFT),
+            duration,
+        );
         let _entered = self.span.enter();
-        let (method, route, left) = (self.method, self.route.as_str(), !self.ended);
+        let route = self.route.as_str();
         // To a tenth: more digits are noise to readers.
         let ms = (duration.as_secs_f64() * 1e4).round() / 10.0;
-        if QUIET.iter().any(|prefix| route.starts_with(prefix)) {
-            tracing::debug!(method, route, status, ms, left, "request");
-        } else {
-            tracing::info!(method, route, status, ms, left, "request");
+        if !is_of_the_api(route) {
+            tracing::debug!(method, route, status, ms, cancelled, "request");
+            return;
         }
+        let tokens = self.usage.total();
+        tracing::info!(
+            method,
+            route,
+            status,
+            ms,
+            cancelled,
+            image_tokens = tokens.map(|tokens| tokens.image_tokens),
+            prompt_tokens = tokens.map(|tokens| tokens.prompt_tokens),
+            completion_tokens = tokens.map(|tokens| tokens.completion_tokens),
+            "request"
+        );
     }
+}
+
+/// Not so the files of pages, and what probes and scrapers ask for every few seconds.
+fn is_of_the_api(route: &str) -> bool {
+    route == NO_ROUTE || route.starts_with("/v1/")
 }

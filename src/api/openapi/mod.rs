@@ -6,7 +6,6 @@ mod problems;
 mod requests;
 
 use utoipa::openapi::OpenApi;
-use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
 
@@ -37,20 +36,13 @@ pub fn document(routes: impl IntoIterator<Item = OpenApi>) -> String {
     examples::insert_images(&yaml.expect("a document of maps, lists and texts serialises"))
 }
 
-/// Method, path and statuses of every operation in `document`.
-pub fn operations(document: &OpenApi) -> impl Iterator<Item = (&'static str, &str, Vec<u16>)> {
-    document.paths.paths.iter().flat_map(|(path, item)| {
-        let methods = [("GET", &item.get), ("POST", &item.post)];
-        methods.into_iter().filter_map(move |(method, operation)| {
-            let statuses = statuses(operation.as_ref()?);
-            Some((method, path.as_str(), statuses))
-        })
-    })
-}
-
-fn statuses(operation: &Operation) -> Vec<u16> {
-    let statuses = operation.responses.responses.keys();
-    statuses.filter_map(|status| status.parse().ok()).collect()
+/// The document `yaml` as JSON, its members in the same order.
+///
+/// # Panics
+/// When it is no YAML.
+pub fn as_json(yaml: &str) -> String {
+    let document: serde_yaml_ng::Value = serde_yaml_ng::from_str(yaml).expect("our own YAML");
+    serde_json::to_string(&document).expect("its maps have texts as keys")
 }
 
 #[derive(utoipa::OpenApi)]

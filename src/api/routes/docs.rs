@@ -1,13 +1,21 @@
 //! `/docs`: the contract as a page that can be read and tried out, from this binary alone.
 
-use axum::Router;
-use axum::http::{HeaderValue, StatusCode, header};
+use std::sync::Arc;
+
+use axum::extract::Path;
+use axum::http::{HeaderValue, header};
 use axum::middleware::map_response;
-use axum::response::{IntoResponse, Response};
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use utoipa_swagger_ui::{Config, SwaggerFile, serve};
 
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::middleware::observe::FileOf;
 use crate::api::state::AppState;
+
+/// Where the page is.
+pub const PATH: &str = "/docs";
 
 /// Nothing from elsewhere. Swagger UI styles elements as it draws them, and has its icons in data.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
@@ -24,15 +32,36 @@ pub fn routes() -> Router<AppState> {
         .display_request_duration(true)
         // The list of all schemas, below the routes that show theirs.
         .default_models_expand_depth(-1);
-    let page: Router<AppState> = SwaggerUi::new("/docs").config(config).into();
-    page.layer(map_response(guarded))
+    let config = Arc::new(config);
+    let file = async move |Path(name): Path<String>| file(&name, config);
+    Router::new()
+        .route(PATH, get(page))
+        .route("/docs/", get(page))
+        .route("/docs/{*file}", get(file))
+        .layer(map_response(guarded))
 }
 
-async fn guarded(mut response: Response) -> Response {
-    if response.status() == StatusCode::NOT_FOUND {
-        let detail = "there is no such file of the page `/docs`";
-        return ApiError::new(ErrorCode::NotFound, detail).into_response();
+async fn page() -> Html<&'static str> {
+    Html(include_str!("../../web/docs.html"))
+}
+
+/// A file of Swagger UI.
+fn file(name: &str, config: Arc<Config<'static>>) -> Result<Response, ApiError> {
+    match serve(name, config) {
+        Ok(Some(SwaggerFile {
+            bytes,
+            content_type,
+            ..
+        })) => Ok(([(header::CONTENT_TYPE, content_type)], bytes).into_response()),
+        Ok(None) => {
+            let detail = format!("there is no file `{name}` of the page `{PATH}`");
+            Err(ApiError::new(ErrorCode::NotFound, detail))
+        }
+        Err(error) => Err(ApiError::new(ErrorCode::Internal, error.to_string())),
     }
+}
+
+async fn guarded(mut response: Response) -> impl IntoResponse {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     headers.insert(
@@ -40,5 +69,5 @@ async fn guarded(mut response: Response) -> Response {
         HeaderValue::from_static("nosniff"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    (Extension(FileOf(PATH)), response)
 }

@@ -1,4 +1,4 @@
-//! `GET /openapi.yaml`: the contract, as published.
+//! `GET /openapi.yaml` and `GET /openapi.json`: the contract, as published.
 
 use std::sync::LazyLock;
 
@@ -6,17 +6,33 @@ use axum::Extension;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-/// The contract as YAML, generated when it is first asked for.
+/// The contract in both notations, each generated when it is first asked for.
 #[derive(Clone)]
-pub struct Document(pub &'static LazyLock<String>);
+pub struct Document {
+    pub yaml: &'static LazyLock<String>,
+    pub json: &'static LazyLock<String>,
+}
 
 /// This document
 #[utoipa::path(
     get,
     path = "/openapi.yaml",
     tag = "operations",
-    responses((status = 200, description = "It.", body = String, content_type = "application/yaml")),
+    responses((status = 200, description = "It.", body = Object, content_type = "application/yaml")),
 )]
-pub async fn document(Extension(Document(text)): Extension<Document>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/yaml")], text.as_str())
+pub async fn openapi_yaml(Extension(document): Extension<Document>) -> impl IntoResponse {
+    let content_type = [(header::CONTENT_TYPE, "application/yaml")];
+    (content_type, document.yaml.as_str())
+}
+
+/// This document as JSON
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "operations",
+    responses((status = 200, description = "It.", body = Object, content_type = "application/json")),
+)]
+pub async fn openapi_json(Extension(document): Extension<Document>) -> impl IntoResponse {
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (content_type, document.json.as_str())
 }

@@ -34,11 +34,7 @@ pub struct Routes {
 /// Routes, and the method and path of each.
 pub struct List {
     pub router: OpenApiRouter<AppState>,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for readers, and for the test that it is true")
-    )]
-    listed: &'static [(&'static str, &'static str)],
+    pub listed: &'static [(&'static str, &'static str)],
 }
 
 /// Lists routes. Method and path are also in the handler's `utoipa::path`, which generates the
@@ -77,12 +73,13 @@ pub fn routes() -> Routes {
             GET "/health" => health::health,
             GET "/readyz" => health::readyz,
             GET "/metrics" => metrics::metrics,
-            GET "/openapi.yaml" => document::document,
+            GET "/openapi.yaml" => document::openapi_yaml,
+            GET "/openapi.json" => document::openapi_json,
         },
     }
 }
 
-/// The pages, which are not part of the contract.
+/// The pages and their files, which are not part of the contract.
 pub fn pages() -> Router<AppState> {
     Router::new()
         .merge(playground::routes()) // GET / and its files
@@ -92,16 +89,20 @@ pub fn pages() -> Router<AppState> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::openapi;
 
     #[test]
     fn the_list_names_the_methods_and_paths_of_the_contract() {
         let routes = routes();
         for list in [routes.inference, routes.keyed, routes.open] {
             let document = list.router.into_openapi();
-            let mut described: Vec<_> = openapi::operations(&document)
-                .map(|(method, path, _)| (method, path))
-                .collect();
+            let mut described = Vec::new();
+            for (path, item) in &document.paths.paths {
+                let methods = [("GET", &item.get), ("POST", &item.post)];
+                let there = methods
+                    .into_iter()
+                    .filter(|(_, operation)| operation.is_some());
+                described.extend(there.map(|(method, _)| (method, path.as_str())));
+            }
             let mut listed = list.listed.to_vec();
             described.sort_unstable();
             listed.sort_unstable();

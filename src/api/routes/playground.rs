@@ -1,10 +1,14 @@
 //! The playground at `/`: a page that is part of the binary and asks this server alone.
 
-use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::routing::get;
+use axum::{Extension, Router};
 
+use crate::api::middleware::observe::FileOf;
 use crate::api::state::AppState;
+
+/// Where the page is.
+const PATH: &str = "/";
 
 /// Nothing from elsewhere, and no script or style within the page.
 const CONTENT_SECURITY_POLICY: &str =
@@ -60,6 +64,9 @@ static FILES: &[StaticFile] = files! {
     "/stage.js": "text/javascript; charset=utf-8" = "src/web/stage.js",
     "/tasks.js": "text/javascript; charset=utf-8" = "src/web/tasks.js",
     "/words.js": "text/javascript; charset=utf-8" = "src/web/words.js",
+    "/favicon.svg": "image/svg+xml" = "src/web/favicon.svg",
+    // What browsers ask for at a page that names no icon, such as /metrics. The type says what it is.
+    "/favicon.ico": "image/svg+xml" = "src/web/favicon.svg",
     "/examples/red-circle.png": "image/png" = "examples/images/red-circle.png",
     "/examples/circle-and-square.jpg": "image/jpeg" = "examples/images/circle-and-square.jpg",
     "/examples/three-hearts.png": "image/png" = "examples/images/three-hearts.png",
@@ -73,7 +80,7 @@ pub fn routes() -> Router<AppState> {
     FILES.iter().fold(Router::new(), |router, file| {
         router.route(
             file.path,
-            get(move || async move { (headers(file), file.bytes) }),
+            get(move || async move { (Extension(FileOf(PATH)), headers(file), file.bytes) }),
         )
     })
 }

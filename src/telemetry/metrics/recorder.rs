@@ -5,38 +5,59 @@ use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
 
+use super::exposition::in_order;
 use super::{
-    COUNTERS, GAUGES, HISTOGRAMS, HTTP_REQUESTS, HTTP_SECONDS, LABELLED_COUNTERS, Metric, SECONDS,
+    BUILD_INFO, COUNTERS, GAUGES, HISTOGRAMS, HTTP_REQUESTS, HTTP_SECONDS, LABELLED_COUNTERS,
+    Metric, SECONDS,
 };
 
 /// How often unscraped samples are folded into their histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Installs the process's recorder, with every series at 0, and returns the handle that renders
-/// `/metrics`. Further calls return the same handle. Call it before the engine starts, because the
-/// engine reports its capacities only once.
-///
-/// # Errors
-/// If another recorder was installed before.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(handle) = &*installed {
-        return Ok(handle.clone());
-    }
-    let handle = builder()?.install_recorder()?;
-    register();
-    *installed = Some(handle.clone());
-    // Otherwise samples would accumulate in memory until the next scrape.
-    let upkeep = handle.clone();
-    std::thread::spawn(move || {
-        loop {
-            std::thread::sleep(UPKEEP_EVERY);
-            upkeep.run_upkeep();
+/// The process's metrics. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    recorded: PrometheusHandle,
+    process: Collector,
+}
+
+impl Metrics {
+    /// Installs the process's recorder and registers the series that exist from the start. Further
+    /// calls return the same metrics. Call it before the engine starts, because the engine reports its
+    /// capacities only once.
+    ///
+    /// # Errors
+    /// If another recorder was installed before.
+    pub fn install() -> Result<Self, BuildError> {
+        static INSTALLED: Mutex<Option<Metrics>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = &*installed {
+            return Ok(metrics.clone());
         }
-    });
-    Ok(handle)
+        let recorded = builder()?.install_recorder()?;
+        register();
+        // Otherwise samples would accumulate in memory until the next scrape.
+        let upkeep = recorded.clone();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(UPKEEP_EVERY);
+                upkeep.run_upkeep();
+            }
+        });
+        let process = Collector::default();
+        process.describe();
+        let metrics = Self { recorded, process };
+        *installed = Some(metrics.clone());
+        Ok(metrics)
+    }
+
+    /// All metrics in Prometheus' text format, in an order that never changes.
+    pub fn render(&self) -> String {
+        self.process.collect();
+        in_order(&self.recorded.render())
+    }
 }
 
 pub(super) fn builder() -> Result<PrometheusBuilder, BuildError> {
@@ -50,10 +71,11 @@ pub(super) fn builder() -> Result<PrometheusBuilder, BuildError> {
         })
 }
 
-/// Describes every metric and registers every series whose labels are known.
+/// Describes every metric and registers the series that exist from the start, with the value 0.
 pub(super) fn register() {
     describe_counter!(HTTP_REQUESTS.0, HTTP_REQUESTS.1);
     describe_histogram!(HTTP_SECONDS.0, HTTP_SECONDS.1);
+    describe_gauge!(BUILD_INFO.0, BUILD_INFO.1);
     for (name, meaning) in COUNTERS {
         describe_counter!(name, meaning);
         counter!(name).absolute(0);

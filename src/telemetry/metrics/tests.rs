@@ -23,7 +23,8 @@ fn samples_after(events: impl FnOnce()) -> (BTreeMap<String, f64>, String) {
 
 /// Emits every event once.
 fn every_event() {
-    http_route("GET", "/v1/models", &[200]);
+    build(Some("avx2"));
+    model_loaded(Duration::from_secs(3));
     http_request("GET", "/v1/models", 200, Duration::from_secs(1));
     capacities(4, 16, 1000);
     ready(true);
@@ -58,15 +59,62 @@ fn name(series: &str) -> &str {
 }
 
 #[test]
-fn every_series_is_zero_before_its_first_event() {
-    let routes = || http_route("GET", "/v1/models", &[200]);
-    let (before, _) = samples_after(routes);
+fn every_series_is_zero_before_its_first_event_but_those_of_requests_and_the_build_are_not_there() {
+    let (before, _) = samples_after(|| {});
     let (after, _) = samples_after(every_event);
     assert!(before.values().all(|&value| value == 0.0), "{before:#?}");
-    assert_eq!(
-        before.keys().collect::<Vec<_>>(),
-        after.keys().collect::<Vec<_>>()
-    );
+    let late = |series: &&String| {
+        let name = name(series);
+        name.starts_with("paligemma_http_") || name == BUILD_INFO.0
+    };
+    let (late, early): (Vec<_>, Vec<_>) = after.keys().partition(late);
+    assert_eq!(before.keys().collect::<Vec<_>>(), early);
+    for series in [
+        &format!(
+            r#"paligemma_build_info{{version="{}",cuda="{}",instructions="avx2"}}"#,
+            env!("CARGO_PKG_VERSION"),
+            cfg!(feature = "cuda")
+        ),
+        r#"paligemma_http_requests_total{method="GET",route="/v1/models",status="200"}"#,
+    ] {
+        assert_eq!(after[series], 1.0);
+    }
+    assert_eq!(late.len(), 2 + SECONDS.len() + 3);
+}
+
+#[test]
+fn every_series_that_an_alert_needs_exists_from_the_start() {
+    let (before, _) = samples_after(|| {});
+    let alerts = include_str!("../../../deploy/prometheus/alerts.yml");
+    let mut checked = 0;
+    for query in alerts.split("paligemma_").skip(1) {
+        let end = query.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let name = format!("paligemma_{}", &query[..end.unwrap()]);
+        let labels = query[end.unwrap()..].split(['{', '}']).nth(1);
+        let labels = labels.filter(|_| query[end.unwrap()..].starts_with('{'));
+        let there = |series: &String| {
+            series.starts_with(&name) && labels.is_none_or(|labels| series.contains(labels))
+        };
+        assert!(before.keys().any(there), "{name} {labels:?}");
+        checked += 1;
+    }
+    assert!(checked >= 4, "{checked}");
+}
+
+#[test]
+fn every_metric_is_in_the_documentation_with_its_meaning() {
+    let documentation = include_str!("../../../docs/monitoring.md");
+    let (_, rendered) = samples_after(every_event);
+    let described = rendered
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    for (name, meaning) in described {
+        let row = documentation
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{name}` | ")));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in docs/monitoring.md"));
+        assert!(row.ends_with(&format!(" | {meaning} |")), "{row}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod held;
 mod images;
 mod leaving;
 mod limits;
+mod log_lines;
 mod openai;
 mod overload;
 mod picture;

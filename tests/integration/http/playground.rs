@@ -2,7 +2,7 @@
 
 use reqwest::StatusCode;
 
-use paligemma_test_support::server::Server;
+use paligemma_test_support::server::{Server, assert_problem, read};
 
 /// What `text` names in `before…after`.
 fn named<'a>(text: &'a str, before: &str, after: char) -> Vec<&'a str> {
@@ -63,17 +63,26 @@ async fn the_page_needs_no_key_but_the_model_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_page_loads_nothing_from_elsewhere() {
     let server = Server::golden(&[]).await;
-    // The client follows the redirect to `/docs/`.
     let response = server.get("/docs").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(
+        response.headers()["content-type"],
+        "text/html; charset=utf-8"
+    );
     let policy = response.headers()["content-security-policy"]
         .to_str()
         .unwrap();
     assert!(policy.starts_with("default-src 'self'"), "{policy}");
-    for file in ["swagger-ui.css", "swagger-ui-bundle.js"] {
-        let response = server.get(&format!("/docs/{file}")).send().await.unwrap();
+    let page = response.text().await.unwrap();
+    let files = [named(&page, "src=\"", '"'), named(&page, "href=\"", '"')].concat();
+    assert!(files.contains(&"/favicon.svg"), "{files:?}");
+    assert!(files.contains(&"/docs/swagger-ui-bundle.js"), "{files:?}");
+    for file in files {
+        let response = server.get(file).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{file}");
     }
+    let with_slash = server.get("/docs/").send().await.unwrap();
+    assert_eq!(with_slash.text().await.unwrap(), page);
     let script = server
         .get("/docs/swagger-initializer.js")
         .send()
@@ -82,8 +91,21 @@ async fn the_contract_page_loads_nothing_from_elsewhere() {
     let script = script.text().await.unwrap();
     assert!(script.contains(r#""url": "/openapi.yaml""#), "{script}");
     assert!(!script.contains("http"), "{script}");
-    assert_eq!(
-        server.get("/docs/nothing").send().await.unwrap().status(),
-        404
-    );
+    let answer = read(server.get("/docs/nothing").send().await.unwrap()).await;
+    let words = "there is no file `nothing` of the page `/docs`";
+    assert_problem(&answer, 404, "not_found", words);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_find_the_icon_where_they_look_for_it() {
+    let server = Server::golden(&[("api_keys", "secret")]).await;
+    for path in ["/favicon.svg", "/favicon.ico"] {
+        let response = server.get(path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(response.headers()["content-type"], "image/svg+xml");
+        let icon = response.text().await.unwrap();
+        assert!(icon.starts_with("<svg xmlns="), "{icon}");
+    }
+    let page = server.get("/").send().await.unwrap().text().await.unwrap();
+    assert!(page.contains(r#"<link rel="icon" href="/favicon.svg">"#));
 }

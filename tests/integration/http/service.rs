@@ -1,7 +1,6 @@
 //! What is true of every route: keys, ids, unknown paths, metrics, the published contract.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use paligemma_server::http_client;
@@ -45,7 +44,7 @@ async fn with_keys_set_v1_needs_one_and_the_rest_does_not() {
         let request = server.post("/v1/caption").bearer_auth(key).json(&body);
         assert_eq!(server.send(request).await.status(), StatusCode::OK);
     }
-    for path in ["/health/live", "/health/ready", "/metrics", "/openapi.yaml"] {
+    for path in ["/health/live", "/metrics", "/openapi.yaml", "/openapi.json"] {
         assert_eq!(
             server.send(server.get(path)).await.status(),
             StatusCode::OK,
@@ -57,11 +56,20 @@ async fn with_keys_set_v1_needs_one_and_the_rest_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_path_answers_404_and_a_wrong_method_405_with_allow() {
     let server = server(&[]).await;
-    let (status, problem) = read(server.send(server.get("/v1/captions")).await).await;
-    assert_eq!(
-        (status.as_u16(), &problem["code"]),
-        (404, &json!("not_found"))
-    );
+    for (path, words) in [
+        (
+            "/v1/captions",
+            "there is no `/v1/captions`; did you mean `POST /v1/caption`? /docs lists all routes",
+        ),
+        ("/doc", "did you mean `GET /docs`?"),
+        (
+            "/robots.txt",
+            "there is no `/robots.txt`; /docs lists all routes",
+        ),
+    ] {
+        let answer = read(server.send(server.get(path)).await).await;
+        assert_problem(&answer, 404, "not_found", words);
+    }
     for (path, allowed) in [("/v1/caption", "POST"), ("/health/live", "GET,HEAD")] {
         let request = match allowed {
             "POST" => server.get(path),
@@ -134,37 +142,72 @@ async fn a_model_that_is_not_served_answers_404() {
     }
 }
 
+async fn metrics(server: &Server) -> String {
+    let response = server.send(server.get("/metrics")).await;
+    response.text().await.unwrap()
+}
+
+fn value(metrics: &str, series: &str) -> Option<f64> {
+    let mut samples = metrics.lines().filter_map(|line| line.rsplit_once(' '));
+    let (_, value) = samples.find(|(found, _)| *found == series)?;
+    value.parse().ok()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_of_every_route_and_status_exist_from_the_start_and_count() {
+async fn requests_are_counted_by_route_and_status_and_only_those_that_came() {
     let server = server(&[]).await;
-    let metrics = async || {
-        server
-            .send(server.get("/metrics"))
-            .await
-            .text()
-            .await
-            .unwrap()
+    let of = |route: &str, status: u16| {
+        format!(
+            "paligemma_http_requests_total{{method=\"GET\",route=\"{route}\",status=\"{status}\"}}"
+        )
     };
-    let value = |text: &str, series: &str| -> Option<f64> {
-        let line = text.lines().find(|line| line.starts_with(series))?;
-        line.rsplit(' ').next()?.parse().ok()
-    };
-    let before = metrics().await;
-    // No test of this process makes these routes answer so.
-    for (method, route, status) in [
-        ("POST", "/v1/caption", 408),
-        ("POST", "/v1/vqa", 499),
-        ("GET", "/v1/models/{*id}", 401),
-    ] {
-        let labels = format!("method=\"{method}\",route=\"{route}\",status=\"{status}\"");
-        let never = format!("paligemma_http_requests_total{{{labels}}}");
-        assert_eq!(value(&before, &never), Some(0.0), "{before}");
-    }
-    let unknown = r#"paligemma_http_requests_total{method="GET",route="none",status="404"}"#;
-    let count = value(&before, unknown).unwrap_or(0.0);
+    server.send(server.get("/no/such/path")).await;
+    server.send(server.get("/playground.js")).await;
+    server.send(server.get("/docs/swagger-ui.css")).await;
+    let before = metrics(&server).await;
     server.send(server.get("/no/such/path")).await;
     // Other tests of this process count in the same series.
-    assert!(value(&metrics().await, unknown).unwrap() > count);
+    assert!(value(&metrics(&server).await, &of("none", 404)) > value(&before, &of("none", 404)));
+    // A page's files count as the page.
+    for route in ["/", "/docs"] {
+        assert!(value(&before, &of(route, 200)) > Some(0.0), "{route}");
+    }
+    let counts = before
+        .lines()
+        .filter(|line| line.starts_with("paligemma_http_requests_total{"));
+    let zero: Vec<_> = counts.filter(|line| line.ends_with(" 0")).collect();
+    assert!(zero.is_empty(), "{zero:?}");
+    for route in ["/playground.js", "/no/such/path", "/docs/{*file}"] {
+        assert!(!before.contains(&format!("route=\"{route}\"")), "{route}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_sorted_and_tell_of_the_build_the_load_and_the_process() {
+    let server = server(&[]).await;
+    let text = metrics(&server).await;
+    let names: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    assert!(names.is_sorted(), "{names:?}");
+
+    let build = text
+        .lines()
+        .find(|line| line.starts_with("paligemma_build_info{"));
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(build.is_some_and(|build| build.contains(&version) && build.ends_with("} 1")));
+    for series in [
+        "paligemma_model_load_seconds",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+    ] {
+        assert!(value(&text, series) > Some(0.0), "{series} in {text}");
+        assert!(text.contains(&format!("# HELP {series} ")), "{series}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,6 +219,9 @@ async fn the_contract_is_served_as_it_is_published() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml");
     assert!(text == std::fs::read_to_string(path).unwrap());
     let document: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let (status, as_json) = read(server.send(server.get("/openapi.json")).await).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(as_json, document);
     for path in ["/v1/caption", "/v1/vqa", "/v1/generate"] {
         let responses = document["paths"][path]["post"]["responses"]
             .as_object()
@@ -216,59 +262,4 @@ async fn listed_origins_may_send_requests_from_a_browser() {
         let header = preflight.headers().get("access-control-allow-origin");
         assert_eq!(header.is_some(), allowed, "{origin}");
     }
-}
-
-/// Where the process's log goes.
-static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
-struct Log;
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOG.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_logged_with_its_id_and_without_prompt_and_image() {
-    let log = tracing_subscriber::fmt().json().with_writer(|| Log);
-    log.with_max_level(tracing::Level::TRACE).init();
-    let server = server(&[]).await;
-    let image = picture::base64(211);
-    let prompt = "what-the-user-keeps-to-himself";
-    for (prompt, max_tokens) in [(prompt, 2), ("", 0)] {
-        let body = json!({"image": image, "prompt": prompt, "max_tokens": max_tokens});
-        let request = server
-            .post("/v1/generate")
-            .header("x-request-id", "logged-1")
-            .json(&body);
-        server.send(request).await;
-    }
-    let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
-    let lines = log
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let its: Vec<_> = lines
-        .filter(|line| line["span"]["request_id"] == "logged-1")
-        .collect();
-    let ended: Vec<_> = its
-        .iter()
-        .map(|line| &line["fields"])
-        .filter(|fields| fields["message"] == "request")
-        .collect();
-    assert_eq!(ended.len(), 2, "{its:?}");
-    for (fields, status) in ended.into_iter().zip([200, 422]) {
-        assert_eq!(
-            (&fields["method"], &fields["route"]),
-            (&json!("POST"), &json!("/v1/generate"))
-        );
-        assert_eq!(fields["status"], status);
-        let tenths = fields["ms"].as_f64().unwrap() * 10.0;
-        assert!((tenths - tenths.round()).abs() < 1e-6, "{fields}");
-    }
-    assert!(!log.contains(prompt) && !log.contains(&image));
 }
