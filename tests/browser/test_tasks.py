@@ -87,7 +87,7 @@ def test_a_prompt_of_ones_own_is_answered_word_for_word(page):
 
 
 def test_text_that_is_not_there(other_page):
-    server, page = other_page("--tasks", "caption,ocr")
+    server, page = other_page("--known-tasks", "caption,ocr")
     page.wait("the model", lambda: "demo" in page.text("#model-name"))
     assert [each.text for each in page.all("#tasks label") if each.is_displayed()] == ["Caption", "Text", "Prompt"]
     page.task("ocr")
