@@ -65,6 +65,7 @@ error_codes! {
     NoMaskDecoder => NOT_IMPLEMENTED, "This server has no mask decoder";
     Loading => SERVICE_UNAVAILABLE, "The model is loading";
     ShuttingDown => SERVICE_UNAVAILABLE, "The server is shutting down";
+    TooManyConnections => SERVICE_UNAVAILABLE, "Too many connections";
     Unavailable => SERVICE_UNAVAILABLE, "The model is not available";
     DeadlineExceeded => GATEWAY_TIMEOUT, "The request ran out of time";
 }

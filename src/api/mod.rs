@@ -27,5 +27,6 @@ mod unknown;
 
 pub use admission::Admission;
 pub use image_fetcher::ImageFetcher;
+pub use middleware::spare_connection::SpareConnection;
 pub use router::{document, router};
 pub use state::AppState;

@@ -8,7 +8,7 @@ use crate::engine::State;
 use crate::telemetry::load_progress::LoadProgress;
 
 /// How long a client should wait while nothing tells how long it takes.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The most that a client is told to wait: an estimate of more is not worth much.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 

@@ -18,6 +18,7 @@ use super::middleware::auth::require_key;
 use super::middleware::lingering_close::lingering_close;
 use super::middleware::observe::observe;
 use super::middleware::problems::write_problems;
+use super::middleware::spare_connection::refuse_on_spare;
 use super::openapi;
 use super::request_id;
 use super::routes::document::Document;
@@ -44,6 +45,7 @@ pub fn router(state: AppState) -> Router {
         .layer(cors(&state.settings))
         .layer(from_fn(write_problems))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(refuse_on_spare))
         .layer(from_fn(lingering_close))
         .layer(DefaultBodyLimit::max(body_limit))
         .layer(Extension(Document {

@@ -4,6 +4,7 @@
 mod content_hash;
 mod error;
 mod files;
+mod finite;
 pub mod raw;
 mod weights;
 

@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::error::CheckpointError;
 use super::files::{Checkpoint, WeightBytes};
+use super::finite::not_finite;
 use crate::telemetry::load_progress::LoadProgress;
 
 /// Every tensor of a checkpoint by its uniform name.
@@ -114,6 +115,12 @@ impl StoredTensor {
         progress: &LoadProgress,
     ) -> candle_core::Result<Tensor> {
         let bytes = &self.file[self.range.clone()];
+        if let Some(index) = not_finite(bytes, self.dtype) {
+            return Err(Error::Msg(format!(
+                "tensor {} holds a number that is not finite (NaN or infinity) at {index}: the checkpoint is damaged, or its training has diverged; get or convert it again",
+                self.name
+            )));
+        }
         let tensor = match self.dtype {
             DType::BF16 if dtype == DType::F32 && device.is_cpu() => {
                 let values = widened(bytes, progress);

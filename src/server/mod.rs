@@ -1,16 +1,17 @@
 //! One server's life: it serves until a signal or the engine's end, then leaves in good order.
 
+mod connections;
+mod descriptors;
 mod shutdown;
 
 use std::fmt::Display;
-use std::future::IntoFuture;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::connections::Limits;
 use crate::api::{self, AppState};
 use crate::engine::{EngineHandle, State};
 use crate::models::Model;
@@ -68,22 +69,18 @@ pub async fn serve(
     state: AppState,
     shutdown: &mut Shutdown,
 ) -> Result<(), ServerError> {
-    let (engine, grace) = (state.engine.clone(), state.settings.shutdown_grace);
+    let (engine, settings) = (state.engine.clone(), state.settings.clone());
+    let grace = settings.shutdown_grace;
+    let connections = descriptors::connections(settings.max_connections);
     let router = api::router(state);
     let close = CancellationToken::new();
-    let closed = close.clone().cancelled_owned();
-    // Each event of a stream is a packet of its own: waiting to fill one would hold tokens back.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!("a connection keeps Nagle's algorithm: {error}");
-        }
-    });
-    // Never ends by itself: axum tries again when accepting a connection fails.
-    let serving = tokio::spawn(
-        axum::serve(listener, router)
-            .with_graceful_shutdown(closed)
-            .into_future(),
-    );
+    let limits = Limits {
+        connections,
+        idle: settings.idle_timeout,
+        write: settings.write_timeout,
+    };
+    // Ends by itself only when it is told to.
+    let serving = tokio::spawn(connections::serve(listener, router, limits, close.clone()));
 
     let outcome = tokio::select! {
         name = shutdown.next() => {

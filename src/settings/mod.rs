@@ -67,6 +67,13 @@ pub struct Settings {
     /// `*` or serialised origins (`https://host[:port]`).
     #[serde(deserialize_with = "value::origins")]
     pub cors_origins: Vec<String>,
+    /// `None`: as many as there are file descriptors for.
+    #[serde(deserialize_with = "value::auto_or_whole::<_, 1, 1_000_000>")]
+    pub max_connections: Option<usize>,
+    #[serde(deserialize_with = "value::duration::<_, 100>")]
+    pub idle_timeout: Duration,
+    #[serde(deserialize_with = "value::duration::<_, 100>")]
+    pub write_timeout: Duration,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_024>")]
     pub slots: usize,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]

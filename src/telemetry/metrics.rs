@@ -125,6 +125,10 @@ const BUILD_INFO: Metric = (
     "paligemma_build_info",
     "Always 1. The version, whether it was built with CUDA, and the processor's instructions in use.",
 );
+const CONNECTIONS: Metric = (
+    "paligemma_http_connections",
+    "Open connections, idle ones included.",
+);
 const MODEL_LOAD_SECONDS: Metric = (
     "paligemma_model_load_seconds",
     "Duration of the model's last load; 0 before the first is done.",
@@ -156,7 +160,8 @@ const LABELLED_COUNTERS: [(Metric, &str, &[&str]); 4] = [
     ),
 ];
 
-const GAUGES: [Metric; 8] = [
+const GAUGES: [Metric; 9] = [
+    CONNECTIONS,
     QUEUE_LENGTH,
     QUEUE_CAPACITY,
     SLOTS_USED,
@@ -215,6 +220,11 @@ pub(crate) fn capacities(slots: usize, queue: usize, image_cache_bytes: usize) {
 /// Whether the engine takes requests.
 pub(crate) fn ready(ready: bool) {
     gauge!(READY.0).set(f64::from(u8::from(ready)));
+}
+
+/// How many connections are open.
+pub(crate) fn connections(open: usize) {
+    gauge!(CONNECTIONS.0).set(open as f64);
 }
 
 /// The model failed and is loaded again.

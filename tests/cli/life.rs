@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::{MODEL, binary};
 
 /// Far longer than any of this takes; a test that reaches it has found a hang.
-const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// A running server on its own port; killed when a test fails.
 pub struct Server {
@@ -28,7 +28,21 @@ impl Server {
 
     /// Starts a server with these arguments.
     pub fn started(arguments: &[&str]) -> Self {
-        let mut process = binary(arguments)
+        Self::run_by(&mut binary(arguments))
+    }
+
+    /// A server that is ready, in a process that may have so many file descriptors.
+    pub fn with_descriptors(most: usize) -> Self {
+        let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("bash");
+        command.env_clear().args(["-c", &limited]);
+        command.arg(env!("CARGO_BIN_EXE_paligemma-server"));
+        command.args(["serve", "--model", MODEL, "--dtype", "f32", "--port", "0"]);
+        Self::until_ready(Self::run_by(&mut command))
+    }
+
+    fn run_by(command: &mut Command) -> Self {
+        let mut process = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -84,7 +98,7 @@ impl Server {
     }
 
     /// The status of the response.
-    fn get(&self, path: &str) -> u16 {
+    pub fn get(&self, path: &str) -> u16 {
         let mut line = String::new();
         self.send(&format!("GET {path}"), "")
             .read_line(&mut line)

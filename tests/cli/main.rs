@@ -3,6 +3,7 @@
 mod annotate;
 mod ask;
 mod completions;
+mod connections;
 mod contract;
 mod demo;
 mod health;

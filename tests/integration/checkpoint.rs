@@ -92,6 +92,31 @@ fn assert_says(error: &str, words: &[&str]) {
 }
 
 #[test]
+fn a_weight_that_is_not_finite_is_named_in_every_format() {
+    for format in [WeightFormat::F32, WeightFormat::Q8_0, WeightFormat::Q4K] {
+        let folder = copy();
+        let path = folder.path().join("model.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        // The last number of the file, whichever tensor it is of.
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+        fs::write(&path, &bytes).unwrap();
+        let checkpoint = Pretrained::open(folder.path()).unwrap();
+        let error = checkpoint
+            .load(&Device::Cpu, format)
+            .unwrap_err()
+            .to_string();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let last = tensors
+            .iter()
+            .max_by_key(|(_, view)| view.data().as_ptr())
+            .unwrap();
+        assert_says(&error, &[last.0, "not finite"]);
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
 fn a_folder_that_is_not_there() {
     let error = load(Path::new("/nowhere/at/all")).unwrap_err();
     assert_says(&error, &["/nowhere/at/all", "hub id"]);

@@ -5,3 +5,4 @@ pub mod auth;
 pub mod lingering_close;
 pub mod observe;
 pub mod problems;
+pub mod spare_connection;
