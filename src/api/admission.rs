@@ -1,8 +1,8 @@
 //! Admission: how many requests may be on their way to the model.
 //!
-//! The engine's queue bounds what waits for the model. Bodies are received and images are decoded
-//! before that, so these requests are bounded too: an overload is then refused at once instead of
-//! filling the memory with images and ending in timeouts.
+//! The engine's queue bounds what waits for the model. Images are fetched and decoded before that, so
+//! these requests are bounded too: an overload is then refused at once instead of filling the memory
+//! with images and ending in timeouts. Of the time before, see [`super::uploads`].
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{ApiError, ErrorCode};
+use super::uploads::Upload;
 use crate::engine::EngineHandle;
 use crate::settings::Settings;
 use crate::telemetry::metrics;
@@ -19,6 +20,7 @@ use crate::telemetry::metrics;
 pub struct Admission {
     permits: Arc<Semaphore>,
     limit: usize,
+    queue: usize,
 }
 
 /// Counts a request among those on their way to the engine until its last clone is dropped.
@@ -32,8 +34,7 @@ pub struct Permit {
 pub struct Admitted {
     /// When the request's head had arrived.
     pub at: Instant,
-    /// To be held until the engine has taken the request.
-    pub permit: Permit,
+    pub upload: Arc<Upload>,
 }
 
 impl Admission {
@@ -43,10 +44,24 @@ impl Admission {
         Self {
             permits: Arc::new(Semaphore::new(limit)),
             limit,
+            queue: settings.queue,
         }
     }
 
-    /// Admits a request.
+    /// Refuses a request before its body is read, if it would be refused afterwards.
+    ///
+    /// # Errors
+    /// When all permits are taken or the engine's queue is full.
+    pub fn refuse_if_full(&self, engine: &EngineHandle) -> Result<(), ApiError> {
+        if engine.has_room() {
+            return self.acquire(engine).map(drop);
+        }
+        metrics::rejected("queue_full", 1);
+        let detail = format!("the queue is full ({} waiting)", self.queue);
+        Err(ApiError::new(ErrorCode::QueueFull, detail).retry_after(engine.retry_after()))
+    }
+
+    /// Admits a request whose body is there.
     ///
     /// # Errors
     /// When all permits are taken; it says when to come back.
@@ -59,7 +74,7 @@ impl Admission {
                 // The body has not been read, so what it asks for counts as one.
                 metrics::rejected("queue_full", 1);
                 let detail = format!(
-                    "the server is full: {} requests are already being received or prepared",
+                    "the server is full: {} requests are already being prepared",
                     self.limit
                 );
                 Err(ApiError::new(ErrorCode::QueueFull, detail).retry_after(engine.retry_after()))

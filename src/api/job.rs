@@ -187,7 +187,7 @@ impl Job {
             .map_err(|error| submit_error(error, &state.loading))?;
         request.arrival.usage.follow(&generations);
         // From here on the engine's queue bounds the request.
-        drop(request.arrival.permit);
+        drop((request.arrival.permit, request.arrival.received));
         Ok(Self {
             generations,
             sizes,

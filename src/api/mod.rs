@@ -24,6 +24,7 @@ mod router;
 mod routes;
 mod state;
 mod unknown;
+mod uploads;
 
 pub use admission::Admission;
 pub use image_fetcher::ImageFetcher;

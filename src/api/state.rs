@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::BuildError;
 
 use super::admission::Admission;
 use super::image_fetcher::ImageFetcher;
+use super::uploads::Uploads;
 use crate::engine::{EngineHandle, Neighbours};
 use crate::models::{MaskDecoder, Model};
 use crate::pixels::Preprocessor;
@@ -21,6 +22,7 @@ use crate::telemetry::metrics::{self, Metrics};
 pub struct AppState {
     pub engine: EngineHandle,
     pub admission: Admission,
+    pub uploads: Uploads,
     pub preprocessor: Preprocessor,
     pub fetcher: ImageFetcher,
     /// None: this server does not segment.
@@ -54,6 +56,7 @@ impl AppState {
             fetcher: ImageFetcher::new(&settings),
             mask_decoder: runtime.mask_decoder.clone(),
             admission: Admission::new(&settings),
+            uploads: Uploads::new(&settings),
             model: Arc::new(runtime.info.clone()),
             bins: bins(&runtime.tokenizer),
             loading: runtime.loading.clone(),

@@ -161,6 +161,17 @@ impl EngineHandle {
         Ok(generations)
     }
 
+    /// Whether one more request can be queued now.
+    pub fn has_room(&self) -> bool {
+        let shared = &self.inner.shared;
+        let room = || shared.lock().scheduler.room() > 0;
+        room() || {
+            // Those who left may still stand in the queue.
+            shared.retire(Instant::now());
+            room()
+        }
+    }
+
     /// How long to wait until there may be room for one more request, by the rate at which requests
     /// have completed of late.
     pub fn retry_after(&self) -> Duration {

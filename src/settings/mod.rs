@@ -100,6 +100,15 @@ pub struct Settings {
     pub max_body: ByteSize,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 10_000>")]
     pub max_images: usize,
+    #[serde(deserialize_with = "value::duration::<_, 10>")]
+    pub upload_timeout: Duration,
+    /// A second; 0: any.
+    #[serde(deserialize_with = "value::size::<_, 0>")]
+    pub min_upload_rate: ByteSize,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
+    pub uploads_per_client: usize,
+    #[serde(deserialize_with = "value::size::<_, 1>")]
+    pub upload_memory: ByteSize,
     /// In pixels.
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
     pub max_image_side: u32,

@@ -129,6 +129,10 @@ const CONNECTIONS: Metric = (
     "paligemma_http_connections",
     "Open connections, idle ones included.",
 );
+const UPLOADS: Metric = (
+    "paligemma_uploads",
+    "Requests whose bodies are being received.",
+);
 const MODEL_LOAD_SECONDS: Metric = (
     "paligemma_model_load_seconds",
     "Duration of the model's last load; 0 before the first is done.",
@@ -156,12 +160,20 @@ const LABELLED_COUNTERS: [(Metric, &str, &[&str]); 4] = [
     (
         REJECTED,
         "reason",
-        &["queue_full", "invalid", "loading", "draining", "failed"],
+        &[
+            "queue_full",
+            "uploads",
+            "invalid",
+            "loading",
+            "draining",
+            "failed",
+        ],
     ),
 ];
 
-const GAUGES: [Metric; 9] = [
+const GAUGES: [Metric; 10] = [
     CONNECTIONS,
+    UPLOADS,
     QUEUE_LENGTH,
     QUEUE_CAPACITY,
     SLOTS_USED,
@@ -220,6 +232,11 @@ pub(crate) fn capacities(slots: usize, queue: usize, image_cache_bytes: usize) {
 /// Whether the engine takes requests.
 pub(crate) fn ready(ready: bool) {
     gauge!(READY.0).set(f64::from(u8::from(ready)));
+}
+
+/// So many more requests are being received.
+pub(crate) fn uploads(more: f64) {
+    gauge!(UPLOADS.0).increment(more);
 }
 
 /// How many connections are open.

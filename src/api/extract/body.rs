@@ -18,6 +18,7 @@ use crate::api::error::{ApiError, ErrorCode};
 use crate::api::request_id::RequestId;
 use crate::api::request_usage::RequestUsage;
 use crate::api::state::AppState;
+use crate::api::uploads::Received;
 
 /// What was asked of a task route, whatever kind of body it came in.
 #[derive(Debug)]
@@ -44,38 +45,35 @@ pub struct Arrival {
     pub usage: RequestUsage,
     /// To be held until the engine has taken the request.
     pub permit: Permit,
+    pub received: Received,
 }
 
-/// Lets `read` receive the body of an admitted request, for as long as a body may take.
+/// Lets `read` receive the body of an admitted request, which then gets its place before the engine.
 ///
 /// # Errors
-/// Those of `read`; when the body takes too long.
+/// Those of `read`; when the body is too slow or there is no memory for it; when all places are
+/// taken.
 pub async fn receive<B>(
     mut request: Request,
     state: &AppState,
     read: impl AsyncFnOnce(Request) -> Result<B, ApiError>,
 ) -> Result<(Arrival, B), ApiError> {
     let admitted = request.extensions_mut().remove::<Admitted>();
-    let Some(Admitted { at, permit }) = admitted else {
+    let Some(Admitted { at, upload }) = admitted else {
         let detail = "this route lacks the admission layer";
         return Err(ApiError::new(ErrorCode::Internal, detail));
     };
     let request_id = RequestId::of(request.extensions());
     let usage = RequestUsage::of(request.extensions());
-    let limit = state.settings.request_timeout;
-    let body = tokio::time::timeout(limit, read(request))
-        .await
-        .map_err(|_| {
-            ApiError::new(
-                ErrorCode::RequestTimeout,
-                format!("the body did not arrive within {limit:?}"),
-            )
-        })??;
+    let (received, body) = upload.receive(request, read).await?;
+    drop(upload);
+    let permit = state.admission.acquire(&state.engine)?;
     let arrival = Arrival {
         at,
         request_id,
         usage,
         permit,
+        received,
     };
     Ok((arrival, body))
 }

@@ -1,5 +1,6 @@
 //! Decides which requests may use the model, before their bodies are read.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
@@ -15,8 +16,8 @@ use crate::api::state::AppState;
 /// The layer around all routes that use the model.
 ///
 /// # Errors
-/// When the model is not ready, when all permits are taken, or when the announced body is too
-/// large; the body is not read then.
+/// When the model is not ready, when the queue is full, when the client has too many uploads, or when
+/// the announced body is too large; the body is not read then.
 pub async fn admit(
     State(state): State<AppState>,
     mut request: Request,
@@ -24,9 +25,11 @@ pub async fn admit(
 ) -> Result<Response, ApiError> {
     let at = Instant::now();
     readiness(&state)?;
-    let permit = state.admission.acquire(&state.engine)?;
+    state.admission.refuse_if_full(&state.engine)?;
     refuse_by_length(request.headers(), state.settings.max_body.as_u64())?;
-    request.extensions_mut().insert(Admitted { at, permit });
+    let keys = !state.settings.api_keys.is_empty();
+    let upload = Arc::new(state.uploads.begin(&request, keys)?);
+    request.extensions_mut().insert(Admitted { at, upload });
     Ok(next.run(request).await)
 }
 

@@ -111,7 +111,8 @@ impl Drop for Exchange {
         let route = self.route.as_str();
         // To a tenth: more digits are noise to readers.
         let ms = (duration.as_secs_f64() * 1e4).round() / 10.0;
-        if !is_of_the_api(route) {
+        // Under an overload, a line for each refusal would cost more than the refusal.
+        if !is_of_the_api(route) || status == Some(429) {
             tracing::debug!(method, route, status, ms, cancelled, "request");
             return;
         }

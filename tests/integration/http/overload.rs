@@ -87,34 +87,110 @@ async fn ask_until(server: &Server, status: StatusCode) -> Response {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_still_being_received_are_bounded_too() {
+async fn heads_without_bodies_keep_nobody_out() {
     let server = Server::toy(&Arc::new(Control::new()), &[("slots", "1"), ("queue", "1")]).await;
-    // A half that arrives together with a whole request may be refused in its place, so another
-    // follows.
     let mut halves = Vec::new();
-    let refused = loop {
+    for _ in 0..20 {
         halves.push(half_a_request(&server).await);
-        let request = server.post("/v1/generate").json(&body(1));
-        let response = server.send(request).await;
-        if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            break response;
-        }
-        assert!(halves.len() < 100, "never refused");
-    };
-    let wait = refused.headers()["retry-after"].to_str().unwrap();
-    assert!(wait.parse::<u64>().unwrap() >= 1);
-    assert_problem(&read(refused).await, 429, "queue_full", "2 requests");
+    }
+    wait_for_uploads(&server, 20).await;
+    let (status, answer) = server.json("/v1/generate", &body(1)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_sends_so_many_bodies_at_a_time() {
+    let settings = [("uploads_per_client", "2")];
+    let server = Server::toy(&Arc::new(Control::new()), &settings).await;
+    let halves = [half_a_request(&server).await, half_a_request(&server).await];
+    let refused = ask_until(&server, StatusCode::TOO_MANY_REQUESTS).await;
+    assert!(refused.headers().contains_key("retry-after"));
+    let refused = read(refused).await;
+    assert_problem(
+        &refused,
+        429,
+        "too_many_uploads",
+        "2 requests of this address",
+    );
     // Whoever asks for something else is served.
     let models = server.send(server.get("/v1/models")).await;
     assert_eq!(models.status(), StatusCode::OK);
-    // With their clients, the requests' places are free again.
+    // With their connections, the uploads are gone.
     drop(halves);
     ask_until(&server, StatusCode::OK).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bodies_take_no_more_memory_than_there_is_for_them() {
+    let settings = [("upload_memory", "1KB")];
+    let server = Server::toy(&Arc::new(Control::new()), &settings).await;
+    let mut body = body(1);
+    body["prompt"] = "x".repeat(1000).into();
+    let answer = server.json("/v1/generate", &body).await;
+    assert_problem(&answer, 429, "too_many_uploads", "memory");
+    // What it took is free again.
+    body["prompt"] = "x".into();
+    let (status, answer) = server.json("/v1/generate", &body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_before_the_body_is_there() {
+    let control = Arc::new(Control::new());
+    let server = Server::toy(&control, &[("slots", "1"), ("queue", "1")]).await;
+    control.hold();
+    let (one, other) = (body(1), body(2));
+    let asking = async {
+        tokio::join!(
+            server.json("/v1/generate", &one),
+            server.json("/v1/generate", &other)
+        )
+    };
+    tokio::pin!(asking);
+    let refusing = async {
+        loop {
+            // One that comes before the queue is full waits for the rest of its body.
+            let mut socket = half_a_request(&server).await;
+            let mut head = [0; 12];
+            let answered = socket.read_exact(&mut head);
+            if tokio::time::timeout(Duration::from_millis(100), answered)
+                .await
+                .is_ok()
+            {
+                return head;
+            }
+        }
+    };
+    let head = tokio::select! {
+        answers = &mut asking => panic!("answered while held: {answers:?}"),
+        head = refusing => head,
+    };
+    assert_eq!(&head, b"HTTP/1.1 429");
+    control.open();
+    asking.await;
+}
+
+/// Waits until this process receives so many bodies; other tests' servers count, too.
+async fn wait_for_uploads(server: &Server, count: usize) {
+    let waiting = async {
+        loop {
+            let metrics = server.send(server.get("/metrics")).await;
+            let metrics = metrics.text().await.unwrap();
+            let mut lines = metrics.lines();
+            let uploads = lines.find_map(|line| line.strip_prefix("paligemma_uploads "));
+            if uploads.unwrap().parse::<usize>().unwrap() >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    waited.unwrap_or_else(|_| panic!("never {count} uploads"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_arrive_in_time_answers_408() {
-    let settings = [("request_timeout", "50ms")];
+    let settings = [("upload_timeout", "50ms")];
     let server = Server::toy(&Arc::new(Control::new()), &settings).await;
     let mut socket = half_a_request(&server).await;
     let mut answer = String::new();
