@@ -33,6 +33,7 @@ fn prepare(bencher: Bencher, file: &str) {
     let limits = ImageLimits {
         max_side: 8192,
         max_pixels: 100_000_000,
+        memory: 1 << 30,
     };
     let preprocessor = Preprocessor::new(224, limits, 1);
     bencher.bench(|| preprocessor.prepare_blocking(&bytes).unwrap());

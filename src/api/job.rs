@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -224,11 +224,13 @@ fn check_prompts(prompts: &[Prompt], max_bytes: usize) -> Result<(), ApiError> {
 }
 
 async fn prepare(images: Vec<ImageSource>, state: &AppState) -> Result<Vec<Arc<Pixels>>, ApiError> {
-    let prepared = images
-        .into_iter()
-        .map(|image| image.prepare(&state.fetcher, &state.preprocessor));
+    // A few at a time, as those of other requests stand in the same line.
+    let prepared = stream::iter(images)
+        .map(|image| image.prepare(&state.fetcher, &state.preprocessor))
+        .buffered(state.settings.decode_threads);
     // Wait for all of them, so that of several bad images the first is always reported.
-    let pixels: Result<Vec<_>, _> = join_all(prepared).await.into_iter().collect();
+    let pixels: Vec<_> = prepared.collect().await;
+    let pixels: Result<Vec<_>, _> = pixels.into_iter().collect();
     Ok(pixels?.into_iter().map(Arc::new).collect())
 }
 

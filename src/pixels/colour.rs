@@ -7,7 +7,53 @@
 //! - Floating-point samples (TIFF only) are taken to run from 0 to 1.
 //! - Colour profiles are ignored.
 
-use image::{DynamicImage, RgbImage};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageResult, RgbImage};
+
+/// What `decoder` gives, as RGB. Samples wider than that become RGB where they lie, so that a large
+/// picture is in memory once.
+///
+/// # Errors
+/// Those of the decoder.
+pub(super) fn decode(decoder: impl ImageDecoder) -> ImageResult<RgbImage> {
+    let (width, height) = decoder.dimensions();
+    let pixel: fn(&[u8]) -> [u8; 3] = match decoder.color_type() {
+        ColorType::Rgba8 => |p| rgba_on_white(&[p[0], p[1], p[2], p[3]]),
+        // Samples are in the machine's order of bytes.
+        ColorType::Rgb16 => |p| [wide(p, 0), wide(p, 1), wide(p, 2)].map(high_byte),
+        ColorType::Rgba16 => |p| {
+            let samples = [wide(p, 0), wide(p, 1), wide(p, 2), wide(p, 3)];
+            rgba_on_white(&samples.map(high_byte))
+        },
+        _ => return DynamicImage::from_decoder(decoder).map(to_rgb),
+    };
+    let width_of_pixel = usize::from(decoder.color_type().bytes_per_pixel());
+    // The decoder's limits have been checked against this.
+    let mut bytes = vec![0; decoder.total_bytes() as usize];
+    decoder.read_image(&mut bytes)?;
+    let mut end = 0;
+    for at in (0..bytes.len()).step_by(width_of_pixel) {
+        let rgb = pixel(&bytes[at..at + width_of_pixel]);
+        bytes[end..end + 3].copy_from_slice(&rgb);
+        end += 3;
+    }
+    bytes.truncate(end);
+    bytes.shrink_to_fit();
+    Ok(RgbImage::from_raw(width, height, bytes).expect("three bytes for every pixel"))
+}
+
+/// Bytes a pixel that the conversion takes beside what the decoder gives.
+pub(super) fn beside(given: ColorType) -> u64 {
+    match given {
+        ColorType::Rgb8 | ColorType::Rgba8 | ColorType::Rgb16 | ColorType::Rgba16 => 0,
+        ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16 => 3,
+        // By way of RGBA.
+        _ => 7,
+    }
+}
+
+fn wide(pixel: &[u8], sample: usize) -> u16 {
+    u16::from_ne_bytes([pixel[2 * sample], pixel[2 * sample + 1]])
+}
 
 /// `image` as RGB, 8 bits a sample, alpha composited on white.
 pub(super) fn to_rgb(image: DynamicImage) -> RgbImage {

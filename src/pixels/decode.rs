@@ -1,63 +1,133 @@
 //! Decodes a file into the picture as a person sees it: 8-bit RGB, upright.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::{ImageError, ImageLimits, colour, format, jpeg, tiff_modes};
+use super::{ImageError, ImageLimits, colour, format, jpeg, png, tiff_modes};
 
-/// Bytes a pixel in the widest layout that a decoder gives: RGBA in f32.
-const WIDEST_PIXEL: u64 = 16;
 /// What a decoder may allocate beside its pixels: tables, metadata, one compressed strip.
 const DECODER_OVERHEAD: u64 = 16 << 20;
 
-/// Decodes `bytes`, having checked the header against `limits` first, and turns the picture upright.
-///
-/// # Errors
-/// See [`ImageError`]; everything but `ShuttingDown`.
-pub(super) fn decode(bytes: &[u8], limits: ImageLimits) -> Result<RgbImage, ImageError> {
-    let format = format::sniff(bytes)?;
-    let failed = |e: image::ImageError| ImageError::from_decoder(format, &e);
-
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut decoder_limits = Limits::default();
-    decoder_limits.max_alloc = Some(
-        limits
-            .max_pixels
-            .saturating_mul(WIDEST_PIXEL)
-            .saturating_add(DECODER_OVERHEAD),
-    );
-    reader.limits(decoder_limits.clone());
-    let mut decoder = match reader.into_decoder() {
-        Err(image::ImageError::Unsupported(_)) if format == ImageFormat::Tiff => {
-            let (image, orientation) = tiff_modes::decode(bytes, limits)?;
-            return Ok(upright(image, orientation));
-        }
-        decoder => decoder.map_err(failed)?,
-    };
-
-    let (width, height) = decoder.dimensions();
-    limits.check(format, (width, height))?;
-    if format == ImageFormat::Jpeg && !jpeg::has_end(bytes) {
-        return Err(ImageError::corrupt(format, "it ends before its end marker"));
-    }
-
-    // The decoder checks as well: it must not exceed what the header announces.
-    decoder_limits.max_image_width = Some(width);
-    decoder_limits.max_image_height = Some(height);
-    decoder_limits
-        .reserve(decoder.total_bytes())
-        .map_err(failed)?;
-    decoder.set_limits(decoder_limits).map_err(failed)?;
-
-    let orientation = orientation(&mut decoder);
-    let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    Ok(upright(image, orientation))
+/// A file whose format is known, without metadata that could be large.
+pub(super) struct File<'a> {
+    format: ImageFormat,
+    bytes: Cow<'a, [u8]>,
 }
 
-fn upright(image: DynamicImage, orientation: Orientation) -> RgbImage {
-    let mut image = DynamicImage::ImageRgb8(colour::to_rgb(image));
+/// A decoder that has read the file's header.
+enum Decoder<D> {
+    Common(D),
+    /// A mode of TIFF that the `image` crate refuses.
+    TiffMode,
+}
+
+impl<'a> File<'a> {
+    /// Tells the format of `bytes`.
+    ///
+    /// # Errors
+    /// When it is none that is read here.
+    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, ImageError> {
+        let format = format::sniff(bytes)?;
+        let bytes = match format {
+            ImageFormat::Png => png::without_metadata(bytes),
+            _ => Cow::Borrowed(bytes),
+        };
+        Ok(Self { format, bytes })
+    }
+
+    /// An upper bound of the memory that decoding takes at its peak, in bytes, by the header, which is
+    /// checked against `limits`.
+    ///
+    /// # Errors
+    /// A header that is damaged, or beyond the limits.
+    pub(super) fn memory(&self, limits: ImageLimits) -> Result<u64, ImageError> {
+        let memory = match self.open(limits)? {
+            Decoder::Common(decoder) => memory(self.format, &decoder),
+            Decoder::TiffMode => tiff_modes::memory(&self.bytes, limits)?,
+        };
+        match memory <= limits.memory {
+            true => Ok(memory),
+            false => Err(ImageError::MoreThanAllMemory {
+                memory,
+                most: limits.memory,
+            }),
+        }
+    }
+
+    /// Decodes the picture and turns it upright.
+    ///
+    /// # Errors
+    /// See [`ImageError`]; everything but `ShuttingDown`.
+    pub(super) fn decode(&self, limits: ImageLimits) -> Result<RgbImage, ImageError> {
+        let failed = |e: image::ImageError| ImageError::from_decoder(self.format, &e);
+        let mut decoder = match self.open(limits)? {
+            Decoder::Common(decoder) => decoder,
+            Decoder::TiffMode => {
+                let (image, orientation) = tiff_modes::decode(&self.bytes, limits)?;
+                return Ok(upright(colour::to_rgb(image), orientation));
+            }
+        };
+        if self.format == ImageFormat::Jpeg && !jpeg::has_end(&self.bytes) {
+            let reason = "it ends before its end marker";
+            return Err(ImageError::corrupt(self.format, reason));
+        }
+        // The decoder checks as well: it must not exceed what the header announces.
+        let (width, height) = decoder.dimensions();
+        let mut allowed = Limits::default();
+        allowed.max_alloc = Some(memory(self.format, &decoder));
+        allowed.max_image_width = Some(width);
+        allowed.max_image_height = Some(height);
+        allowed.reserve(decoder.total_bytes()).map_err(failed)?;
+        decoder.set_limits(allowed).map_err(failed)?;
+
+        let orientation = orientation(&mut decoder);
+        Ok(upright(
+            colour::decode(decoder).map_err(failed)?,
+            orientation,
+        ))
+    }
+
+    fn open(&self, limits: ImageLimits) -> Result<Decoder<impl ImageDecoder + '_>, ImageError> {
+        let failed = |e: image::ImageError| ImageError::from_decoder(self.format, &e);
+        let mut reader = ImageReader::with_format(Cursor::new(&self.bytes[..]), self.format);
+        // For the header alone; pixels come after this picture's own limits are set.
+        let mut header = Limits::default();
+        header.max_alloc = Some(DECODER_OVERHEAD);
+        reader.limits(header);
+        let decoder = match reader.into_decoder() {
+            Err(image::ImageError::Unsupported(_)) if self.format == ImageFormat::Tiff => {
+                return Ok(Decoder::TiffMode);
+            }
+            decoder => decoder.map_err(failed)?,
+        };
+        limits.check(self.format, decoder.dimensions())?;
+        Ok(Decoder::Common(decoder))
+    }
+}
+
+/// An upper bound of what decoding takes, in bytes: the decoder's own buffers, its pixels, and those
+/// that they become.
+fn memory(format: ImageFormat, decoder: &impl ImageDecoder) -> u64 {
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    // Whole pictures that the decoders hold beside what they give: coefficients, frames, strips.
+    let inside = match format {
+        // Three coefficients of 16 bits; one that is not progressive needs a few rows.
+        ImageFormat::Jpeg => 6 * pixels,
+        ImageFormat::WebP | ImageFormat::Gif => 4 * pixels,
+        ImageFormat::Tiff => decoder.total_bytes(),
+        _ => 0,
+    };
+    let decoded = decoder.total_bytes() + inside.max(colour::beside(decoder.color_type()) * pixels);
+    // Turning takes the picture twice.
+    decoded.max(2 * 3 * pixels) + DECODER_OVERHEAD
+}
+
+fn upright(image: RgbImage, orientation: Orientation) -> RgbImage {
+    let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);
     image.into_rgb8()
 }

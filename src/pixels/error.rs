@@ -48,6 +48,17 @@ pub enum ImageError {
         /// The most pixels in all.
         max_pixels: u64,
     },
+    /// The pixel count is allowed, but in this format its pixels take more memory than there is.
+    #[error(
+        "decoding this image takes {} MB, and {} MB is all that there is for it; make it smaller, or save it as \
+         JPEG or with 8 bits a colour", memory / 1_000_000, most / 1_000_000
+    )]
+    MoreThanAllMemory {
+        /// Bytes that it takes.
+        memory: u64,
+        /// Bytes that there are.
+        most: u64,
+    },
     /// The pixel count is allowed, but the file asks its decoder for more memory than that explains.
     #[error("decoding this {format} takes more memory than its size allows; save it anew")]
     TooMuchMemory {
@@ -76,7 +87,9 @@ impl ImageError {
             Self::Empty => "image_empty",
             Self::NotAnImage { .. } => "not_an_image",
             Self::UnsupportedFormat { .. } | Self::UnsupportedVariant { .. } => "unsupported_image",
-            Self::TooLarge { .. } | Self::TooMuchMemory { .. } => "image_too_large",
+            Self::TooLarge { .. } | Self::MoreThanAllMemory { .. } | Self::TooMuchMemory { .. } => {
+                "image_too_large"
+            }
             Self::Corrupt { .. } => "image_corrupt",
             Self::ShuttingDown => "shutting_down",
         }

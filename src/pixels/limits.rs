@@ -11,6 +11,8 @@ pub struct ImageLimits {
     pub max_side: u32,
     /// Width times height.
     pub max_pixels: u64,
+    /// Bytes that all pictures that are being decoded may take together.
+    pub memory: u64,
 }
 
 impl ImageLimits {

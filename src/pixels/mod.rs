@@ -7,6 +7,7 @@ mod format;
 mod jpeg;
 mod limits;
 pub mod mask;
+mod png;
 mod preprocess;
 mod resize;
 mod tiff_modes;

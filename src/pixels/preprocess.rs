@@ -6,7 +6,11 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
-use super::{ImageError, ImageLimits, Pixels, decode, resize};
+use super::decode::File;
+use super::{ImageError, ImageLimits, Pixels, resize};
+
+/// Memory is counted in units of so many bytes.
+const MEMORY_UNIT: u64 = 1 << 16;
 
 /// Decodes and resizes pictures for one model. Clones share the bound on concurrent work.
 #[derive(Debug, Clone)]
@@ -14,6 +18,8 @@ pub struct Preprocessor {
     side: u32,
     limits: ImageLimits,
     permits: Arc<Semaphore>,
+    /// In units of [`MEMORY_UNIT`].
+    memory: Arc<Semaphore>,
 }
 
 impl Preprocessor {
@@ -21,32 +27,39 @@ impl Preprocessor {
     /// a time, and the others wait.
     pub fn new(side: u32, limits: ImageLimits, concurrency: usize) -> Self {
         let permits = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let memory = usize::try_from(limits.memory.div_ceil(MEMORY_UNIT)).unwrap_or(usize::MAX);
+        let memory = memory.min(Semaphore::MAX_PERMITS);
         Self {
             side,
             limits,
             permits: Arc::new(Semaphore::new(permits)),
+            memory: Arc::new(Semaphore::new(memory)),
         }
     }
 
-    /// Runs [`Self::prepare_blocking`] on tokio's blocking threads once a permit is free.
+    /// Runs [`Self::prepare_blocking`] on tokio's blocking threads once there is memory and a permit
+    /// for it.
     ///
     /// Dropping the future before that cancels the work; later, the work still runs to its end and
-    /// holds its permit until then.
+    /// holds both until then.
     ///
     /// # Errors
     /// See [`ImageError`].
     pub async fn prepare(&self, bytes: Bytes) -> Result<Pixels, ImageError> {
+        let (limits, header) = (self.limits, bytes.clone());
+        let memory = move || File::new(&header)?.memory(limits);
+        let memory = self.bounded(memory).await.map_err(not_done)??;
+        let permits = u32::try_from(memory.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.memory)
+            .acquire_many_owned(permits)
+            .await
+            .expect("the semaphore is never closed");
         let preprocessor = self.clone();
-        let work = move || preprocessor.prepare_blocking(&bytes);
-        match self.bounded(work).await {
-            Ok(pixels) => pixels,
-            // A panic is a bug in the decoder: refuse the file; the panic's message is in the log.
-            Err(e) if e.is_panic() => Err(ImageError::Corrupt {
-                format: "image",
-                reason: "its decoder gave up on it".to_owned(),
-            }),
-            Err(_) => Err(ImageError::ShuttingDown),
-        }
+        let work = move || {
+            let _memory = memory;
+            preprocessor.prepare_blocking(&bytes)
+        };
+        self.bounded(work).await.map_err(not_done)?
     }
 
     /// Runs work on pixels off the async threads, within the bound on concurrent decoding.
@@ -73,7 +86,9 @@ impl Preprocessor {
     /// # Errors
     /// See [`ImageError`].
     pub fn picture(&self, bytes: &[u8]) -> Result<image::RgbImage, ImageError> {
-        decode::decode(bytes, self.limits)
+        let file = File::new(bytes)?;
+        file.memory(self.limits)?;
+        file.decode(self.limits)
     }
 
     /// Sniffs the format, checks the header, decodes, turns upright, converts to RGB on white,
@@ -95,6 +110,18 @@ impl Preprocessor {
     }
 }
 
+/// Why work on a picture has no result.
+fn not_done(error: JoinError) -> ImageError {
+    // A panic is a bug in the decoder: refuse the file; the panic's message is in the log.
+    match error.is_panic() {
+        true => ImageError::Corrupt {
+            format: "image",
+            reason: "its decoder gave up on it".to_owned(),
+        },
+        false => ImageError::ShuttingDown,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -106,6 +133,7 @@ mod tests {
         let limits = ImageLimits {
             max_side: 5000,
             max_pixels: 12_000_000,
+            memory: 1 << 30,
         };
         let preprocessor = Preprocessor::new(224, limits, 1);
         let photo = include_bytes!("../../tests/goldens/pixels/images/photo_12_megapixels.jpg");

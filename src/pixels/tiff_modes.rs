@@ -20,6 +20,18 @@ const WIDEST_PIXEL: u64 = 16;
 /// Grey, alpha, and a few samples that are passed over.
 const MOST_SAMPLES: u16 = 4;
 
+/// An upper bound of the memory that decoding takes, in bytes.
+///
+/// # Errors
+/// A header that is damaged, or beyond the limits.
+pub(super) fn memory(bytes: &[u8], limits: ImageLimits) -> Result<u64, ImageError> {
+    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?;
+    let (width, height) = decoder.dimensions().map_err(failed)?;
+    limits.check(ImageFormat::Tiff, (width, height))?;
+    // The samples as they are and in bytes, RGBA, and RGB.
+    Ok(u64::from(width) * u64::from(height) * (WIDEST_PIXEL + u64::from(MOST_SAMPLES) + 4 + 3))
+}
+
 /// Decodes the first picture of a TIFF, having checked its size against `limits`, and tells how it
 /// is to be turned.
 ///
@@ -45,7 +57,7 @@ pub(super) fn decode(
     if interpretation == Some(PhotometricInterpretation::RGBPalette.to_u16()) {
         return Err(unsupported("its colours are in a palette"));
     }
-    let samples = Samples::read(bytes, limits)?;
+    let samples = Samples::read(bytes)?;
     let pixels = match samples.is_ycbcr {
         true => samples.pixels(rgb_of_ycbcr),
         false => samples.pixels(|sample| [samples.scaled(sample[0]); 3]),
@@ -66,7 +78,7 @@ struct Samples {
 }
 
 impl Samples {
-    fn read(bytes: &[u8], limits: ImageLimits) -> Result<Self, ImageError> {
+    fn read(bytes: &[u8]) -> Result<Self, ImageError> {
         let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?;
         let color = decoder.colortype().map_err(failed)?;
         let (bits, per_pixel) = match color {
@@ -88,13 +100,13 @@ impl Samples {
             return Err(unsupported("samples in separate planes"));
         }
 
-        let most = limits.max_pixels.saturating_mul(WIDEST_PIXEL);
+        let (width, height) = decoder.dimensions().map_err(failed)?;
+        let most = u64::from(width) * u64::from(height) * WIDEST_PIXEL;
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut decoder_limits = Limits::default();
         decoder_limits.decoding_buffer_size = most;
         decoder_limits.intermediate_buffer_size = most;
         let mut decoder = decoder.with_limits(decoder_limits);
-        let (width, _) = decoder.dimensions().map_err(failed)?;
         let values = match decoder.read_image().map_err(failed)? {
             DecodingResult::U8(packed) if bits < 8 => unpack(&packed, width as usize, bits),
             DecodingResult::U8(values) => values,

@@ -262,6 +262,7 @@ fn preprocessor(settings: &Settings, image_size: u32) -> Preprocessor {
     let limits = ImageLimits {
         max_side: settings.max_image_side,
         max_pixels: settings.max_image_pixels,
+        memory: settings.decode_memory.as_u64(),
     };
     Preprocessor::new(image_size, limits, settings.decode_threads)
 }

@@ -115,6 +115,8 @@ pub struct Settings {
     /// Width times height.
     #[serde(deserialize_with = "value::whole::<_, _, 1, 10_000_000_000>")]
     pub max_image_pixels: u64,
+    #[serde(deserialize_with = "value::size::<_, 1_000_000>")]
+    pub decode_memory: ByteSize,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 100_000_000>")]
     pub max_prompt_bytes: usize,
     /// Host names and addresses, in lower case.

@@ -97,6 +97,20 @@ impl Server {
         BufReader::new(stream)
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The status of the response to a body in JSON.
+    pub fn post(&self, path: &str, body: &str) -> u16 {
+        let mut line = String::new();
+        self.send(&format!("POST {path}"), body)
+            .read_line(&mut line)
+            .unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     /// The status of the response.
     pub fn get(&self, path: &str) -> u16 {
         let mut line = String::new();

@@ -5,6 +5,7 @@ mod ask;
 mod completions;
 mod connections;
 mod contract;
+mod decoding;
 mod demo;
 mod health;
 mod help;

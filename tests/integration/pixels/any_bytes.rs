@@ -28,6 +28,7 @@ fn preprocessor() -> Preprocessor {
     let limits = ImageLimits {
         max_side: 1024,
         max_pixels: 300_000,
+        memory: 1 << 30,
     };
     Preprocessor::new(28, limits, 1)
 }

@@ -11,6 +11,7 @@ use paligemma_server::pixels::{ImageLimits, Preprocessor};
 const LIMITS: ImageLimits = ImageLimits {
     max_side: 8192,
     max_pixels: 16_000_000,
+    memory: 1 << 30,
 };
 
 fn preprocessor(side: u32) -> Preprocessor {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use paligemma_server::pixels::{ImageError, ImageLimits, Pixels, Preprocessor};
 
-use super::{golden, preprocessor};
+use super::{LIMITS, golden, preprocessor};
 
 fn prepare(bytes: &[u8]) -> Result<Pixels, ImageError> {
     preprocessor(56).prepare_blocking(bytes)
@@ -165,6 +165,7 @@ fn each_limit_is_exact_to_the_pixel() {
         let limits = ImageLimits {
             max_side,
             max_pixels,
+            ..LIMITS
         };
         Preprocessor::new(56, limits, 1).prepare_blocking(&bytes)
     };
@@ -173,6 +174,22 @@ fn each_limit_is_exact_to_the_pixel() {
     assert_eq!(
         prepare(61, 61 * 47 - 1).unwrap_err().code(),
         "image_too_large"
+    );
+}
+
+#[test]
+fn a_picture_that_takes_more_than_all_memory_is_refused_by_its_header() {
+    let limits = ImageLimits {
+        memory: 1 << 20,
+        ..LIMITS
+    };
+    let error = Preprocessor::new(56, limits, 1)
+        .prepare_blocking(&golden("images/rgb.png"))
+        .unwrap_err();
+    assert_eq!(error.code(), "image_too_large");
+    assert!(
+        error.to_string().contains("1 MB is all that there is"),
+        "{error}"
     );
 }
 
