@@ -16,6 +16,9 @@ pub enum CheckpointError {
     )]
     MissingFile { path: PathBuf },
 
+    #[error("{path}: is no regular file")]
+    NotAFile { path: PathBuf },
+
     #[error("{path}: cannot be read: {error}")]
     Unreadable {
         path: PathBuf,

@@ -80,11 +80,14 @@ impl Checkpoint {
     pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, CheckpointError> {
         let bytes = match self {
             Self::Demo => demo(name).map(Cow::Borrowed),
-            Self::Folder(folder) => match std::fs::read(folder.join(name)) {
-                Ok(bytes) => Some(Cow::Owned(bytes)),
-                Err(error) if error.kind() == ErrorKind::NotFound => None,
-                Err(error) => return Err(self.unreadable(name, error)),
-            },
+            Self::Folder(folder) => {
+                self.refuse_pipe(name)?;
+                match std::fs::read(folder.join(name)) {
+                    Ok(bytes) => Some(Cow::Owned(bytes)),
+                    Err(error) if error.kind() == ErrorKind::NotFound => None,
+                    Err(error) => return Err(self.unreadable(name, error)),
+                }
+            }
         };
         let Some(bytes) = bytes else { return Ok(None) };
         serde_json::from_slice(&bytes)
@@ -112,6 +115,7 @@ impl Checkpoint {
             let bytes = demo(name).ok_or_else(|| self.missing(name))?;
             return Ok(WeightBytes::Embedded(bytes));
         };
+        self.refuse_pipe(name)?;
         let file = File::open(folder.join(name)).map_err(|error| match error.kind() {
             ErrorKind::NotFound => self.missing(name),
             _ => self.unreadable(name, error),
@@ -124,6 +128,16 @@ impl Checkpoint {
             .metadata()
             .map_err(|error| self.unreadable(name, error))?;
         Ok(WeightBytes::Mapped { map, state })
+    }
+
+    /// Refuses a pipe or a device, on whose end one would wait for ever. A file that is not there is
+    /// for whoever opens it.
+    fn refuse_pipe(&self, name: &str) -> Result<(), CheckpointError> {
+        let path = self.path(name);
+        match std::fs::metadata(&path) {
+            Ok(metadata) if !metadata.is_file() => Err(CheckpointError::NotAFile { path }),
+            _ => Ok(()),
+        }
     }
 
     fn missing(&self, name: &str) -> CheckpointError {

@@ -212,6 +212,73 @@ fn a_decoder_that_is_not_gemma() {
 }
 
 #[test]
+fn numbers_that_no_model_has() {
+    for (part, field, value, allowed) in [
+        (
+            "text_config",
+            "num_hidden_layers",
+            json!(u64::MAX),
+            "at most 512",
+        ),
+        ("text_config", "rope_theta", json!(0), "more than 0"),
+        ("text_config", "rms_norm_eps", json!(-1e-6), "more than 0"),
+        (
+            "text_config",
+            "attn_logit_softcapping",
+            json!(0),
+            "more than 0",
+        ),
+        (
+            "vision_config",
+            "num_hidden_layers",
+            json!(1_000_000),
+            "at most 512",
+        ),
+        (
+            "vision_config",
+            "image_size",
+            json!(1_u64 << 40),
+            "at most 4096",
+        ),
+    ] {
+        let error = error_after(|folder| {
+            edit_json(&folder.join("config.json"), |config| {
+                let part = config[part].as_object_mut().unwrap();
+                part.remove("layer_types");
+                part.remove("rope_parameters");
+                part.insert(field.to_owned(), value);
+            });
+        });
+        assert_says(&error, &[part, field, allowed]);
+    }
+}
+
+#[test]
+fn a_pipe_in_a_files_place() {
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let error = error_after(|folder| {
+            let path = folder.join(file);
+            fs::remove_file(&path).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(&path).status();
+            assert!(made.unwrap().success());
+        });
+        assert_says(&error, &[file, "no regular file"]);
+    }
+}
+
+#[test]
+fn what_is_not_used_need_not_be_right() {
+    let folder = copy();
+    fs::write(folder.path().join("preprocessor_config.json"), b"\xff junk").unwrap();
+    // transformers takes an image token outside the vocabulary, too.
+    edit_json(&folder.path().join("config.json"), |config| {
+        config["image_token_index"] = json!(99_999_999);
+        config["image_token_id"] = json!(99_999_999);
+    });
+    load(folder.path()).unwrap();
+}
+
+#[test]
 fn a_config_that_is_not_json() {
     let error = error_after(|folder| {
         fs::write(folder.join("config.json"), "{\"model_type\":").unwrap();

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
 
+/// More layers than any model has.
+pub const MOST_LAYERS: usize = 512;
+
 /// Makes errors that name the file.
 pub struct Check {
     pub path: PathBuf,
@@ -25,8 +28,35 @@ impl Check {
     }
 
     pub fn positive(&self, field: &'static str, value: usize) -> Result<(), CheckpointError> {
+        self.at_most(field, value, usize::MAX)
+    }
+
+    /// At least 1.
+    pub fn at_most(
+        &self,
+        field: &'static str,
+        value: usize,
+        most: usize,
+    ) -> Result<(), CheckpointError> {
         match value {
             0 => Err(self.fail(field, "0", "it must be at least 1")),
+            value if value > most => {
+                let allowed = format!("it must be at most {most}");
+                Err(self.fail(field, value.to_string(), &allowed))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub fn above_zero(
+        &self,
+        field: &'static str,
+        value: Option<f64>,
+    ) -> Result<(), CheckpointError> {
+        match value {
+            Some(value) if !(value.is_finite() && value > 0.0) => {
+                Err(self.fail(field, value.to_string(), "it must be more than 0"))
+            }
             _ => Ok(()),
         }
     }

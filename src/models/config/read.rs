@@ -3,11 +3,14 @@
 //! A field that is left out has the value of the reference's configuration class
 //! (`GemmaConfig`, `Gemma2Config`, `SiglipVisionConfig` of transformers).
 
-use super::check::Check;
+use super::check::{Check, MOST_LAYERS};
 use super::text::text_config;
 use super::{ModelConfig, VisionConfig};
 use crate::checkpoint::raw::{OneOrMany, RawVision};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+
+/// A wider picture than any model takes.
+const MOST_PIXELS: usize = 4096;
 
 /// What the configuration files say.
 #[derive(Debug)]
@@ -76,15 +79,20 @@ fn vision_config(raw: RawVision, check: &Check) -> Result<VisionConfig, Checkpoi
         layer_norm_eps: raw.layer_norm_eps.unwrap_or(1e-6),
     };
     for (field, value) in [
-        ("vision_config.image_size", config.image_size),
         ("vision_config.patch_size", config.patch_size),
         ("vision_config.hidden_size", config.hidden_size),
         ("vision_config.intermediate_size", config.intermediate_size),
-        ("vision_config.num_hidden_layers", config.layers),
         ("vision_config.num_attention_heads", config.heads),
     ] {
         check.positive(field, value)?;
     }
+    check.at_most("vision_config.image_size", config.image_size, MOST_PIXELS)?;
+    check.at_most(
+        "vision_config.num_hidden_layers",
+        config.layers,
+        MOST_LAYERS,
+    )?;
+    check.above_zero("vision_config.layer_norm_eps", Some(config.layer_norm_eps))?;
     check.divides(
         "vision_config.image_size",
         config.image_size,

@@ -1,6 +1,6 @@
 //! The decoder's dimensions.
 
-use super::check::Check;
+use super::check::{Check, MOST_LAYERS};
 use super::{Family, TextConfig};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::raw::RawText;
@@ -45,6 +45,8 @@ pub fn text_config(raw: RawText, check: &Check) -> Result<TextConfig, Checkpoint
     let defaults = TextDefaults::of(family);
     let head_dim = raw.head_dim.unwrap_or(256);
     let layers = raw.num_hidden_layers.unwrap_or(defaults.layers);
+    // Before anything is made for each of them.
+    check.at_most("text_config.num_hidden_layers", layers, MOST_LAYERS)?;
     let heads = raw.num_attention_heads.unwrap_or(defaults.heads);
     let kv_heads = raw.num_key_value_heads.unwrap_or(defaults.kv_heads);
     let gemma2_only = |value: Option<Option<f64>>, default: f64| match family {
@@ -81,12 +83,26 @@ pub fn text_config(raw: RawText, check: &Check) -> Result<TextConfig, Checkpoint
         ("text_config.vocab_size", config.vocab_size),
         ("text_config.hidden_size", config.hidden_size),
         ("text_config.intermediate_size", config.intermediate_size),
-        ("text_config.num_hidden_layers", layers),
         ("text_config.num_attention_heads", heads),
         ("text_config.num_key_value_heads", kv_heads),
         ("text_config.head_dim", head_dim),
     ] {
         check.positive(field, value)?;
+    }
+    for (field, value) in [
+        ("text_config.rope_theta", Some(config.rope_theta)),
+        ("text_config.rms_norm_eps", Some(config.rms_norm_eps)),
+        (
+            "text_config.query_pre_attn_scalar",
+            Some(config.query_pre_attn_scalar),
+        ),
+        (
+            "text_config.attn_logit_softcapping",
+            config.attention_softcap,
+        ),
+        ("text_config.final_logit_softcapping", config.final_softcap),
+    ] {
+        check.above_zero(field, value)?;
     }
     check.divides(
         "text_config.num_attention_heads",
