@@ -34,6 +34,9 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    MalformedRequest => BAD_REQUEST, "Not a valid HTTP request";
+    UriTooLong => URI_TOO_LONG, "The URL is too long";
+    HeadersTooLarge => REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large";
     InvalidJson => BAD_REQUEST, "The body is not valid JSON";
     InvalidMultipart => BAD_REQUEST, "The body is not valid multipart/form-data";
     IncompleteBody => BAD_REQUEST, "The body ended too early";

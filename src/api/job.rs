@@ -127,6 +127,8 @@ pub struct Job {
     pub queue_position: bool,
     pub logprobs: bool,
     pub arrived: Instant,
+    /// When its answer has to be complete, masks included.
+    pub deadline: Instant,
     pub request_id: RequestId,
     pub keep_alive: Duration,
 }
@@ -196,6 +198,7 @@ impl Job {
             queue_position: options.queue_position,
             logprobs: options.logprobs.is_some(),
             arrived: request.arrival.at,
+            deadline,
             request_id: request.arrival.request_id,
             keep_alive: settings.keep_alive,
         })

@@ -29,5 +29,6 @@ mod uploads;
 pub use admission::Admission;
 pub use image_fetcher::ImageFetcher;
 pub use middleware::spare_connection::SpareConnection;
+pub use respond::protocol_problem::protocol_problem;
 pub use router::{document, router};
 pub use state::AppState;

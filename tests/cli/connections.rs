@@ -56,27 +56,22 @@ fn more_silent_sockets_than_descriptors_keep_no_health_check_out() {
 #[test]
 fn while_all_connections_have_requests_others_get_health_checks_alone() {
     let server = Server::ready(&["--max-connections", "2"]);
-    let upload = "POST /v1/caption HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
+    let upload = "POST /v1/caption HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
     let mut uploads: Vec<_> = (0..2).map(|_| server.connect()).collect();
     for stream in &mut uploads {
         stream.write_all(upload.as_bytes()).unwrap();
+        // Now the server has begun to read the body.
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
     }
-    // It takes a moment until the server has read the heads.
-    let begun = Instant::now();
-    let ask = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
-    let refused = loop {
-        let mut stream = server.connect();
-        stream.write_all(ask.as_bytes()).unwrap();
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).unwrap();
-        if &head == b"HTTP/1.1 503" {
-            let mut rest = String::new();
-            stream.read_to_string(&mut rest).unwrap();
-            break rest;
-        }
-        assert!(begun.elapsed() < LONG, "never refused");
-    };
-    let parts = ["too_many_connections", "connection: close", "retry-after: "];
+    let refused = server.last_words("GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n");
+    let parts = [
+        "HTTP/1.1 503",
+        "too_many_connections",
+        "connection: close",
+        "retry-after: ",
+    ];
     assert_tells(&refused, &parts);
     assert_eq!(server.get("/health/live"), 200);
     assert_eq!(server.get("/health/ready"), 200);
@@ -94,6 +89,47 @@ fn a_connection_that_says_nothing_is_closed_before_and_after_a_request() {
     let answered = server.last_words("GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n");
     assert_tells(&answered, &["HTTP/1.1 200", "live"]);
     server.wait_until_alone();
+}
+
+#[test]
+fn what_is_no_request_gets_a_problem_document_too() {
+    let server = Server::ready(&[]);
+    let long = "x".repeat(100_000);
+    for (request, status, code) in [
+        ("nonsense\r\n\r\n".to_owned(), 400, "malformed_request"),
+        (
+            "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: b\r\n\r\n".to_owned(),
+            400,
+            "malformed_request",
+        ),
+        (
+            format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n"),
+            414,
+            "uri_too_long",
+        ),
+        (
+            format!(
+                "GET / HTTP/1.1\r\nhost: a\r\n{}\r\n",
+                "a: b\r\n".repeat(200)
+            ),
+            431,
+            "headers_too_large",
+        ),
+    ] {
+        let answer = server.last_words(&request);
+        let parts = [
+            &format!("HTTP/1.1 {status} "),
+            "x-request-id: ",
+            "application/problem+json",
+            &format!("\"code\":\"{code}\""),
+        ];
+        assert_tells(&answer, &parts);
+    }
+    let compressed = "POST /v1/caption HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n\r\n";
+    assert_tells(
+        &server.last_words(compressed),
+        &["HTTP/1.1 415", "unsupported_media_type", "`gzip`"],
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::api::admission::Admitted;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::readiness::readiness;
 use crate::api::state::AppState;
 
@@ -26,11 +26,25 @@ pub async fn admit(
     let at = Instant::now();
     readiness(&state)?;
     state.admission.refuse_if_full(&state.engine)?;
+    refuse_compressed(request.headers())?;
     refuse_by_length(request.headers(), state.settings.max_body.as_u64())?;
     let keys = !state.settings.api_keys.is_empty();
     let upload = Arc::new(state.uploads.begin(&request, keys)?);
     request.extensions_mut().insert(Admitted { at, upload });
     Ok(next.run(request).await)
+}
+
+fn refuse_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let coding = coding.to_str().unwrap_or("something");
+            let detail = format!(
+                "the body's content-encoding is `{coding}`; send it as it is: images are compressed already"
+            );
+            Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse_by_length(headers: &HeaderMap, max_body: u64) -> Result<(), ApiError> {

@@ -8,16 +8,25 @@ pub mod output_parser;
 mod partial;
 pub mod problem;
 mod progress;
+pub mod protocol_problem;
 pub mod shapes;
 pub mod stream;
 pub mod whole;
 
+use std::time::{Duration, Instant};
+
 use axum::response::Response;
+use tokio::time::timeout_at;
 
 use self::output_parser::OutputParser;
 use self::partial::PartialAnswer;
 use super::error::ApiError;
-use super::job::Job;
+use super::job::{Job, failure};
+use crate::engine::Failure;
+
+/// How long after a deadline the engine may take to tell of it, which it does itself as long as it
+/// has anything to do with the request.
+const AFTER_ENGINE: Duration = Duration::from_millis(250);
 
 /// Answers `job` as its request asked for: at once, or as a stream. `parser` makes the parser of
 /// each prompt from its index.
@@ -32,6 +41,17 @@ pub async fn answer<P: OutputParser>(
     let answers = parsers.map(PartialAnswer::new).collect();
     match job.stream {
         true => stream::answer(job, answers).await,
-        false => whole::answer(job, answers).await,
+        false => within(job.deadline, whole::answer(job, answers)).await,
+    }
+}
+
+/// Gives up `work` when a request's deadline has passed.
+async fn within<T>(
+    deadline: Instant,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    match timeout_at((deadline + AFTER_ENGINE).into(), work).await {
+        Ok(done) => done,
+        Err(_) => Err(failure(Failure::DeadlineExceeded)),
     }
 }

@@ -18,6 +18,7 @@ use serde::Serialize;
 use tracing::Span;
 
 use super::partial::PartialAnswer;
+use super::within;
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::job::{Job, cut_off, failure};
 use crate::api::respond::output_parser::OutputParser;
@@ -49,7 +50,7 @@ pub async fn answer<P: OutputParser>(
         progress(generation, places).map(move |progress| (index, progress))
     }));
     let (index, progress) = incoming.next().await.ok_or_else(cut_off)?;
-    let first = events.write(index, progress).await?;
+    let first = within(events.job.deadline, events.write(index, progress)).await?;
     let keep_alive = events.job.keep_alive;
     Ok(event_stream(events.run(first, incoming), keep_alive))
 }
@@ -92,7 +93,7 @@ impl<P: OutputParser> Events<P> {
                 yield event;
             }
             while let Some((index, progress)) = incoming.next().await {
-                match self.write(index, progress).await {
+                match within(self.job.deadline, self.write(index, progress)).await {
                     Ok(events) => {
                         for event in events {
                             yield event;

@@ -6,6 +6,7 @@
 
 mod busy_body;
 mod places;
+mod protocol_errors;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use tower::ServiceExt;
 
 use self::busy_body::BusyBody;
 use self::places::{Place, Places};
+use self::protocol_errors::ProtocolErrors;
 use crate::api::SpareConnection;
 
 /// How long to wait when the operating system has no more descriptors or memory for a connection.
@@ -123,7 +125,7 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+        .serve_connection(TokioIo::new(ProtocolErrors::new(Box::pin(stream))), service);
     let mut connection = std::pin::pin!(connection);
     let mut closing = false;
     loop {
