@@ -63,6 +63,7 @@ error_codes! {
     ImageUrlNotAllowed => UNPROCESSABLE_ENTITY, "Images are not fetched from this URL";
     ImageFetchFailed => UNPROCESSABLE_ENTITY, "An image could not be fetched";
     QueueFull => TOO_MANY_REQUESTS, "The queue is full";
+    RateLimited => TOO_MANY_REQUESTS, "The key has reached its limit";
     TooManyUploads => TOO_MANY_REQUESTS, "Too much is being received";
     ModelFailed => INTERNAL_SERVER_ERROR, "The model failed";
     Internal => INTERNAL_SERVER_ERROR, "Internal error";

@@ -11,8 +11,10 @@
 mod admission;
 mod error;
 mod extract;
+mod guarded_body;
 mod image_fetcher;
 mod job;
+mod keys;
 mod middleware;
 mod openai;
 mod openapi;
@@ -27,8 +29,10 @@ mod unknown;
 mod uploads;
 
 pub use admission::Admission;
+pub use guarded_body::GuardedBody;
 pub use image_fetcher::ImageFetcher;
+pub use keys::{KeyFileError, Keys};
 pub use middleware::spare_connection::SpareConnection;
 pub use respond::protocol_problem::protocol_problem;
 pub use router::{document, router};
-pub use state::AppState;
+pub use state::{AppState, StartError};

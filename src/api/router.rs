@@ -55,7 +55,7 @@ pub fn router(state: AppState) -> Router {
     inference
         .route_layer(from_fn_with_state(state.clone(), admit))
         .merge(keyed)
-        .route_layer(from_fn_with_state(state.settings.clone(), require_key))
+        .route_layer(from_fn_with_state(state.keys.clone(), require_key))
         .merge(open)
         .merge(pages())
         .fallback(not_found)
@@ -96,6 +96,7 @@ fn cors(settings: &Settings) -> CorsLayer {
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
+            HeaderName::from_static("x-api-key"),
             request_id::HEADER,
         ])
         .expose_headers([request_id::HEADER, HeaderName::from_static("retry-after")]);

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::BuildError;
 
 use super::admission::Admission;
 use super::image_fetcher::ImageFetcher;
+use super::keys::{KeyFileError, Keys};
 use super::uploads::Uploads;
 use crate::engine::{EngineHandle, Neighbours};
 use crate::models::{MaskDecoder, Model};
@@ -17,10 +18,20 @@ use crate::tasks::detection::bins;
 use crate::telemetry::load_progress::LoadProgress;
 use crate::telemetry::metrics::{self, Metrics};
 
+/// Why the routes can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    #[error("the metrics can't be set up: {0}")]
+    Metrics(#[from] BuildError),
+}
+
 /// What the routes share.
 #[derive(Clone)]
 pub struct AppState {
     pub engine: EngineHandle,
+    pub keys: Keys,
     pub admission: Admission,
     pub uploads: Uploads,
     pub preprocessor: Preprocessor,
@@ -39,8 +50,8 @@ impl AppState {
     /// Starts the engine of `runtime`, and sets up the metrics before it.
     ///
     /// # Errors
-    /// When something else in this process set up metrics before.
-    pub fn start<F, M, E>(runtime: Runtime<F>) -> Result<Self, BuildError>
+    /// When the keys can't be read, or something else in this process set up metrics before.
+    pub fn start<F, M, E>(runtime: Runtime<F>) -> Result<Self, StartError>
     where
         M: Model,
         E: Display,
@@ -55,6 +66,7 @@ impl AppState {
             preprocessor: runtime.preprocessor.clone(),
             fetcher: ImageFetcher::new(&settings),
             mask_decoder: runtime.mask_decoder.clone(),
+            keys: Keys::new(&settings)?,
             admission: Admission::new(&settings),
             uploads: Uploads::new(&settings),
             model: Arc::new(runtime.info.clone()),

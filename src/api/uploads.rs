@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::header;
 use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ApiError, ErrorCode};
+use super::middleware::auth::KeyName;
 use crate::settings::Settings;
 use crate::telemetry::metrics;
 
@@ -43,10 +43,9 @@ struct Limits {
 }
 
 /// Who sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Client {
-    /// The hash of its key.
-    Key([u8; 32]),
+    Key(KeyName),
     Address(IpAddr),
     /// Asks in this process.
     Unknown,
@@ -89,14 +88,14 @@ impl Uploads {
         }
     }
 
-    /// Counts the upload of `request`, by its key if keys are asked for, otherwise by its address.
+    /// Counts the upload of `request`, by its key if it has one, otherwise by its address.
     ///
     /// # Errors
     /// When its client has too many already.
-    pub fn begin(&self, request: &Request, keys: bool) -> Result<Upload, ApiError> {
-        let client = Client::of(request, keys);
+    pub fn begin(&self, request: &Request) -> Result<Upload, ApiError> {
+        let client = Client::of(request);
         let mut clients = lock(&self.clients);
-        let count = clients.entry(client).or_default();
+        let count = clients.entry(client.clone()).or_default();
         if *count >= self.limits.per_client {
             let detail = format!(
                 "{count} requests of this {} are being received already, the most at a time",
@@ -118,9 +117,9 @@ impl Uploads {
 }
 
 impl Client {
-    fn of(request: &Request, keys: bool) -> Self {
-        if keys && let Some(key) = request.headers().get(header::AUTHORIZATION) {
-            return Self::Key(*blake3::hash(key.as_bytes()).as_bytes());
+    fn of(request: &Request) -> Self {
+        if let Some(key) = request.extensions().get::<KeyName>() {
+            return Self::Key(key.clone());
         }
         let peer = request
             .extensions()

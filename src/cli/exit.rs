@@ -1,5 +1,6 @@
 //! Exit codes, and the errors that have one of their own. `docs/command-line.md` lists them.
 
+use paligemma_server::api::StartError;
 use paligemma_server::runtime::RuntimeError;
 use paligemma_server::server::ServerError;
 use paligemma_server::settings::SettingsError;
@@ -23,6 +24,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
     if error.is::<UsageError>()
         || error.is::<SettingsError>()
         || runtime.is_some_and(RuntimeError::is_of_settings)
+        || matches!(server, Some(ServerError::Start(StartError::Keys(_))))
     {
         2
     } else if matches!(server, Some(ServerError::Model(_))) {

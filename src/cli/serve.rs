@@ -62,10 +62,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let address = listener.local_addr()?;
     tracing::info!("listening on http://{address}");
-    match settings.api_keys.len() {
-        0 => tracing::info!("/v1 needs no key: everyone who can reach this address may use it"),
-        keys => tracing::info!(keys, "/v1 needs a key"),
-    }
     // The address on stdout tells a caller that passed port 0, even when the log is JSON or off.
     // Ignore errors: a caller that closed stdout doesn't need it.
     let _ = writeln!(std::io::stdout(), "http://{address}");

@@ -2,6 +2,7 @@
 
 mod connections;
 mod descriptors;
+mod reload;
 mod shutdown;
 
 use std::fmt::Display;
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::connections::Limits;
-use crate::api::{self, AppState};
+use crate::api::{self, AppState, StartError};
 use crate::engine::{EngineHandle, State};
 use crate::models::Model;
 use crate::runtime::Runtime;
@@ -31,9 +32,9 @@ pub enum ServerError {
     /// The model failed while it served, and restarting it didn't help.
     #[error("{0}")]
     Model(String),
-    /// The metrics can't be set up.
-    #[error("the metrics can't be set up: {0}")]
-    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// It could not begin.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// A second signal came before everything had ended.
     #[error("{0} came again: ended at once, with requests cut off")]
     Hurried(&'static str),
@@ -70,6 +71,12 @@ pub async fn serve(
     shutdown: &mut Shutdown,
 ) -> Result<(), ServerError> {
     let (engine, settings) = (state.engine.clone(), state.settings.clone());
+    match state.keys.count() {
+        0 if state.keys.are_needed() => tracing::warn!("/v1 needs a key, and there is none"),
+        0 => tracing::info!("/v1 needs no key: everyone who can reach this address may use it"),
+        keys => tracing::info!(keys, "/v1 needs a key"),
+    }
+    let reloading = tokio::spawn(reload::on_hangup(state.keys.clone()));
     let grace = settings.shutdown_grace;
     let connections = descriptors::connections(settings.max_connections);
     let router = api::router(state);
@@ -93,6 +100,7 @@ pub async fn serve(
         }),
     };
     let leave = async {
+        reloading.abort();
         if outcome.is_ok() {
             engine.shutdown(grace).await;
         }

@@ -64,6 +64,14 @@ pub struct Settings {
     /// Empty: no key is needed.
     #[serde(deserialize_with = "value::api_keys")]
     pub api_keys: Vec<ApiKey>,
+    /// Empty: none.
+    pub api_key_file: PathBuf,
+    /// Requests a minute; 0: any number.
+    #[serde(deserialize_with = "value::whole::<_, _, 0, 1_000_000_000>")]
+    pub key_rate: u32,
+    /// 0: any number.
+    #[serde(deserialize_with = "value::whole::<_, _, 0, 1_000_000>")]
+    pub key_concurrency: u32,
     /// `*` or serialised origins (`https://host[:port]`).
     #[serde(deserialize_with = "value::origins")]
     pub cors_origins: Vec<String>,

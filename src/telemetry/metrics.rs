@@ -133,6 +133,10 @@ const UPLOADS: Metric = (
     "paligemma_uploads",
     "Requests whose bodies are being received.",
 );
+const KEY_REQUESTS: Metric = (
+    "paligemma_key_requests_total",
+    "Requests by the name of their API key, and whether its limits let them through.",
+);
 const MODEL_LOAD_SECONDS: Metric = (
     "paligemma_model_load_seconds",
     "Duration of the model's last load; 0 before the first is done.",
@@ -237,6 +241,12 @@ pub(crate) fn ready(ready: bool) {
 /// So many more requests are being received.
 pub(crate) fn uploads(more: f64) {
     gauge!(UPLOADS.0).increment(more);
+}
+
+/// A request came with the key of that name; `outcome` is taken or refused.
+pub(crate) fn key_request(name: &str, outcome: &'static str) {
+    let labels = [("key", name.to_owned()), ("outcome", outcome.to_owned())];
+    counter!(KEY_REQUESTS.0, &labels).increment(1);
 }
 
 /// How many connections are open.

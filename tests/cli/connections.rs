@@ -16,7 +16,7 @@ impl Server {
     }
 
     /// All that comes after `request` until the server ends the connection.
-    fn last_words(&self, request: &str) -> String {
+    pub fn last_words(&self, request: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
         let mut words = String::new();

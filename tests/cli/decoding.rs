@@ -12,8 +12,8 @@ use serde_json::json;
 use super::life::Server;
 
 const MB: usize = 1_000_000;
-/// What else a process may take meanwhile: the requests' bodies, threads, what the allocator keeps.
-const SLACK: usize = 80 * MB;
+/// What else a process may take meanwhile: the requests' bodies, threads, and what the allocator keeps of freed memory.
+const SLACK: usize = 150 * MB;
 
 /// A PNG in the widest samples, of a few kilobytes.
 fn wide_png(side: u32) -> Vec<u8> {

@@ -9,6 +9,7 @@ mod decoding;
 mod demo;
 mod health;
 mod help;
+mod keys;
 mod life;
 mod mistakes;
 

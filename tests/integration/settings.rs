@@ -148,7 +148,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_three_nearest() {
         &message,
         &[
             "unknown setting qeue (config file ",
-            "server.toml); the nearest are queue, device and log_level; ",
+            "server.toml); the nearest are queue, device and key_rate; ",
             "`paligemma-server serve --help` lists all",
         ],
     );

@@ -28,8 +28,7 @@ pub async fn admit(
     state.admission.refuse_if_full(&state.engine)?;
     refuse_compressed(request.headers())?;
     refuse_by_length(request.headers(), state.settings.max_body.as_u64())?;
-    let keys = !state.settings.api_keys.is_empty();
-    let upload = Arc::new(state.uploads.begin(&request, keys)?);
+    let upload = Arc::new(state.uploads.begin(&request)?);
     request.extensions_mut().insert(Admitted { at, upload });
     Ok(next.run(request).await)
 }

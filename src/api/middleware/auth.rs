@@ -1,53 +1,52 @@
-//! API keys: `Authorization: Bearer …` on the routes under `/v1`.
+//! API keys: `Authorization: Bearer KEY`, or `x-api-key: KEY`.
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::settings::Settings;
-
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::guarded_body::GuardedBody;
+use crate::api::keys::Keys;
 
-/// Lets a request through if it carries one of the keys, or if no keys are set.
-pub async fn require_key(
-    State(settings): State<Arc<Settings>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if settings.api_keys.is_empty() {
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// An extension of requests that came with a key: its name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyName(pub Arc<str>);
+
+/// Lets a request through if it carries one of the keys, or if none are needed. It counts against
+/// the key's limits until its answer has been sent.
+pub async fn require_key(State(keys): State<Keys>, mut request: Request, next: Next) -> Response {
+    if !keys.are_needed() {
         return next.run(request).await;
     }
-    let keys = settings.api_keys.iter().map(|key| key.expose());
-    match check(request.headers(), keys) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
+    let turn = match token(request.headers()).and_then(|token| keys.turn(token)) {
+        Ok(turn) => turn,
+        Err(error) => return error.into_response(),
+    };
+    request.extensions_mut().insert(KeyName(turn.name.clone()));
+    let response = next.run(request).await;
+    response.map(|body| Body::new(GuardedBody::new(body, turn)))
 }
 
-fn check<'a>(headers: &HeaderMap, keys: impl Iterator<Item = &'a str>) -> Result<(), ApiError> {
+/// The key that was sent.
+fn token(headers: &HeaderMap) -> Result<&[u8], ApiError> {
     let refused = |detail| Err(ApiError::new(ErrorCode::Unauthorized, detail));
     let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return refused("this server needs a key: send `Authorization: Bearer KEY`");
+        return match headers.get(X_API_KEY) {
+            Some(key) => Ok(key.as_bytes().trim_ascii()),
+            None => refused(
+                "this server needs a key: send `Authorization: Bearer KEY` or `x-api-key: KEY`",
+            ),
+        };
     };
-    let bytes = value.as_bytes();
-    let Some((scheme, token)) = bytes.split_at_checked("Bearer ".len()) else {
-        return refused("the Authorization header is not `Bearer KEY`");
-    };
-    if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-        return refused("the Authorization header is not `Bearer KEY`");
-    }
-    // Hashes have equal length and are compared in constant time, so the response time reveals
-    // nothing about a key, not even its length. Every key is compared, even after a match.
-    let sent = blake3::hash(token.trim_ascii());
-    let known = keys.fold(false, |known, key| {
-        (blake3::hash(key.as_bytes()) == sent) | known
-    });
-    match known {
-        true => Ok(()),
-        false => refused("the key is not one of this server's"),
+    match value.as_bytes().split_at_checked("Bearer ".len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => Ok(token.trim_ascii()),
+        _ => refused("the Authorization header is not `Bearer KEY`"),
     }
 }
 
@@ -57,28 +56,22 @@ mod tests {
 
     use super::*;
 
-    fn allowed(authorization: Option<&str>) -> bool {
+    fn sent(name: &HeaderName, value: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
-        if let Some(value) = authorization {
-            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-        }
-        check(&headers, ["first", "second"].into_iter()).is_ok()
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+        let token = token(&headers).ok()?;
+        Some(String::from_utf8(token.to_vec()).unwrap())
     }
 
     #[test]
-    fn only_the_listed_keys_are_accepted() {
-        assert!(allowed(Some("Bearer first")));
-        assert!(allowed(Some("bearer second")));
-        for other in [
-            "Bearer third",
-            "Bearer firs",
-            "Bearer ",
-            "Bearer",
-            "Basic first",
-            "first",
-        ] {
-            assert!(!allowed(Some(other)), "{other}");
+    fn the_key_is_read_from_either_header() {
+        let name = header::AUTHORIZATION;
+        assert_eq!(sent(&name, "Bearer first").as_deref(), Some("first"));
+        assert_eq!(sent(&name, "bearer second ").as_deref(), Some("second"));
+        assert_eq!(sent(&X_API_KEY, "third").as_deref(), Some("third"));
+        for other in ["Bearer", "Basic first", "first", ""] {
+            assert_eq!(sent(&name, other), None, "{other}");
         }
-        assert!(!allowed(None));
+        assert!(token(&HeaderMap::new()).is_err());
     }
 }

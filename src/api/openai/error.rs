@@ -60,6 +60,9 @@ impl IntoResponses for OpenAiProblems {
             ErrorCode::UnknownField,
             ErrorCode::RepeatedField,
             ErrorCode::NoMaskDecoder,
+            ErrorCode::MalformedRequest,
+            ErrorCode::UriTooLong,
+            ErrorCode::HeadersTooLarge,
         ];
         let codes = ErrorCode::ALL.iter();
         let mut titles: BTreeMap<u16, Vec<&str>> = BTreeMap::new();

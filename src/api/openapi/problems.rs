@@ -19,18 +19,22 @@ impl IntoResponses for Problems {
             ErrorCode::ModelNotFound,
             ErrorCode::MethodNotAllowed,
             ErrorCode::NoMaskDecoder,
+            // Before there is a route.
+            ErrorCode::MalformedRequest,
+            ErrorCode::UriTooLong,
+            ErrorCode::HeadersTooLarge,
         ];
         let codes = ErrorCode::ALL.iter().copied();
         problems(codes.filter(|code| !of_other_routes.contains(code)))
     }
 }
 
-/// The problem of a missing or wrong key.
+/// The problems of a key that is missing or wrong, or has reached its limits.
 pub struct KeyProblem;
 
 impl IntoResponses for KeyProblem {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems([ErrorCode::Unauthorized].into_iter())
+        problems([ErrorCode::Unauthorized, ErrorCode::RateLimited].into_iter())
     }
 }
 
@@ -48,7 +52,12 @@ pub struct ModelProblems;
 
 impl IntoResponses for ModelProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems([ErrorCode::Unauthorized, ErrorCode::ModelNotFound].into_iter())
+        let codes = [
+            ErrorCode::Unauthorized,
+            ErrorCode::ModelNotFound,
+            ErrorCode::RateLimited,
+        ];
+        problems(codes.into_iter())
     }
 }
 

@@ -4,7 +4,6 @@
 //! axum's own `serve` has no bound on connections and on their silence. So a few hundred sockets
 //! that say nothing would take every file descriptor, and health checks would find no one.
 
-mod busy_body;
 mod places;
 mod protocol_errors;
 
@@ -24,10 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use self::busy_body::BusyBody;
 use self::places::{Place, Places};
 use self::protocol_errors::ProtocolErrors;
-use crate::api::SpareConnection;
+use crate::api::{GuardedBody, SpareConnection};
 
 /// How long to wait when the operating system has no more descriptors or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -119,7 +117,7 @@ async fn connection(
             request.extensions_mut().insert(SpareConnection);
         }
         let response = router.clone().oneshot(request).await;
-        response.map(|response| response.map(|body| BusyBody::new(body, busy)))
+        response.map(|response| response.map(|body| GuardedBody::new(body, busy)))
     };
     let service = hyper::service::service_fn(answer);
     let connection = http1::Builder::new()

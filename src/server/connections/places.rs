@@ -71,9 +71,7 @@ impl Places {
     /// idle for longest gives way; while none is idle, the place is a spare one.
     pub fn take(&self) -> Place {
         let mut taken = lock(&self.taken);
-        if taken.connections.len() >= self.most {
-            taken.evict();
-        }
+        while taken.connections.len() >= self.most && taken.evict() {}
         let connection = Arc::new(Connection {
             idle_since: Mutex::new(Some(Instant::now())),
             gives_way: CancellationToken::new(),
@@ -97,15 +95,17 @@ impl Places {
 }
 
 impl Taken {
-    fn evict(&mut self) {
+    /// False when none is idle.
+    fn evict(&mut self) -> bool {
         let idle = |(number, connection): (&u64, &Arc<Connection>)| {
             Some(((*lock(&connection.idle_since))?, *number))
         };
         let longest = self.connections.iter().filter_map(idle).min();
         let longest = longest.and_then(|(_, number)| self.connections.remove(&number));
-        if let Some(connection) = longest {
+        longest.is_some_and(|connection| {
             connection.gives_way.cancel();
-        }
+            true
+        })
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
         let busy = first.busy();
         let spare: Vec<_> = (0..SPARE).map(|_| places.take()).collect();
         assert!(!is_to_end(&first) && spare.iter().all(Place::is_spare));
-        // The spare ones are idle: the first of them gave way to each that came.
+        // The spare ones are idle: each gave way to the one after it.
         assert!(spare[..SPARE - 1].iter().all(is_to_end));
         drop(busy);
         assert!(!places.take().is_spare());

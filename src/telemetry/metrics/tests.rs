@@ -24,6 +24,9 @@ fn samples_after(events: impl FnOnce()) -> (BTreeMap<String, f64>, String) {
 /// Emits every event once.
 fn every_event() {
     build(Some("avx2"));
+    key_request("alice", "taken");
+    connections(2);
+    uploads(1.0);
     model_loaded(Duration::from_secs(3));
     http_request("GET", "/v1/models", 200, Duration::from_secs(1));
     capacities(4, 16, 1000);
@@ -65,7 +68,8 @@ fn every_series_is_zero_before_its_first_event_but_those_of_requests_and_the_bui
     assert!(before.values().all(|&value| value == 0.0), "{before:#?}");
     let late = |series: &&String| {
         let name = name(series);
-        name.starts_with("paligemma_http_") || name == BUILD_INFO.0
+        let http = name.starts_with("paligemma_http_re");
+        http || name == BUILD_INFO.0 || name == KEY_REQUESTS.0
     };
     let (late, early): (Vec<_>, Vec<_>) = after.keys().partition(late);
     assert_eq!(before.keys().collect::<Vec<_>>(), early);
@@ -79,7 +83,7 @@ fn every_series_is_zero_before_its_first_event_but_those_of_requests_and_the_bui
     ] {
         assert_eq!(after[series], 1.0);
     }
-    assert_eq!(late.len(), 2 + SECONDS.len() + 3);
+    assert_eq!(late.len(), 3 + SECONDS.len() + 3);
 }
 
 #[test]

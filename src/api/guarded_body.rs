@@ -1,4 +1,4 @@
-//! A response's body that keeps its connection from counting as idle.
+//! A response's body that something lives as long as.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,21 +6,22 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 
-use super::places::Busy;
-
-/// A body, and what is dropped with it.
-pub struct BusyBody {
+/// A body, and what is dropped when it has been sent or is given up.
+pub struct GuardedBody<G> {
     body: Body,
-    _busy: Busy,
+    _guard: G,
 }
 
-impl BusyBody {
-    pub fn new(body: Body, busy: Busy) -> Self {
-        Self { body, _busy: busy }
+impl<G> GuardedBody<G> {
+    pub fn new(body: Body, guard: G) -> Self {
+        Self {
+            body,
+            _guard: guard,
+        }
     }
 }
 
-impl HttpBody for BusyBody {
+impl<G: Unpin> HttpBody for GuardedBody<G> {
     type Data = Bytes;
     type Error = axum::Error;
 

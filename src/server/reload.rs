@@ -1,0 +1,22 @@
+//! SIGHUP: what can change while the server runs is read again.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::Keys;
+
+/// Reads the keys again at each SIGHUP. Never returns, unless signals can't be heard.
+pub(super) async fn on_hangup(keys: Keys) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP can't be heard, so keys are never read again");
+            return;
+        }
+    };
+    while hangups.recv().await.is_some() {
+        match keys.reload() {
+            Ok(keys) => tracing::info!(keys, "keys were read again"),
+            Err(error) => tracing::warn!("the keys stay as they are: {error}"),
+        }
+    }
+}
