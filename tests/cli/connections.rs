@@ -133,6 +133,20 @@ fn what_is_no_request_gets_a_problem_document_too() {
 }
 
 #[test]
+fn a_body_that_comes_too_slowly_is_refused_long_before_its_timeout() {
+    let server = Server::ready(&["--upload-timeout", "60s"]);
+    let answer = server.last_words(
+        "POST /v1/caption HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{\"image\":",
+    );
+    let parts = [
+        "HTTP/1.1 408",
+        "request_timeout",
+        "more slowly than 10000 bytes a second",
+    ];
+    assert_tells(&answer, &parts);
+}
+
+#[test]
 fn a_client_that_takes_nothing_of_its_answers_is_cut() {
     let server = Server::ready(&["--write-timeout", "500ms"]);
     let mut stream = server.connect();
