@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{ApiError, ErrorCode};
 use super::middleware::auth::KeyName;
 use crate::settings::Settings;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, Preparing, Stage};
 
 /// Until then, no body counts as too slow.
 const GRACE: Duration = Duration::from_secs(5);
@@ -56,6 +56,7 @@ enum Client {
 pub struct Upload {
     uploads: Uploads,
     client: Client,
+    _stage: Preparing,
 }
 
 /// The memory of a body that has arrived, given back when this is dropped.
@@ -107,11 +108,11 @@ impl Uploads {
             return Err(too_many(detail));
         }
         *count += 1;
-        metrics::uploads(1.0);
         drop(clients);
         Ok(Upload {
             uploads: self.clone(),
             client,
+            _stage: Preparing::new(Stage::Receiving),
         })
     }
 }
@@ -239,7 +240,6 @@ impl Drop for Upload {
                 clients.remove(&self.client);
             }
         }
-        metrics::uploads(-1.0);
     }
 }
 

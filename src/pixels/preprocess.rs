@@ -8,6 +8,7 @@ use tokio::task::JoinError;
 
 use super::decode::File;
 use super::{ImageError, ImageLimits, Pixels, resize};
+use crate::telemetry::metrics::{Preparing, Stage};
 
 /// Memory is counted in units of so many bytes.
 const MEMORY_UNIT: u64 = 1 << 16;
@@ -46,6 +47,7 @@ impl Preprocessor {
     /// # Errors
     /// See [`ImageError`].
     pub async fn prepare(&self, bytes: Bytes) -> Result<Pixels, ImageError> {
+        let waiting = Preparing::new(Stage::Waiting);
         let (limits, header) = (self.limits, bytes.clone());
         let memory = move || File::new(&header)?.memory(limits);
         let memory = self.bounded(memory).await.map_err(not_done)??;
@@ -56,7 +58,8 @@ impl Preprocessor {
             .expect("the semaphore is never closed");
         let preprocessor = self.clone();
         let work = move || {
-            let _memory = memory;
+            drop(waiting);
+            let (_memory, _stage) = (memory, Preparing::new(Stage::Decoding));
             preprocessor.prepare_blocking(&bytes)
         };
         self.bounded(work).await.map_err(not_done)?

@@ -6,6 +6,7 @@
 //! requests come with the first request: routes times statuses would be hundreds that never count.
 
 mod exposition;
+mod preparing;
 mod recorder;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
+pub use preparing::{Preparing, Stage};
 pub use recorder::Metrics;
 
 /// Bucket bounds in seconds, for durations from a millisecond to minutes.
@@ -129,9 +131,13 @@ const CONNECTIONS: Metric = (
     "paligemma_http_connections",
     "Open connections, idle ones included.",
 );
-const UPLOADS: Metric = (
-    "paligemma_uploads",
-    "Requests whose bodies are being received.",
+const PREPARING: Metric = (
+    "paligemma_preparing",
+    "Requests before the queue, or their images, by stage.",
+);
+const PREPARING_SECONDS: Metric = (
+    "paligemma_preparing_seconds",
+    "Time that a request, or one of its images, spent in a stage before the queue.",
 );
 const KEY_REQUESTS: Metric = (
     "paligemma_key_requests_total",
@@ -175,9 +181,8 @@ const LABELLED_COUNTERS: [(Metric, &str, &[&str]); 4] = [
     ),
 ];
 
-const GAUGES: [Metric; 10] = [
+const GAUGES: [Metric; 9] = [
     CONNECTIONS,
-    UPLOADS,
     QUEUE_LENGTH,
     QUEUE_CAPACITY,
     SLOTS_USED,
@@ -236,11 +241,6 @@ pub(crate) fn capacities(slots: usize, queue: usize, image_cache_bytes: usize) {
 /// Whether the engine takes requests.
 pub(crate) fn ready(ready: bool) {
     gauge!(READY.0).set(f64::from(u8::from(ready)));
-}
-
-/// So many more requests are being received.
-pub(crate) fn uploads(more: f64) {
-    gauge!(UPLOADS.0).increment(more);
 }
 
 /// A request came with the key of that name; `outcome` is taken or refused.

@@ -25,8 +25,8 @@ def stream_keeps_its_time():
     """Through nginx, the tokens of a slow stream come as spread out as from a replica itself."""
     with running() as project:
         servers = project.containers("replica")
-        # Five milliseconds of every hundred: a few tokens, then silence.
-        throttle(servers, 0.05)
+        # A millisecond of every hundred: a few tokens, then silence.
+        throttle(servers, 0.01)
         direct = timing(address(servers[0]))
         through = timing(project.gateway)
         told = f"through nginx {through[0]} moments in {through[1]:.1f} s, without it {direct[0]} in {direct[1]:.1f} s"

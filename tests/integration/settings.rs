@@ -412,3 +412,19 @@ fn the_table_of_settings_in_docs_matches_default_toml() {
         "put this between {TABLE_BEGINS:?} and {TABLE_ENDS:?} in docs/settings.md:\n{wanted}"
     );
 }
+
+/// What the compose file settles itself: where the server listens and runs.
+const OF_COMPOSE: [&str; 3] = ["host", "port", "device"];
+
+#[test]
+fn the_compose_file_passes_every_setting_on() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docker-compose.yml");
+    let compose = std::fs::read_to_string(path).unwrap();
+    for key in KEYS.iter().filter(|key| !OF_COMPOSE.contains(&key.name)) {
+        let line = format!("- PALIGEMMA_{}", key.name.to_uppercase());
+        assert!(
+            compose.lines().any(|it| it.trim() == line),
+            "docker-compose.yml lacks {line}"
+        );
+    }
+}

@@ -11,6 +11,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, IntoDeserializer};
 
 use crate::pixels::{ImageError, Pixels, Preprocessor};
+use crate::telemetry::metrics::{Preparing, Stage};
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::image_fetcher::ImageFetcher;
@@ -94,6 +95,7 @@ async fn read_text(text: &[u8], fetcher: &ImageFetcher) -> Result<Bytes, ApiErro
         .or(strip_scheme(text, "http://"))
         .is_some()
     {
+        let _stage = Preparing::new(Stage::Fetching);
         return fetcher.fetch(text).await;
     }
     decode_base64(text)

@@ -10,7 +10,7 @@ use metrics_process::Collector;
 use super::exposition::in_order;
 use super::{
     BUILD_INFO, COUNTERS, GAUGES, HISTOGRAMS, HTTP_REQUESTS, HTTP_SECONDS, KEY_REQUESTS,
-    LABELLED_COUNTERS, Metric, SECONDS,
+    LABELLED_COUNTERS, Metric, PREPARING_SECONDS, SECONDS, preparing,
 };
 
 /// How often unscraped samples are folded into their histograms.
@@ -62,8 +62,9 @@ impl Metrics {
 
 pub(super) fn builder() -> Result<PrometheusBuilder, BuildError> {
     let by_name = |metric: Metric| Matcher::Full(metric.0.to_owned());
-    let builder =
-        PrometheusBuilder::new().set_buckets_for_metric(by_name(HTTP_SECONDS), &SECONDS)?;
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(by_name(HTTP_SECONDS), &SECONDS)?
+        .set_buckets_for_metric(by_name(PREPARING_SECONDS), &SECONDS)?;
     HISTOGRAMS
         .iter()
         .try_fold(builder, |builder, (metric, buckets)| {
@@ -91,6 +92,7 @@ pub(super) fn register() {
         describe_gauge!(name, meaning);
         gauge!(name).set(0.0);
     }
+    preparing::register();
     for ((name, meaning), _) in HISTOGRAMS {
         describe_histogram!(name, meaning);
         let _registered = histogram!(name);

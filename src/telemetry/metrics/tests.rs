@@ -26,7 +26,16 @@ fn every_event() {
     build(Some("avx2"));
     key_request("alice", "taken");
     connections(2);
-    uploads(1.0);
+    for stage in [
+        Stage::Receiving,
+        Stage::Fetching,
+        Stage::Waiting,
+        Stage::Decoding,
+    ] {
+        // The gauge is that of those that are under way.
+        std::mem::drop(Preparing::new(stage));
+        let _under_way = std::mem::ManuallyDrop::new(Preparing::new(stage));
+    }
     model_loaded(Duration::from_secs(3));
     http_request("GET", "/v1/models", 200, Duration::from_secs(1));
     capacities(4, 16, 1000);

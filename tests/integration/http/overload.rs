@@ -177,7 +177,8 @@ async fn wait_for_uploads(server: &Server, count: usize) {
             let metrics = server.send(server.get("/metrics")).await;
             let metrics = metrics.text().await.unwrap();
             let mut lines = metrics.lines();
-            let uploads = lines.find_map(|line| line.strip_prefix("paligemma_uploads "));
+            let uploads = lines
+                .find_map(|line| line.strip_prefix(r#"paligemma_preparing{stage="receiving"} "#));
             if uploads.unwrap().parse::<usize>().unwrap() >= count {
                 return;
             }
