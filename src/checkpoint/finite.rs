@@ -48,7 +48,7 @@ mod tests {
     const PLACE: usize = CHUNK + 7;
 
     fn found<const N: usize>(dtype: DType, largest: [u8; N], bad: [u8; N]) -> Option<usize> {
-        let mut numbers = vec![largest; 2 * CHUNK];
+        let mut numbers: Vec<[u8; N]> = std::iter::repeat_n(largest, 2 * CHUNK).collect();
         assert_eq!(not_finite(numbers.as_flattened(), dtype), None);
         numbers[PLACE] = bad;
         not_finite(numbers.as_flattened(), dtype)
