@@ -36,8 +36,8 @@ pub(super) fn decode(decoder: impl ImageDecoder) -> ImageResult<RgbImage> {
         bytes[end..end + 3].copy_from_slice(&rgb);
         end += 3;
     }
+    // Its memory stays as it is: to give some back, the allocator would copy the picture.
     bytes.truncate(end);
-    bytes.shrink_to_fit();
     Ok(RgbImage::from_raw(width, height, bytes).expect("three bytes for every pixel"))
 }
 
