@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
 use super::cpu::{self, Heads, Instructions};
-use super::{own_kernels, portable};
+use super::{cuda, own_kernels, portable};
 
 /// How raw scores become the softmax's input.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +14,114 @@ pub struct Scoring {
     pub scale: f64,
     /// Squashes scaled scores to `±softcap`, before any mask.
     pub softcap: Option<f64>,
+}
+
+/// Slot and position of each packed row, for kernels that find the row's keys in the cache by
+/// themselves.
+#[derive(Debug, Clone)]
+pub struct RowPlaces {
+    /// u32 `[rows]`.
+    pub(super) slots: Tensor,
+    /// u32 `[rows]`.
+    pub(super) positions: Tensor,
+    /// Keys that the row with the most keys sees.
+    pub(super) longest: usize,
+}
+
+impl RowPlaces {
+    /// For rows with these slots and positions; `None` where no kernel takes them, but
+    /// [`attend_all`] and [`attend_cached`] do their parts.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn new(rows: &[(u32, u32)], device: &Device) -> Result<Option<Self>> {
+        match device.is_cuda() {
+            true => cuda::places(rows, device).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// These rows, and after them those of `other`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn followed_by(&self, other: &Self) -> Result<Self> {
+        Ok(Self {
+            slots: Tensor::cat(&[&self.slots, &other.slots], 0)?,
+            positions: Tensor::cat(&[&self.positions, &other.positions], 0)?,
+            longest: self.longest.max(other.longest),
+        })
+    }
+}
+
+/// Packed rows over the cache: prefixes first, and then rows that decode.
+#[derive(Debug)]
+pub struct CachedRows<'a> {
+    /// Of all rows.
+    pub places: &'a RowPlaces,
+    pub prefixes: Vec<CachedPrefix<'a>>,
+    /// How many rows decode.
+    pub decode: usize,
+    /// Of each prefix only the last row's output is wanted.
+    pub last_only: bool,
+    /// A row that decodes sees the last so many keys only.
+    pub window: Option<usize>,
+}
+
+/// Consecutive packed rows that attend to each other.
+#[derive(Debug)]
+pub struct CachedPrefix<'a> {
+    pub slot: usize,
+    /// The first row.
+    pub start: usize,
+    pub len: usize,
+    /// f32 `[len, len]` (queries, keys) with 0 where a key is seen and -∞ where not.
+    pub mask: Option<&'a Tensor>,
+}
+
+/// All of attention between two products: rotates queries and keys by the angles `[rows, head_dim /
+/// 2]`, keeps keys and values in the cache `[slots, kv_heads, context, head_dim]`, and attends.
+///
+/// `qkv` `[rows, (heads + 2 · kv_heads) · head_dim]`; gives `[queries, heads · head_dim]`.
+///
+/// # Errors
+/// When the device fails.
+pub fn attend_rows(
+    qkv: &Tensor,
+    angles: (&Tensor, &Tensor),
+    cache: (&Tensor, &Tensor),
+    rows: &CachedRows<'_>,
+    scoring: Scoring,
+) -> Result<Tensor> {
+    cuda::attend_rows(qkv, angles, cache, rows, scoring)
+}
+
+/// Attention between the `patches` of each image, and no other image's: `qkv` `[images · patches, 3 ·
+/// heads · head_dim]`; gives `[images · patches, heads · head_dim]`.
+///
+/// # Errors
+/// When the device fails.
+pub fn attend_images(
+    qkv: &Tensor,
+    patches: usize,
+    heads: usize,
+    scoring: Scoring,
+) -> Result<Tensor> {
+    if qkv.device().is_cuda() {
+        return cuda::attend_images(qkv, patches, heads, scoring);
+    }
+    let (rows, width) = qkv.dims2()?;
+    let qkv = qkv.reshape((rows, 3 * heads, width / 3 / heads))?;
+    let images = (0..rows / patches)
+        .map(|image| {
+            let part = |i: usize| {
+                qkv.narrow(0, image * patches, patches)?
+                    .narrow(1, i * heads, heads)
+            };
+            attend_all(&part(0)?, &part(1)?, &part(2)?, None, scoring)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Tensor::cat(&images, 0)
 }
 
 /// Every query sees every key, unless a mask hides it: a prefix, or the patches of an image.

@@ -10,7 +10,6 @@ use candle_core::{DType, Device};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightFormat {
     F32,
-    F16,
     Bf16,
     /// 8 bits a weight in blocks of 32 with one f16 scale (GGML's Q8_0).
     Q8_0,
@@ -20,9 +19,8 @@ pub enum WeightFormat {
 
 impl WeightFormat {
     /// Every format, with its name.
-    const NAMES: [(Self, &str); 5] = [
+    const NAMES: [(Self, &str); 4] = [
         (Self::F32, "f32"),
-        (Self::F16, "f16"),
         (Self::Bf16, "bf16"),
         (Self::Q8_0, "q8_0"),
         (Self::Q4K, "q4k"),
@@ -32,7 +30,6 @@ impl WeightFormat {
     pub fn activation_dtype(self) -> DType {
         match self {
             Self::Bf16 => DType::BF16,
-            Self::F16 => DType::F16,
             Self::F32 | Self::Q8_0 | Self::Q4K => DType::F32,
         }
     }
@@ -42,7 +39,7 @@ impl WeightFormat {
         match self {
             Self::Q8_0 => Some(GgmlDType::Q8_0),
             Self::Q4K => Some(GgmlDType::Q4K),
-            Self::F32 | Self::F16 | Self::Bf16 => None,
+            Self::F32 | Self::Bf16 => None,
         }
     }
 
@@ -50,7 +47,6 @@ impl WeightFormat {
     pub fn read_dtype(self) -> DType {
         match self {
             Self::Bf16 => DType::BF16,
-            Self::F16 => DType::F16,
             Self::F32 | Self::Q8_0 | Self::Q4K => DType::F32,
         }
     }

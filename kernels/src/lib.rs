@@ -6,21 +6,31 @@
 
 mod attention;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_cuda.rs"]
+mod cuda;
 mod format;
 mod matmul;
 mod norm;
 mod placement;
 mod portable;
+mod token;
 mod weights_cache;
 
 use candle_core::{Device, Error};
 
-pub use attention::{Scoring, SeenKeys, attend_all, attend_cached, rotate};
+pub use attention::{
+    CachedPrefix, CachedRows, RowPlaces, Scoring, SeenKeys, attend_all, attend_cached,
+    attend_images, attend_rows, rotate,
+};
 pub use cpu::{Instructions, InstructionsChoice, UnusableInstructions};
 pub use format::{UnknownFormat, WeightFormat};
 pub use matmul::{Epilogue, Matmul, Outputs};
-pub use norm::{layer_norm, rms_norm};
+pub use norm::{layer_norm, rms_norm, rms_norm_add};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
+pub use token::{Likeliest, likeliest, logits, row};
 pub use weights_cache::{CacheProgress, WeightsCache};
 
 /// Settles which instructions our own kernels use on `placement`; `None` where candle's run.

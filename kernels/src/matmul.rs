@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::attention::{optional_values, values};
 use super::cpu::{self, Arrangement, Instructions, PackedFormat, PackedShape, PackedWeight};
-use super::{WeightFormat, WeightsCache, own_kernels, portable};
+use super::{WeightFormat, WeightsCache, cuda, own_kernels, portable};
 
 /// candle's quantised kernels want the inner dimension in multiples of this.
 const BLOCK: usize = 256;
@@ -125,6 +125,9 @@ impl Matmul {
     pub fn forward(&self, x: &Tensor, many: usize, epilogue: Epilogue<'_>) -> Result<Tensor> {
         let y = match &self.weight {
             Weight::Packed(weight) => return multiply(weight, x, many, epilogue),
+            Weight::Dense(weight) if x.device().is_cuda() => {
+                return cuda::product(x, weight, self.outputs == Outputs::Gated, epilogue);
+            }
             Weight::Dense(weight) => x.matmul(&weight.t()?)?,
             Weight::Quantized {
                 matmul,
@@ -136,6 +139,9 @@ impl Matmul {
             }
         };
         let y = y.to_dtype(x.dtype())?;
+        if y.device().is_cuda() {
+            return cuda::finish(&y, self.outputs == Outputs::Gated, epilogue);
+        }
         if self.outputs == Outputs::Gated {
             return gelu_gated(&y);
         }
@@ -176,7 +182,7 @@ fn packed_format(format: WeightFormat, device: &Device) -> Option<PackedFormat> 
         WeightFormat::F32 => Some(PackedFormat::F32),
         WeightFormat::Q8_0 => Some(PackedFormat::Q8),
         WeightFormat::Q4K => Some(PackedFormat::Q4),
-        WeightFormat::F16 | WeightFormat::Bf16 => None,
+        WeightFormat::Bf16 => None,
     }
 }
 

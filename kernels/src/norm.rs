@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::attention::values;
 use super::cpu::{self, Instructions, Norm};
-use super::own_kernels;
+use super::{cuda, own_kernels};
 
 /// `x / rms(x) · scale` for `x` `[rows, width]` and `scale` f32 `[width]`, in f32 and cast last to
 /// the dtype of `x`.
@@ -12,6 +12,9 @@ use super::own_kernels;
 /// # Errors
 /// When the device fails.
 pub fn rms_norm(x: &Tensor, scale: &Tensor, eps: f32) -> Result<Tensor> {
+    if x.device().is_cuda() {
+        return cuda::rms_norm(x, scale, None, eps);
+    }
     if !own_kernels(x.device()) {
         let y = candle_nn::ops::rms_norm(&x.to_dtype(DType::F32)?, scale, eps)?;
         return y.to_dtype(x.dtype());
@@ -21,12 +24,26 @@ pub fn rms_norm(x: &Tensor, scale: &Tensor, eps: f32) -> Result<Tensor> {
     norm(x, Norm::Rms { scale }, eps)
 }
 
+/// `residual` plus [`rms_norm`].
+///
+/// # Errors
+/// When the device fails.
+pub fn rms_norm_add(x: &Tensor, scale: &Tensor, residual: &Tensor, eps: f32) -> Result<Tensor> {
+    match x.device().is_cuda() {
+        true => cuda::rms_norm(x, scale, Some(residual), eps),
+        false => residual + rms_norm(x, scale, eps)?,
+    }
+}
+
 /// `(x - mean) / deviation · weight + bias` for `x` `[rows, width]`, `weight` and `bias` f32
 /// `[width]`, in f32 and cast last to the dtype of `x`.
 ///
 /// # Errors
 /// When the device fails.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    if x.device().is_cuda() {
+        return cuda::layer_norm(x, weight, bias, eps);
+    }
     if !own_kernels(x.device()) {
         let y = candle_nn::ops::layer_norm(&x.to_dtype(DType::F32)?, weight, bias, eps)?;
         return y.to_dtype(x.dtype());

@@ -39,7 +39,7 @@ pub struct Placement {
 pub enum PlacementError {
     #[error("device {0:?} is not known; it is auto, cpu, cuda or cuda:N")]
     UnknownDevice(String),
-    #[error("dtype {0:?} is not known; it is auto, f32, f16, bf16, q8_0 or q4k")]
+    #[error("dtype {0:?} is not known; it is auto, f32, bf16, q8_0 or q4k")]
     UnknownFormat(String),
     #[error(
         "device cuda:{0} can't be used: this binary was built without the cuda feature; use device cpu, or a CUDA build"
@@ -63,10 +63,6 @@ pub enum PlacementError {
         "dtype bf16 can't run on the CPU, for which there are no bf16 kernels; use q8_0 (quick, small) or f32 (exact)"
     )]
     Bf16OnCpu,
-    #[error(
-        "dtype f16 can't run on the CPU, where Gemma's hidden states would overflow it; use q8_0 (quick, small) or f32 (exact)"
-    )]
-    F16OnCpu,
 }
 
 impl Placement {
@@ -93,9 +89,6 @@ impl Placement {
             (FormatChoice::Format(WeightFormat::Bf16), None) => {
                 return Err(PlacementError::Bf16OnCpu);
             }
-            (FormatChoice::Format(WeightFormat::F16), None) => {
-                return Err(PlacementError::F16OnCpu);
-            }
             (FormatChoice::Format(format), _) => format,
         };
         Ok(Self { gpu, format })
@@ -117,7 +110,7 @@ fn open_gpu(gpu: usize) -> Result<Device, PlacementError> {
     check_driver(gpu)?;
     // The driver's bindings may panic where something is wrong with the driver.
     match catch_unwind(|| Device::new_cuda(gpu)) {
-        Ok(Ok(device)) => Ok(device),
+        Ok(Ok(device)) => prepared(device, gpu),
         Ok(Err(error)) => Err(PlacementError::NoGpu {
             gpu,
             reason: reason(&error),
@@ -127,6 +120,26 @@ fn open_gpu(gpu: usize) -> Result<Device, PlacementError> {
             reason: "the NVIDIA driver does not work".to_owned(),
         }),
     }
+}
+
+/// The device made ready for our kernels, if it can run them.
+#[cfg(feature = "cuda")]
+fn prepared(device: Device, gpu: usize) -> Result<Device, PlacementError> {
+    let card = device.as_cuda_device();
+    card.and_then(|card| {
+        super::cuda::check(card)?;
+        super::cuda::prepare(card)
+    })
+    .map_err(|error| PlacementError::NoGpu {
+        gpu,
+        reason: reason(&error),
+    })?;
+    Ok(device)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn prepared(device: Device, _gpu: usize) -> Result<Device, PlacementError> {
+    Ok(device)
 }
 
 /// Whether there is a driver, and one for this binary; what else may be wrong, opening the GPU says.

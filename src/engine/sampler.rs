@@ -2,11 +2,12 @@
 
 mod likeliest;
 
-use candle_core::{D, Device, IndexOp, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling as Strategy};
 
 use self::likeliest::{keep_top, likeliest};
 use super::{Neighbours, Sampling};
+use crate::kernels;
 
 /// Below this temperature the likeliest token is taken: the softmax would only overflow.
 const GREEDY_BELOW: f64 = 1e-7;
@@ -134,22 +135,22 @@ pub(super) struct Row {
 /// # Errors
 /// When the device fails.
 pub(super) fn fetch_rows(logits: &Tensor, needs_logits: &[bool]) -> Result<Vec<Row>> {
-    let likeliest = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
-    // A sum is finite only if all its terms are, and logits are far too small to overflow it.
-    let sums = logits.sum(D::Minus1)?.to_vec1::<f32>()?;
-    let fetch = |index: usize| {
-        let logits = needs_logits[index].then(|| logits.i(index)?.to_device(&Device::Cpu));
+    let likeliest = kernels::likeliest(logits)?;
+    let fetch = |(index, row): (usize, kernels::Likeliest)| {
+        let logits = needs_logits[index].then(|| kernels::row(logits, index));
         Ok(Row {
-            likeliest: likeliest[index],
-            finite: sums[index].is_finite(),
+            likeliest: row.id,
+            finite: row.finite,
             logits: logits.transpose()?,
         })
     };
-    (0..likeliest.len()).map(fetch).collect()
+    likeliest.into_iter().enumerate().map(fetch).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     const LOGITS: [f32; 5] = [0.0, 3.0, 1.0, 2.0, -1.0];

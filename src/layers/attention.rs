@@ -2,9 +2,11 @@
 
 use candle_core::{Result, Tensor};
 
-use super::kv_cache::LayerCache;
-use super::{Batch, Linear, Weights};
-use crate::kernels::{Outputs, Scoring, attend_all};
+use super::kv_cache::{DecodeLayout, LayerCache};
+use super::{Batch, Linear, PrefixRows, Weights};
+use crate::kernels::{
+    CachedPrefix, CachedRows, Outputs, Scoring, attend_all, attend_images, attend_rows,
+};
 
 /// Gemma's attention: grouped heads with rotary positions, over prefixes and over the KV cache.
 #[derive(Debug)]
@@ -86,11 +88,20 @@ impl Attention {
         let Some(rope) = &batch.rope else {
             candle_core::bail!("attention over a text needs the positions of its rows");
         };
+        let qkv = self.qkv.forward(x, batch)?;
+        if let Some(places) = &batch.places {
+            let prefix = |prefix| cached_prefix(prefix, window);
+            let rows = CachedRows {
+                places,
+                prefixes: batch.prefixes.iter().map(prefix).collect(),
+                decode: batch.decode.as_ref().map_or(0, DecodeLayout::rows),
+                last_only: queries == Queries::Last,
+                window,
+            };
+            return attend_rows(&qkv, rope.angles(), (&cache.k, &cache.v), &rows, scoring);
+        }
         let rows = batch.rows();
-        let qkv = self
-            .qkv
-            .forward(x, batch)?
-            .reshape((rows, heads + 2 * kv_heads, head_dim))?;
+        let qkv = qkv.reshape((rows, heads + 2 * kv_heads, head_dim))?;
         let q = rope.rotate(&qkv.narrow(1, 0, heads)?)?;
         let k = rope.rotate(&qkv.narrow(1, heads, kv_heads)?)?;
         let v = qkv.narrow(1, heads + kv_heads, kv_heads)?;
@@ -110,11 +121,13 @@ impl Attention {
             };
             outputs.push(attend_all(&q, &k, &v, mask.as_ref(), scoring)?);
         }
-        if let Some(decode) = &batch.decode {
+        if let Some(decode) = &batch.decode
+            && let Some(slots) = decode.slot_order()
+        {
             let start = rows - decode.rows();
             let rows = |x: &Tensor| x.narrow(0, start, decode.rows());
             let (q, k, v) = (rows(&q)?, rows(&k)?, rows(&v)?);
-            outputs.push(decode.attend(cache, &q, &k, &v, window, scoring)?);
+            outputs.push(slots.attend(cache, &q, &k, &v, window, scoring)?);
         }
         Tensor::cat(&outputs, 0)
     }
@@ -138,6 +151,15 @@ impl Attention {
         batch: &Batch,
     ) -> Result<Tensor> {
         self.o_proj.forward_add(attended, residual, batch)
+    }
+}
+
+fn cached_prefix(prefix: &PrefixRows, window: Option<usize>) -> CachedPrefix<'_> {
+    CachedPrefix {
+        slot: prefix.slot,
+        start: prefix.start,
+        len: prefix.len,
+        mask: prefix.masks.as_ref().map(|masks| masks.of(window)),
     }
 }
 
@@ -178,20 +200,8 @@ impl ImageAttention {
             scale: (head_dim as f64).powf(-0.5),
             softcap: None,
         };
-        let qkv = self
-            .qkv
-            .forward(x, batch)?
-            .reshape((batch.rows(), 3 * self.heads, head_dim))?;
-        let images = (0..batch.rows() / patches)
-            .map(|image| {
-                let part = |i: usize| {
-                    qkv.narrow(0, image * patches, patches)?
-                        .narrow(1, i * self.heads, self.heads)
-                };
-                attend_all(&part(0)?, &part(1)?, &part(2)?, None, scoring)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        self.out_proj
-            .forward_add(&Tensor::cat(&images, 0)?, residual, batch)
+        let qkv = self.qkv.forward(x, batch)?;
+        let attended = attend_images(&qkv, patches, self.heads, scoring)?;
+        self.out_proj.forward_add(&attended, residual, batch)
     }
 }

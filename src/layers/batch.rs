@@ -4,6 +4,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::kv_cache::DecodeLayout;
 use super::rope::Rope;
+use crate::kernels::RowPlaces;
 
 /// Describes the packed rows of a step. It is made once a step and reaches every layer, so that a
 /// layer can tell rows apart: whole prefixes come first, then one row for each sequence that
@@ -13,6 +14,8 @@ pub struct Batch {
     rows: usize,
     pub(super) prefixes: Vec<PrefixRows>,
     pub(super) decode: Option<DecodeLayout>,
+    /// Slot and position of every row, where a kernel finds it in the cache by these.
+    pub(super) places: Option<RowPlaces>,
     /// The angles of every row; `None` where no row has a position in a text.
     pub(super) rope: Option<Rope>,
     /// Rows of each image, in the vision tower.
@@ -43,14 +46,22 @@ pub struct ContinuedMasks {
 
 impl Batch {
     /// Whole prefixes, and the angles of all their rows.
-    pub fn of_prefixes(prefixes: Vec<PrefixRows>, rope: Rope) -> Self {
-        Self {
-            rows: prefixes.iter().map(|prefix| prefix.len).sum(),
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn of_prefixes(prefixes: Vec<PrefixRows>, rope: Rope, device: &Device) -> Result<Self> {
+        let places: Vec<(u32, u32)> = prefixes
+            .iter()
+            .flat_map(|prefix| (0..prefix.len).map(|row| (prefix.slot as u32, row as u32)))
+            .collect();
+        Ok(Self {
+            rows: places.len(),
             prefixes,
             decode: None,
+            places: RowPlaces::new(&places, device)?,
             rope: Some(rope),
             rows_per_image: None,
-        }
+        })
     }
 
     /// Decode rows and their angles.
@@ -58,6 +69,7 @@ impl Batch {
         Self {
             rows: decode.rows(),
             prefixes: Vec::new(),
+            places: decode.places().cloned(),
             decode: Some(decode),
             rope: Some(rope),
             rows_per_image: None,
@@ -78,6 +90,7 @@ impl Batch {
             rows,
             prefixes: Vec::new(),
             decode: None,
+            places: None,
             rope: None,
             rows_per_image: None,
         }
@@ -92,10 +105,15 @@ impl Batch {
             (Some(prefixes), Some(decode)) => Some(prefixes.followed_by(decode)?),
             _ => None,
         };
+        let places = match (&self.places, &decoding.places) {
+            (Some(prefixes), Some(decode)) => Some(prefixes.followed_by(decode)?),
+            _ => None,
+        };
         Ok(Self {
             rows: self.rows + decoding.rows,
             prefixes: self.prefixes.clone(),
             decode: decoding.decode.clone(),
+            places,
             rope,
             rows_per_image: None,
         })

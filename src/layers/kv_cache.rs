@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::kernels::{Scoring, SeenKeys, attend_cached};
+use crate::kernels::{RowPlaces, Scoring, SeenKeys, attend_cached};
 
 /// One tensor pair a layer, `[slots, kv_heads, context + 1, head_dim]`, written in place.
 ///
@@ -114,6 +114,21 @@ pub struct DecodeRow {
 #[derive(Debug, Clone)]
 pub struct DecodeLayout {
     rows: usize,
+    at: RowsInCache,
+}
+
+/// How rows are found in the cache.
+#[derive(Debug, Clone)]
+pub(super) enum RowsInCache {
+    /// A kernel finds each row by its place.
+    ByPlace(RowPlaces),
+    /// Rows are brought in the order of slots, and slots back in the order of rows.
+    BySlot(SlotOrder),
+}
+
+/// Decode rows in the order of slots.
+#[derive(Debug, Clone)]
+pub(super) struct SlotOrder {
     /// Slots `0..slots` are attended over; it is one more than the highest that decodes.
     slots: usize,
     /// Cached positions `0..length` are read.
@@ -141,6 +156,49 @@ impl DecodeLayout {
         window: Option<usize>,
         device: &Device,
     ) -> Result<Self> {
+        let places: Vec<(u32, u32)> = rows
+            .iter()
+            .map(|row| (row.slot as u32, row.position as u32))
+            .collect();
+        let at = match RowPlaces::new(&places, device)? {
+            Some(places) => RowsInCache::ByPlace(places),
+            None => RowsInCache::BySlot(SlotOrder::new(rows, cache, window, device)?),
+        };
+        Ok(Self {
+            rows: rows.len(),
+            at,
+        })
+    }
+
+    /// Sequences that decode.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The rows' places, where a kernel finds them by these.
+    pub(super) fn places(&self) -> Option<&RowPlaces> {
+        match &self.at {
+            RowsInCache::ByPlace(places) => Some(places),
+            RowsInCache::BySlot(_) => None,
+        }
+    }
+
+    /// The order of slots, where rows are brought in it.
+    pub(super) fn slot_order(&self) -> Option<&SlotOrder> {
+        match &self.at {
+            RowsInCache::ByPlace(_) => None,
+            RowsInCache::BySlot(order) => Some(order),
+        }
+    }
+}
+
+impl SlotOrder {
+    fn new(
+        rows: &[DecodeRow],
+        cache: &KvCache,
+        window: Option<usize>,
+        device: &Device,
+    ) -> Result<Self> {
         let slots = rows.iter().map(|row| row.slot + 1).max().unwrap_or(0);
         let length = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
         let mut row_of_slot = vec![0u32; slots];
@@ -162,7 +220,6 @@ impl DecodeLayout {
         };
         let (_, kv_heads, _, head_dim) = cache.layers[0].k.dims4()?;
         Ok(Self {
-            rows: rows.len(),
             slots,
             length,
             row_of_slot: Tensor::new(row_of_slot, device)?,
@@ -174,11 +231,6 @@ impl DecodeLayout {
             seen: last(length)?,
             windowed,
         })
-    }
-
-    /// Sequences that decode.
-    pub fn rows(&self) -> usize {
-        self.rows
     }
 
     /// Keeps each row's new key and value and attends over its slot.

@@ -66,6 +66,11 @@ impl Rope {
         })
     }
 
+    /// Cosines and sines, `[rows, head_dim / 2]` each.
+    pub(super) fn angles(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
+    }
+
     /// Rotates queries or keys `[rows, heads, head_dim]`, which may be parts of wider rows.
     pub fn rotate(&self, x: &Tensor) -> Result<Tensor> {
         rotate(x, &self.cos, &self.sin)

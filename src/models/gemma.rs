@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::config::{Family, TextConfig};
-use crate::kernels::Scoring;
+use crate::kernels::{self, Scoring};
 use crate::layers::{
     Attention, AttentionShape, Batch, GatedMlp, KvCache, LayerCache, Linear, Queries, RmsNorm,
     Weights,
@@ -93,16 +93,10 @@ impl Gemma {
     /// Final hidden states `[rows, hidden]` to f32 logits `[rows, vocab]` of the first `vocab`
     /// tokens, after the final softcap.
     pub fn logits(&self, x: &Tensor, vocab: usize) -> Result<Tensor> {
-        let logits = self
+        let products = self
             .token_table
-            .forward(&self.norm.forward(x)?, &Batch::of_rows(x.dim(0)?))?
-            .narrow(1, 0, vocab)?
-            .to_dtype(DType::F32)?
-            .contiguous()?;
-        match self.final_softcap {
-            Some(cap) => (logits / cap)?.tanh()? * cap,
-            None => Ok(logits),
-        }
+            .forward(&self.norm.forward(x)?, &Batch::of_rows(x.dim(0)?))?;
+        kernels::logits(&products, vocab, self.final_softcap)
     }
 }
 
@@ -169,12 +163,12 @@ impl DecoderLayer {
     /// What follows the heads' outputs `attended`; `x` is the layer's input.
     fn finish(&self, x: &Tensor, attended: &Tensor, batch: &Batch) -> Result<Tensor> {
         let x = match &self.post_attention_norm {
-            Some(norm) => (x + norm.forward(&self.attention.project(attended, batch)?)?)?,
+            Some(norm) => norm.forward_add(&self.attention.project(attended, batch)?, x)?,
             None => self.attention.project_add(attended, x, batch)?,
         };
         let normed = self.pre_mlp_norm.forward(&x)?;
         match &self.post_mlp_norm {
-            Some(norm) => &x + norm.forward(&self.mlp.forward(&normed, batch)?)?,
+            Some(norm) => norm.forward_add(&self.mlp.forward(&normed, batch)?, &x),
             None => self.mlp.forward_add(&normed, &x, batch),
         }
     }

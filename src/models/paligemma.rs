@@ -251,7 +251,7 @@ impl Model for PaliGemma {
         }
         Ok(Prefill {
             x: Tensor::cat(&parts, 0)?,
-            batch: Batch::of_prefixes(rows, self.rope.at(&positions)?),
+            batch: Batch::of_prefixes(rows, self.rope.at(&positions)?, &self.device)?,
             layers_done: 0,
         })
     }

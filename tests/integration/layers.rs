@@ -104,7 +104,7 @@ fn check_text(
         masks: None,
     };
     let positions: Vec<u32> = (0..PREFIX as u32).collect();
-    let batch = Batch::of_prefixes(vec![prefix], rope.at(&positions)?);
+    let batch = Batch::of_prefixes(vec![prefix], rope.at(&positions)?, &Device::Cpu)?;
     let mut outputs = vec![forward(&x.narrow(0, 0, PREFIX)?, &batch, cache.layer(0))?];
     golden.check(&name("prefilled.keys"), &cached(&cache.layer(0).k, PREFIX)?);
     golden.check(

@@ -96,7 +96,9 @@ def answer_lines(checkpoint, device, dtype, side):
             times.append(time.perf_counter() - started)
             if len(times) == tokens:
                 return times
-            output = model(input_ids=token, cache=output.cache)
+            # What carries keys and values from step to step has another name in older releases.
+            cache = "cache" if hasattr(output, "cache") else "past_key_values"
+            output = model(input_ids=token, **{cache: getattr(output, cache)})
 
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     print(json.dumps(versions), flush=True)

@@ -1,0 +1,24 @@
+//! Compiles the CUDA kernels to PTX, which the driver translates for the GPU that it finds.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "cuda")]
+    compile().unwrap_or_else(|error| panic!("the CUDA kernels can't be compiled: {error}"));
+}
+
+#[cfg(feature = "cuda")]
+fn compile() -> cudaforge::Result<()> {
+    println!("cargo::rerun-if-changed=src/cuda");
+    // What candle's kernels are built for, which read the same.
+    let capability = cudaforge::detect_compute_cap()?.base();
+    println!("cargo::rustc-env=PALIGEMMA_CUDA_COMPUTE_CAP={capability}");
+    println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR").unwrap_or_default());
+    // The oldest cards that CUDA 13 knows: text for them runs on all later ones.
+    cudaforge::KernelBuilder::new()
+        .source_dir("src/cuda")
+        .compute_cap(75)
+        .args(["-std=c++17", "-O3"])
+        .build_ptx()?
+        .write(out.join("ptx.rs"))
+}

@@ -1,0 +1,75 @@
+// What all kernels share: the two dtypes of hidden states, reductions, and how a kernel gets its
+// names. Everything is computed in f32 and rounded once.
+//
+// Plain C++ beside CUDA's own words, so that shim.h can compile it for the processor.
+
+#pragma once
+
+#include <stdint.h>
+
+// A bf16 as it lies in memory. Conversions are by hand, because hardware has them from sm_80 on only.
+struct bf16 {
+  uint16_t bits;
+};
+
+__device__ inline float to_f32(float x) { return x; }
+__device__ inline float to_f32(bf16 x) { return __uint_as_float((uint32_t)x.bits << 16); }
+
+template <typename T> __device__ inline T from_f32(float x);
+template <> __device__ inline float from_f32<float>(float x) { return x; }
+// To the nearest, ties to even; NaN stays NaN.
+template <> __device__ inline bf16 from_f32<bf16>(float x) {
+  uint32_t bits = __float_as_uint(x);
+  if ((bits & 0x7fffffff) > 0x7f800000) return bf16{(uint16_t)(bits >> 16 | 0x40)};
+  return bf16{(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
+// A value rounded to T.
+template <typename T> __device__ inline float rounded(float x) { return to_f32(from_f32<T>(x)); }
+
+// Values that a thread loads at once: 16 bytes.
+template <typename T> struct Pack {
+  static constexpr int size = 16 / sizeof(T);
+  alignas(16) T values[size];
+};
+
+constexpr int WARP = 32;
+
+struct Sum {
+  static __device__ float of(float a, float b) { return a + b; }
+  static __device__ float nothing() { return 0.0f; }
+};
+struct Max {
+  static __device__ float of(float a, float b) { return fmaxf(a, b); }
+  static __device__ float nothing() { return -INFINITY; }
+};
+
+// Over a warp; every lane gets the result.
+template <typename Op> __device__ inline float warp_reduce(float x) {
+  for (int offset = WARP / 2; offset > 0; offset /= 2) {
+    x = Op::of(x, __shfl_xor_sync(0xffffffff, x, offset));
+  }
+  return x;
+}
+
+// Over a block of whole warps, at most 32; every thread gets the result.
+template <typename Op> __device__ inline float block_reduce(float x) {
+  __shared__ float of_warp[WARP];
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  x = warp_reduce<Op>(x);
+  __syncthreads();
+  if (lane == 0) of_warp[warp] = x;
+  __syncthreads();
+  x = lane < (int)blockDim.x / WARP ? of_warp[lane] : Op::nothing();
+  return warp_reduce<Op>(x);
+}
+
+// GELU in the tanh approximation (Hendrycks and Gimpel, arXiv 1606.08415).
+__device__ inline float gelu(float x) {
+  return 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+}
+
+// `softcap · tanh(scale · x / softcap)`, or `scale · x` where softcap is 0.
+__device__ inline float scored(float x, float scale, float softcap) {
+  return softcap > 0.0f ? softcap * tanhf(x * (scale / softcap)) : x * scale;
+}

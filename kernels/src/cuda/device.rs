@@ -1,0 +1,66 @@
+//! A GPU made ready for us.
+
+use candle_core::cuda_backend::cudarc::driver::{result, sys};
+use candle_core::{CudaDevice, Result, bail};
+
+/// The compute capability that candle's kernels were built for, such as 90.
+const BUILT_FOR: &str = env!("PALIGEMMA_CUDA_COMPUTE_CAP");
+
+/// Makes the memory and the stream of `device` ours alone.
+///
+/// # Errors
+/// When the driver refuses it.
+pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
+    // SAFETY: all work is queued on the one stream of this device, so nothing has to wait for
+    // anything by events.
+    unsafe { device.disable_event_tracking() };
+    keep_freed_memory(device).map_err(candle_core::Error::wrap)?;
+    // candle's quantised kernels for the tensor cores are machine code of one capability, and it does
+    // not notice when another card can't run them.
+    let quantised_by_text = capability(device)?.to_string() != BUILT_FOR;
+    candle_core::quantized::cuda::set_force_dmmv(quantised_by_text);
+    Ok(())
+}
+
+/// Freed memory stays with the process: to give it back and ask again at every synchronisation takes
+/// longer than a step.
+fn keep_freed_memory(device: &CudaDevice) -> std::result::Result<(), result::DriverError> {
+    let ordinal = device.cuda_stream().context().cu_device();
+    let mut threshold = u64::MAX;
+    // SAFETY: the device is open, and the attribute is a number of 64 bits.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(ordinal)?;
+        result::mem_pool::set_attribute(
+            pool,
+            sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+            (&raw mut threshold).cast(),
+        )
+    }
+}
+
+/// The compute capability of a card, such as 90.
+fn capability(device: &CudaDevice) -> Result<i32> {
+    let stream = device.cuda_stream();
+    let (major, minor) = stream
+        .context()
+        .compute_capability()
+        .map_err(candle_core::Error::wrap)?;
+    Ok(10 * major + minor)
+}
+
+/// Whether the card can run what this binary was built for.
+///
+/// # Errors
+/// When it is older; the text says what the card is and what is needed.
+pub(crate) fn check(device: &CudaDevice) -> Result<()> {
+    let (has, needs) = (capability(device)?, BUILT_FOR.parse().unwrap_or(0));
+    if has < needs {
+        let dotted = |capability: i32| format!("{}.{}", capability / 10, capability % 10);
+        bail!(
+            "this card's compute capability is {}, and this binary needs {} or newer; build it with CUDA_COMPUTE_CAP={has}",
+            dotted(has),
+            dotted(needs)
+        );
+    }
+    Ok(())
+}

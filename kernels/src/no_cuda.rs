@@ -1,0 +1,49 @@
+//! Stands for the kernels of a GPU in a binary that was built without them. No tensor lies on a GPU
+//! then, so nothing here is ever called.
+
+use candle_core::{Device, Error, Result, Tensor};
+
+use super::attention::{CachedRows, RowPlaces, Scoring};
+use super::{Epilogue, Likeliest};
+
+pub(crate) fn places(_: &[(u32, u32)], _: &Device) -> Result<RowPlaces> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
+pub(crate) fn attend_rows(
+    _: &Tensor,
+    _: (&Tensor, &Tensor),
+    _: (&Tensor, &Tensor),
+    _: &CachedRows<'_>,
+    _: Scoring,
+) -> Result<Tensor> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
+pub(crate) fn attend_images(_: &Tensor, _: usize, _: usize, _: Scoring) -> Result<Tensor> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
+pub(crate) fn rms_norm(_: &Tensor, _: &Tensor, _: Option<&Tensor>, _: f32) -> Result<Tensor> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
+pub(crate) fn layer_norm(_: &Tensor, _: &Tensor, _: &Tensor, _: f32) -> Result<Tensor> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
+pub(crate) fn product(_: &Tensor, _: &Tensor, _: bool, _: Epilogue<'_>) -> Result<Tensor> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
+pub(crate) fn finish(_: &Tensor, _: bool, _: Epilogue<'_>) -> Result<Tensor> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
+pub(crate) fn logits(_: &Tensor, _: usize, _: Option<f64>) -> Result<Tensor> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
+pub(crate) fn likeliest(_: &Tensor) -> Result<Vec<Likeliest>> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
