@@ -13,14 +13,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use candle_core::{D, Tensor};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use paligemma_server::kernels::{
     DeviceChoice, FormatChoice, InstructionsChoice, Placement, choose_instructions,
 };
-use paligemma_server::models::Pretrained;
-use paligemma_server::models::{Budget, DecodeRow, Model, PaliGemma, Prefix, WeightFormat};
+use paligemma_server::models::{Pretrained, Question, WeightFormat, greedy, waves};
 use paligemma_test_support::golden::Golden;
 
 #[derive(Parser)]
@@ -44,26 +42,8 @@ struct Args {
     at_least: f64,
 }
 
-/// A budget for a whole stage in one step.
-const EVERYTHING: Budget = Budget {
-    token_layers: usize::MAX,
-};
 /// Tokens generated for each sequence.
 const STEPS: usize = 24;
-
-/// One picture and prompt.
-struct Sequence {
-    pixels: Vec<u8>,
-    prompt: Vec<u32>,
-}
-
-/// What a model answers to some sequences, in their order.
-struct Answers {
-    /// The first step's logits of each sequence.
-    first_logits: Vec<Vec<f32>>,
-    /// The tokens that the model would choose.
-    tokens: Vec<Vec<u32>>,
-}
 
 /// How many tokens agree, and how far the first step's logits are off.
 #[derive(Default)]
@@ -145,10 +125,10 @@ fn report(name: &str, placement: Placement, agreement: &Agreement) {
 fn against_golden(golden: &Golden, placement: Placement) -> Result<Agreement> {
     let checkpoint = Pretrained::open(&golden.folder)?;
     let model = checkpoint.load(&placement.open_device()?, placement.format)?;
-    let sequences: Vec<Sequence> = golden
+    let sequences: Vec<Question> = golden
         .cases
         .iter()
-        .map(|case| Sequence {
+        .map(|case| Question {
             pixels: golden.pixels(case.image),
             prompt: case.prompt_ids.clone(),
         })
@@ -158,7 +138,7 @@ fn against_golden(golden: &Golden, placement: Placement) -> Result<Agreement> {
         .iter()
         .map(|case| case.tokens.clone())
         .collect();
-    let answers = run(&model, &sequences, Some(&forced))?;
+    let answers = greedy(&model, &sequences, STEPS, Some(&forced))?;
     let mut agreement = compare(&forced, &answers.tokens);
     for (case, ours) in golden.cases.iter().zip(&answers.first_logits) {
         agreement.add_logits(ours, &golden.logits(case)[..ours.len()]);
@@ -179,8 +159,8 @@ fn against_f32(folder: &Path, placement: Placement) -> Result<Agreement> {
         .iter()
         .enumerate()
         .map(|(index, prompt)| {
-            Ok(Sequence {
-                pixels: picture(side, index),
+            Ok(Question {
+                pixels: waves(side, index),
                 prompt: checkpoint
                     .tokenizer
                     .encode_prompt(prompt)
@@ -192,80 +172,15 @@ fn against_f32(folder: &Path, placement: Placement) -> Result<Agreement> {
     // One after the other, because both at once may not fit in memory.
     let reference = {
         let model = checkpoint.load(&device, WeightFormat::F32)?;
-        run(&model, &sequences, None)?
+        greedy(&model, &sequences, STEPS, None)?
     };
     let model = checkpoint.load(&device, placement.format)?;
-    let answers = run(&model, &sequences, Some(&reference.tokens))?;
+    let answers = greedy(&model, &sequences, STEPS, Some(&reference.tokens))?;
     let mut agreement = compare(&reference.tokens, &answers.tokens);
     for (ours, theirs) in answers.first_logits.iter().zip(&reference.first_logits) {
         agreement.add_logits(ours, theirs);
     }
     Ok(agreement)
-}
-
-/// A picture of slanted colour waves, different for each `index`.
-fn picture(side: usize, index: usize) -> Vec<u8> {
-    let wave = |x: usize, y: usize, channel: usize| {
-        let phase = (x * (index + 2) + y * (channel + 1)) as f32 / side as f32;
-        (127.5 + 127.5 * (phase * 6.0).sin()) as u8
-    };
-    (0..side * side * 3)
-        .map(|i| wave(i / 3 % side, i / 3 / side, i % 3))
-        .collect()
-}
-
-/// Runs all sequences together. Feeds `forced` tokens, or the model's own when there are none.
-fn run(model: &PaliGemma, sequences: &[Sequence], forced: Option<&[Vec<u32>]>) -> Result<Answers> {
-    let images: Vec<&[u8]> = sequences.iter().map(|s| s.pixels.as_slice()).collect();
-    let mut encode = model.begin_encode(&images)?;
-    model.advance_encode(&mut encode, EVERYTHING)?;
-    let features = model.finish_encode(encode)?;
-    let prefixes: Vec<Prefix> = sequences
-        .iter()
-        .zip(&features)
-        .enumerate()
-        .map(|(slot, (sequence, features))| Prefix {
-            slot,
-            features,
-            tokens: &sequence.prompt,
-            generated: &[],
-        })
-        .collect();
-    let length = |sequence: &Sequence| model.image_tokens() + sequence.prompt.len();
-    let context = sequences.iter().map(length).max().unwrap_or(0) + STEPS;
-    let mut cache = model.new_cache(sequences.len(), context)?;
-    let mut prefill = model.begin_prefill(&prefixes)?;
-    let output = model.step(&mut cache, Some((&mut prefill, EVERYTHING)), &[])?;
-    let logits = output.logits.context("a whole prefill gives logits")?;
-    let first_logits = logits.to_vec2::<f32>()?;
-    let mut tokens: Vec<Vec<u32>> = best(&logits)?
-        .into_iter()
-        .map(|token| vec![token])
-        .collect();
-    for step in 1..STEPS {
-        let rows: Vec<DecodeRow> = sequences
-            .iter()
-            .enumerate()
-            .map(|(slot, sequence)| DecodeRow {
-                slot,
-                position: length(sequence) + step - 1,
-                token: forced.unwrap_or(&tokens)[slot][step - 1],
-            })
-            .collect();
-        let output = model.step(&mut cache, None, &rows)?;
-        let logits = output.logits.context("a decode step gives logits")?;
-        for (tokens, token) in tokens.iter_mut().zip(best(&logits)?) {
-            tokens.push(token);
-        }
-    }
-    Ok(Answers {
-        first_logits,
-        tokens,
-    })
-}
-
-fn best(logits: &Tensor) -> Result<Vec<u32>> {
-    Ok(logits.argmax(D::Minus1)?.to_vec1()?)
 }
 
 fn compare(reference: &[Vec<u32>], ours: &[Vec<u32>]) -> Agreement {

@@ -43,6 +43,16 @@ impl WeightFormat {
         }
     }
 
+    /// Bytes that a weight takes, its share of scales included.
+    pub fn bytes_per_weight(self) -> f64 {
+        match self {
+            Self::F32 => 4.0,
+            Self::Bf16 => 2.0,
+            Self::Q8_0 => 34.0 / 32.0,
+            Self::Q4K => 144.0 / 256.0,
+        }
+    }
+
     /// The dtype in which a weight is read from its file.
     pub fn read_dtype(self) -> DType {
         match self {

@@ -5,6 +5,7 @@
 //! a format may have several kernels, one for each kind of processor.
 
 mod attention;
+mod card;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -25,12 +26,15 @@ pub use attention::{
     CachedPrefix, CachedRows, RowPlaces, Scoring, SeenKeys, attend_all, attend_cached,
     attend_images, attend_rows, rotate,
 };
+pub use card::{Card, card};
 pub use cpu::{Instructions, InstructionsChoice, UnusableInstructions};
 pub use format::{UnknownFormat, WeightFormat};
 pub use matmul::{Epilogue, Matmul, Outputs};
 pub use norm::{layer_norm, rms_norm, rms_norm_add};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
-pub use token::{Likeliest, likeliest, logits, row};
+pub use token::{
+    Likeliest, Logprobs, Neighbours, Report, likeliest, likeliest_ids, logits, logprobs, row,
+};
 pub use weights_cache::{CacheProgress, WeightsCache};
 
 /// Settles which instructions our own kernels use on `placement`; `None` where candle's run.

@@ -4,7 +4,11 @@
 use candle_core::{Device, Error, Result, Tensor};
 
 use super::attention::{CachedRows, RowPlaces, Scoring};
-use super::{Epilogue, Likeliest};
+use super::{Card, Epilogue, Likeliest, Report};
+
+pub(crate) fn card(_: usize) -> Result<Card> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
 
 pub(crate) fn places(_: &[(u32, u32)], _: &Device) -> Result<RowPlaces> {
     Err(Error::NotCompiledWithCudaSupport)
@@ -44,6 +48,6 @@ pub(crate) fn logits(_: &Tensor, _: usize, _: Option<f64>) -> Result<Tensor> {
     Err(Error::NotCompiledWithCudaSupport)
 }
 
-pub(crate) fn likeliest(_: &Tensor) -> Result<Vec<Likeliest>> {
+pub(crate) fn likeliest(_: &Tensor, _: &[Option<Report>]) -> Result<Vec<Likeliest>> {
     Err(Error::NotCompiledWithCudaSupport)
 }

@@ -1,16 +1,48 @@
 //! From the last product to a token.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::cuda;
 
 /// The likeliest token of a row of logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Likeliest {
     /// Of equally likely ones the lowest.
     pub id: u32,
     /// All logits of the row are finite numbers.
     pub finite: bool,
+    /// What a [`Report`] asked for, if all is finite.
+    pub logprobs: Option<Logprobs>,
+}
+
+/// What is to be reported with a token.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// How many of the likeliest tokens.
+    pub top: usize,
+    pub neighbours: Option<Neighbours>,
+}
+
+/// Tokens whose ids are in the order of what they mean, such as places along an axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbours {
+    /// The ids of all of them; the vocabulary has every one.
+    pub ids: Range<u32>,
+    /// How far the ids of neighbours are from a token's own.
+    pub radius: u32,
+}
+
+/// Natural logarithms of probabilities at temperature 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logprobs {
+    pub chosen: f32,
+    /// Of the chosen token and its neighbours together.
+    pub near: f32,
+    /// The likeliest tokens, likeliest first.
+    pub top: Vec<(u32, f32)>,
 }
 
 /// Logits f32 `[rows, vocab]` from products `[rows, table]` with the token table: those of the first
@@ -32,22 +64,76 @@ pub fn logits(products: &Tensor, vocab: usize, softcap: Option<f64>) -> Result<T
     }
 }
 
-/// The likeliest token of each row of `logits`, f32 `[rows, vocab]`.
+/// The likeliest token of each row of `logits`, f32 `[rows, vocab]`, with log-probabilities for those
+/// rows that have a report.
 ///
 /// # Errors
 /// When the device fails.
-pub fn likeliest(logits: &Tensor) -> Result<Vec<Likeliest>> {
+pub fn likeliest(logits: &Tensor, reports: &[Option<Report>]) -> Result<Vec<Likeliest>> {
     if logits.device().is_cuda() {
-        return cuda::likeliest(logits);
+        return cuda::likeliest(logits, reports);
     }
     let ids = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
     // A sum is finite only if all its terms are, and logits are far too small to overflow it.
     let sums = logits.sum(D::Minus1)?.to_vec1::<f32>()?;
-    let found = ids.into_iter().zip(sums).map(|(id, sum)| Likeliest {
-        id,
-        finite: sum.is_finite(),
-    });
-    Ok(found.collect())
+    let rows = ids.into_iter().zip(sums).zip(reports).enumerate();
+    rows.map(|(index, ((id, sum), report))| {
+        let finite = sum.is_finite();
+        let logprobs = match report {
+            Some(report) if finite => {
+                Some(logprobs(&row(logits, index)?.to_vec1::<f32>()?, id, report))
+            }
+            _ => None,
+        };
+        Ok(Likeliest {
+            id,
+            finite,
+            logprobs,
+        })
+    })
+    .collect()
+}
+
+/// The log-softmax of the `chosen` token of a row, and of what `report` asks for.
+pub fn logprobs(logits: &[f32], chosen: u32, report: &Report) -> Logprobs {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum = |logits: &[f32]| -> f64 { logits.iter().map(|&x| f64::from(x - max).exp()).sum() };
+    let all = sum(logits).ln();
+    let of = |id: u32| (f64::from(logits[id as usize] - max) - all) as f32;
+    let near = match &report.neighbours {
+        Some(Neighbours { ids, radius }) if ids.contains(&chosen) => {
+            let first = ids.start.max(chosen.saturating_sub(*radius));
+            let end = ids.end.min(chosen + radius + 1);
+            (sum(&logits[first as usize..end as usize]).ln() - all) as f32
+        }
+        _ => of(chosen),
+    };
+    Logprobs {
+        chosen: of(chosen),
+        near,
+        top: likeliest_ids(logits, report.top)
+            .into_iter()
+            .map(|id| (id, of(id)))
+            .collect(),
+    }
+}
+
+/// The `count` likeliest tokens, likeliest first; of equally likely ones the lower id.
+pub fn likeliest_ids(logits: &[f32], count: usize) -> Vec<u32> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let order = |&a: &u32, &b: &u32| -> Ordering {
+        let (x, y) = (logits[a as usize], logits[b as usize]);
+        y.total_cmp(&x).then(a.cmp(&b))
+    };
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    if count < ids.len() {
+        ids.select_nth_unstable_by(count, order);
+        ids.truncate(count);
+    }
+    ids.sort_unstable_by(order);
+    ids
 }
 
 /// One row of `logits` `[rows, vocab]`, in the CPU's memory.
@@ -60,5 +146,20 @@ pub fn row(logits: &Tensor, index: usize) -> Result<Tensor> {
         true => Ok(row),
         // A view would be brought over with all of what it is a view of.
         false => row.force_contiguous()?.to_device(&Device::Cpu),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_lower_id_and_no_more_than_all_tokens_are_given() {
+        assert_eq!(
+            likeliest_ids(&[0.0, 3.0, 1.0, 2.0, -1.0], 9),
+            [1, 3, 2, 0, 4]
+        );
+        assert_eq!(likeliest_ids(&[1.0, 1.0, 1.0], 2), [0, 1]);
+        assert!(likeliest_ids(&[1.0], 0).is_empty());
     }
 }

@@ -4,6 +4,7 @@ mod annotate;
 mod ask;
 mod completions;
 mod detections;
+mod doctor;
 mod drawing;
 mod exit;
 mod flags;
@@ -60,6 +61,8 @@ enum Command {
     Ask(ask::Args),
     /// Label pictures: files, and folders of them.
     Annotate(annotate::Args),
+    /// Check and measure what this machine computes with.
+    Doctor(doctor::Args),
     /// Check whether a running server is ready for requests.
     Health(health::Args),
     /// Print the OpenAPI document of the HTTP API.
@@ -78,6 +81,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Ask(args) => ask::run(args),
             Command::Annotate(args) => annotate::run(args),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Health(args) => health::run(args),
             Command::Openapi => openapi::run(),
             Command::Completions(args) => completions::run(&args),

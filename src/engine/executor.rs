@@ -8,7 +8,7 @@ use super::EngineOptions;
 use super::cost_model::CostModel;
 use super::image_cache::ImageCache;
 use super::prefill_batch::{NewSequence, PrefillBatch, Prefilling};
-use super::sampler::{Row, fetch_rows};
+use super::sampler::{Row, Wanted, fetch_rows};
 use super::sequence::SharedOutput;
 use crate::models::{DecodeRow, Model, Progress};
 
@@ -162,13 +162,13 @@ impl<M: Model> Executor<M> {
                 logits.dims()
             );
         }
-        let needs_logits: Vec<bool> = sequences
+        let wanted: Vec<Wanted> = sequences
             .iter()
-            .map(|(_, output)| output.lock().needs_logits())
+            .map(|(_, output)| output.lock().wanted())
             .collect();
-        let rows = fetch_rows(logits, &needs_logits)?;
+        let rows = fetch_rows(logits, &wanted)?;
         for ((slot, _), row) in sequences.iter().zip(&rows) {
-            if !row.finite {
+            if !row.likeliest.finite {
                 // What this sequence left behind must not spoil the next one in its slot.
                 self.model.clear_slot(&mut self.cache, *slot)?;
             }

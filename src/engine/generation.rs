@@ -1,6 +1,5 @@
 //! What goes into the engine and what comes out of it.
 
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::Stream;
 use tokio::sync::{mpsc, watch};
 
+use crate::kernels::Neighbours;
 use crate::pixels::Pixels;
 
 /// One prompt about one image.
@@ -32,15 +32,6 @@ pub struct Request {
     pub neighbours: Option<Neighbours>,
     /// The moment at which the request fails with [`Failure::DeadlineExceeded`].
     pub deadline: Option<Instant>,
-}
-
-/// Tokens whose ids are in the order of what they mean, such as places along an axis.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Neighbours {
-    /// The ids of all of them; the vocabulary has every one.
-    pub ids: Range<u32>,
-    /// How far the ids of neighbours are from a token's own.
-    pub radius: u32,
 }
 
 /// How many tokens may be generated, at least 1.

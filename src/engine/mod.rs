@@ -32,9 +32,10 @@ mod trace;
 mod watchdog;
 mod worker;
 
+pub use crate::kernels::Neighbours;
 pub use generation::{
-    Event, Failure, FinishReason, Generation, MaxTokens, Neighbours, Request, Sampling, Summary,
-    Timings, TokenInfo, TopLogprob, Usage, UsageMeter,
+    Event, Failure, FinishReason, Generation, MaxTokens, Request, Sampling, Summary, Timings,
+    TokenInfo, TopLogprob, Usage, UsageMeter,
 };
 pub use handle::EngineHandle;
 pub use options::{EngineOptions, State, SubmitError};

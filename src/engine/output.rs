@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::sampler::{Logprobs, Row, SampledToken, Sampler};
+use super::sampler::{Row, SampledToken, Sampler, Wanted};
 use super::stop::StopStrings;
 use super::trace::Trace;
 use super::{Event, Failure, FinishReason, Summary, TokenInfo, TopLogprob, UsageMeter};
+use crate::kernels::Logprobs;
 use crate::telemetry::metrics;
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
@@ -59,9 +60,9 @@ impl Output {
         }
     }
 
-    /// Whether choosing the next token takes the logits themselves.
-    pub(super) fn needs_logits(&self) -> bool {
-        self.sampler.needs_logits()
+    /// What choosing the next token takes of the logits.
+    pub(super) fn wanted(&self) -> Wanted {
+        self.sampler.wanted()
     }
 
     /// Chooses the next token and sends the text that is certain with it.
@@ -69,7 +70,7 @@ impl Output {
     /// # Errors
     /// When the logits allow no choice.
     pub(super) fn accept(&mut self, row: &Row, now: Instant) -> Result<Next, Failure> {
-        if !row.finite {
+        if !row.likeliest.finite {
             let text = "it gave numbers that are not finite (NaN or infinity)";
             return Err(Failure::Model(text.to_owned()));
         }

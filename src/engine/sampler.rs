@@ -1,13 +1,13 @@
 //! Logits to tokens.
 
-mod likeliest;
+mod keep_top;
 
 use candle_core::{Result, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling as Strategy};
 
-use self::likeliest::{keep_top, likeliest};
+use self::keep_top::keep_top;
 use super::{Neighbours, Sampling};
-use crate::kernels;
+use crate::kernels::{self, Likeliest, Logprobs, Report};
 
 /// Below this temperature the likeliest token is taken: the softmax would only overflow.
 const GREEDY_BELOW: f64 = 1e-7;
@@ -19,9 +19,8 @@ pub(super) struct Sampler {
     processor: Option<LogitsProcessor>,
     top_k: Option<usize>,
     top_p: Option<f64>,
-    /// How many of the likeliest tokens to report, if log-probabilities are wanted at all.
-    logprobs: Option<usize>,
-    neighbours: Option<Neighbours>,
+    /// What to report with each token, if log-probabilities are wanted at all.
+    report: Option<Report>,
 }
 
 /// A sampled token.
@@ -29,16 +28,6 @@ pub(super) struct Sampler {
 pub(super) struct SampledToken {
     pub id: u32,
     pub logprobs: Option<Logprobs>,
-}
-
-/// Natural logarithms of probabilities at temperature 1.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Logprobs {
-    pub chosen: f32,
-    /// Of the chosen token and its neighbours together.
-    pub near: f32,
-    /// The likeliest tokens, likeliest first.
-    pub top: Vec<(u32, f32)>,
 }
 
 impl Sampler {
@@ -56,14 +45,16 @@ impl Sampler {
             processor,
             top_k: sampling.top_k,
             top_p: sampling.top_p,
-            logprobs,
-            neighbours,
+            report: logprobs.map(|top| Report { top, neighbours }),
         }
     }
 
-    /// Whether this sampler needs the logits themselves, and not the likeliest token alone.
-    pub(super) fn needs_logits(&self) -> bool {
-        self.processor.is_some() || self.logprobs.is_some()
+    /// What this sampler needs of a row of a step.
+    pub(super) fn wanted(&self) -> Wanted {
+        match &self.processor {
+            Some(_) => Wanted::Logits,
+            None => Wanted::Likeliest(self.report.clone()),
+        }
     }
 
     /// Chooses a token from a row of a step.
@@ -71,78 +62,57 @@ impl Sampler {
     /// # Errors
     /// When the probabilities can't be sampled from.
     pub(super) fn choose(&mut self, row: &Row) -> Result<SampledToken> {
-        let Some(logits) = &row.logits else {
+        let (Some(processor), Some(logits)) = (&mut self.processor, &row.logits) else {
             return Ok(SampledToken {
-                id: row.likeliest,
-                logprobs: None,
+                id: row.likeliest.id,
+                logprobs: row.likeliest.logprobs.clone(),
             });
         };
-        let id = match &mut self.processor {
-            Some(processor) => {
-                let (top_k, top_p) = (self.top_k, self.top_p);
-                processor.sample_f(logits, |probabilities| {
-                    keep_top(probabilities, top_k, top_p)
-                })?
-            }
-            None => row.likeliest,
-        };
-        let logprobs = match self.logprobs {
-            Some(top) => Some(self.logprobs(&logits.to_vec1::<f32>()?, id, top)),
+        let (top_k, top_p) = (self.top_k, self.top_p);
+        let id = processor.sample_f(logits, |probabilities| {
+            keep_top(probabilities, top_k, top_p);
+        })?;
+        let logprobs = match &self.report {
+            Some(report) => Some(kernels::logprobs(&logits.to_vec1::<f32>()?, id, report)),
             None => None,
         };
         Ok(SampledToken { id, logprobs })
     }
+}
 
-    /// The log-softmax of the chosen token, of it and its neighbours, and of the `top` likeliest ones.
-    fn logprobs(&self, logits: &[f32], chosen: u32, top: usize) -> Logprobs {
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum =
-            |logits: &[f32]| -> f64 { logits.iter().map(|&x| f64::from(x - max).exp()).sum() };
-        let all = sum(logits).ln();
-        let of = |id: u32| (f64::from(logits[id as usize] - max) - all) as f32;
-        let near = match &self.neighbours {
-            Some(Neighbours { ids, radius }) if ids.contains(&chosen) => {
-                let first = ids.start.max(chosen.saturating_sub(*radius));
-                let end = ids.end.min(chosen + radius + 1);
-                (sum(&logits[first as usize..end as usize]).ln() - all) as f32
-            }
-            _ => of(chosen),
-        };
-        Logprobs {
-            chosen: of(chosen),
-            near,
-            top: likeliest(logits, top)
-                .into_iter()
-                .map(|id| (id, of(id)))
-                .collect(),
-        }
-    }
+/// What a sampler needs of a row.
+#[derive(Debug, Clone)]
+pub(super) enum Wanted {
+    /// The likeliest token, and what is to be reported with it.
+    Likeliest(Option<Report>),
+    /// All logits.
+    Logits,
 }
 
 /// One row of a step's logits, as far as its sampler needs it.
 pub(super) struct Row {
-    /// The likeliest token.
-    pub likeliest: u32,
-    /// All logits are finite numbers.
-    pub finite: bool,
+    pub likeliest: Likeliest,
     /// `[vocab]`, f32, in the CPU's memory.
     pub logits: Option<Tensor>,
 }
 
-/// Brings from the device what is needed of `logits` (`[rows, vocab]`, f32): of every row the
-/// likeliest token, and the logits of those rows for which `needs_logits` says so.
+/// Brings from the device what is `wanted` of each row of `logits` (`[rows, vocab]`, f32).
 ///
 /// # Errors
 /// When the device fails.
-pub(super) fn fetch_rows(logits: &Tensor, needs_logits: &[bool]) -> Result<Vec<Row>> {
-    let likeliest = kernels::likeliest(logits)?;
-    let fetch = |(index, row): (usize, kernels::Likeliest)| {
-        let logits = needs_logits[index].then(|| kernels::row(logits, index));
-        Ok(Row {
-            likeliest: row.id,
-            finite: row.finite,
-            logits: logits.transpose()?,
-        })
+pub(super) fn fetch_rows(logits: &Tensor, wanted: &[Wanted]) -> Result<Vec<Row>> {
+    let report = |wanted: &Wanted| match wanted {
+        Wanted::Likeliest(report) => report.clone(),
+        Wanted::Logits => None,
+    };
+    let reports: Vec<_> = wanted.iter().map(report).collect();
+    let likeliest = kernels::likeliest(logits, &reports)?;
+    let fetch = |(index, likeliest)| {
+        let logits = match wanted[index] {
+            Wanted::Logits => Some(kernels::row(logits, index)?),
+            Wanted::Likeliest(_) => None,
+        };
+        Ok(Row { likeliest, logits })
     };
     likeliest.into_iter().enumerate().map(fetch).collect()
 }
@@ -168,24 +138,27 @@ mod tests {
         }
     }
 
+    /// What the sampler needs of the last row of `logits`.
+    fn last_row(sampler: &Sampler, logits: &Tensor) -> Row {
+        let wanted = vec![sampler.wanted(); logits.dim(0).unwrap()];
+        fetch_rows(logits, &wanted).unwrap().pop().unwrap()
+    }
+
     /// The tokens that a sampler chooses from the last row of `logits`, again and again.
     fn draw(sampling: &Sampling, logits: &Tensor, count: usize) -> Vec<u32> {
         let mut sampler = Sampler::new(sampling, None, None);
-        let rows = logits.dim(0).unwrap();
-        let rows = fetch_rows(logits, &vec![true; rows]).unwrap();
-        let row = rows.last().unwrap();
+        let row = last_row(&sampler, logits);
         (0..count)
-            .map(|_| sampler.choose(row).unwrap().id)
+            .map(|_| sampler.choose(&row).unwrap().id)
             .collect()
     }
 
     #[test]
     fn greedy_takes_the_likeliest_token_without_fetching_logits() {
         let mut sampler = Sampler::new(&Sampling::greedy(), None, None);
-        assert!(!sampler.needs_logits());
-        let rows = fetch_rows(&batch(&[LOGITS]), &[false]).unwrap();
-        assert!(rows[0].logits.is_none());
-        assert_eq!(sampler.choose(&rows[0]).unwrap().id, 1);
+        let row = last_row(&sampler, &batch(&[LOGITS]));
+        assert!(row.logits.is_none());
+        assert_eq!(sampler.choose(&row).unwrap().id, 1);
     }
 
     #[test]
@@ -265,8 +238,8 @@ mod tests {
             ..sampling(1)
         };
         let mut sampler = Sampler::new(&sampling, Some(3), None);
-        let rows = fetch_rows(&batch(&[LOGITS]), &[true]).unwrap();
-        let logprobs = sampler.choose(&rows[0]).unwrap().logprobs.unwrap();
+        let row = last_row(&sampler, &batch(&[LOGITS]));
+        let logprobs = sampler.choose(&row).unwrap().logprobs.unwrap();
         let sum: f32 = LOGITS.iter().map(|x| x.exp()).sum();
         assert!((logprobs.chosen - (3.0 - sum.ln())).abs() < 1e-6);
         let ids: Vec<u32> = logprobs.top.iter().map(|&(id, _)| id).collect();
@@ -283,14 +256,8 @@ mod tests {
         let mut sampler = Sampler::new(&Sampling::greedy(), Some(0), Some(neighbours));
         let sum: f32 = LOGITS.iter().map(|x| x.exp()).sum();
         let mut near = |logits: [f32; 5]| {
-            let rows = fetch_rows(&batch(&[logits]), &[true]).unwrap();
-            sampler
-                .choose(&rows[0])
-                .unwrap()
-                .logprobs
-                .unwrap()
-                .near
-                .exp()
+            let row = last_row(&sampler, &batch(&[logits]));
+            sampler.choose(&row).unwrap().logprobs.unwrap().near.exp()
         };
         // The likeliest is token 1; token 0 is not of its kind, and 3 is too far.
         assert!((near(LOGITS) - (3f32.exp() + 1f32.exp()) / sum).abs() < 1e-6);
@@ -305,8 +272,9 @@ mod tests {
     fn a_row_that_is_not_finite_does_not_affect_its_neighbours() {
         let broken = [0.0, f32::NAN, 0.0, 0.0, 0.0];
         let infinite = [0.0, f32::INFINITY, 0.0, 0.0, 0.0];
-        let rows = fetch_rows(&batch(&[LOGITS, broken, infinite]), &[false; 3]).unwrap();
-        let finite: Vec<bool> = rows.iter().map(|row| row.finite).collect();
+        let wanted = vec![Wanted::Likeliest(Some(Report::default())); 3];
+        let rows = fetch_rows(&batch(&[LOGITS, broken, infinite]), &wanted).unwrap();
+        let finite: Vec<bool> = rows.iter().map(|row| row.likeliest.finite).collect();
         assert_eq!(finite, [true, false, false]);
     }
 }

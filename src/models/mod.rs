@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod gemma;
+mod greedy;
 mod mask_decoder;
 mod mask_file;
 mod paligemma;
@@ -19,6 +20,7 @@ use candle_core::{Result, Tensor};
 pub use crate::kernels::{WeightFormat, reason};
 pub use crate::layers::{DecodeRow, KvCache};
 pub use config::ModelConfig;
+pub use greedy::{Answers, EVERYTHING, Question, greedy, waves};
 pub use mask_decoder::{MASK_SIDE, MaskDecoder};
 pub use mask_file::{demo_mask_decoder, mask_decoder_in, open_mask_decoder};
 pub use paligemma::{Encode, PaliGemma, Prefill};

@@ -80,6 +80,11 @@ impl PaliGemma {
         })
     }
 
+    /// Where the model computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Runs packed rows through a range of the decoder's layers.
     fn run(
         &self,

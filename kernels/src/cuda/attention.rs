@@ -1,18 +1,23 @@
 //! Attention of images, prefixes and rows that decode.
 
-use candle_core::{CudaDevice, DType, Result, Tensor, bail};
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
+use candle_core::{CudaDevice, DType, Error, Result, Tensor, bail};
 
 use super::launch::{
-    Kernel, THREADS, blocks, count, device, optional_pointer, pointer, size, suffix, uninit,
+    Kernel, THREADS, blocks, count, device, optional_pointer, pack, pointer, size, suffix, uninit,
 };
 use super::product::{Matrices, Second, multiply};
 use super::ptx;
 use crate::attention::{CachedPrefix, CachedRows, RowPlaces, Scoring};
 
-/// Keys that one block of `decode_part` attends to.
-const PART: usize = 64;
+/// Keys that one block of `decode_part` attends to: a multiple of the least, up to the most.
+const LEAST_PART: usize = 16;
+const MOST_PART: usize = 256;
 
-/// Query rows of a prefix or an image that are scored together. Bounds the scores of a prefix of
+/// Scores of images that are computed together, 4 bytes each and half as much again.
+const SCORES: usize = 1 << 25;
+
+/// Query rows of a prefix that are scored together. Bounds the scores of a prefix of
 /// 4096 tokens to `heads · 1024 · 4096` values instead of `heads · 4096²`.
 const QUERY_BLOCK: usize = 1024;
 
@@ -263,8 +268,15 @@ fn decode(
     // The kernels are built for so many heads at once.
     let at_once = if group <= 2 { 2 } else { 8 };
     let seen = rows.window.unwrap_or(usize::MAX).min(rows.places.longest);
-    let parts = seen.div_ceil(PART);
     let decoding = rows.decode;
+    let groups = kv_heads * group.div_ceil(at_once);
+    // So small that all of the GPU has work, which it has with two blocks for each multiprocessor.
+    let blocks = 2 * multiprocessors(device)?;
+    let part = seen
+        .div_ceil(blocks.div_ceil(groups * decoding))
+        .next_multiple_of(LEAST_PART)
+        .min(MOST_PART);
+    let parts = seen.div_ceil(part);
     let of_rows = |tensor: &Tensor| pointer(&tensor.narrow(0, start, decoding)?);
     let (slots, positions) = (
         of_rows(&rows.places.slots)?,
@@ -277,13 +289,9 @@ fn decode(
     let kernel = Kernel {
         module: ("attention", ptx::ATTENTION),
         name: &format!("decode_part_{at_once}_{dtype}"),
-        grid: (
-            parts as u32,
-            (kv_heads * group.div_ceil(at_once)) as u32,
-            decoding as u32,
-        ),
+        grid: (parts as u32, groups as u32, decoding as u32),
         threads: THREADS,
-        shared: at_once * (head_dim + PART) * size_of::<f32>(),
+        shared: at_once * (head_dim + part) * size_of::<f32>(),
     };
     let arguments = [
         of_rows(queries)?.into(),
@@ -298,6 +306,7 @@ fn decode(
         size(head_dim)?,
         size(context)?,
         window,
+        size(part)?,
         (scoring.scale as f32).into(),
         (scoring.softcap.unwrap_or(0.0) as f32).into(),
     ];
@@ -317,6 +326,7 @@ fn decode(
         size(head_dim)?,
         size(parts)?,
         size(rows.window.unwrap_or(0))?,
+        size(part)?,
     ];
     // SAFETY: as attention.cu says.
     unsafe { kernel.launch(device, &arguments) }
@@ -335,38 +345,94 @@ pub(crate) fn attend_images(
     if width != 3 * heads * head_dim {
         bail!("queries, keys and values of {heads} heads are not {width} wide")
     }
-    let out = uninit(&device, (rows, heads * head_dim), qkv.dtype())?;
-    let all = Heads {
-        heads,
-        kv_heads: heads,
-        head_dim,
-    };
     let images = rows / patches;
-    for image in 0..images {
-        let image_rows = qkv.narrow(0, image * patches, patches)?;
-        let base = pointer(&image_rows)?;
-        let part = |index: usize| Matrices {
-            pointer: base + (index * heads * head_dim * qkv.dtype().size_in_bytes()) as u64,
-            dtype: qkv.dtype(),
-            stride: width,
-            batch_stride: head_dim,
+    let by_heads = uninit(&device, (3, images * heads, patches, head_dim), qkv.dtype())?;
+    let shape = (heads, patches, head_dim);
+    regroup(&device, qkv, &by_heads, 3, shape)?;
+    let attended = uninit(&device, (images * heads, patches, head_dim), qkv.dtype())?;
+    let at_once = (SCORES / (patches * patches)).max(1);
+    for start in (0..images * heads).step_by(at_once) {
+        let batch = at_once.min(images * heads - start);
+        let part = |index: usize| -> Result<Matrices> {
+            let of_all = by_heads.narrow(0, index, 1)?.squeeze(0)?;
+            matrices(&of_all.narrow(0, start, batch)?)
         };
-        let result = Matrices {
-            pointer: pointer(&out.narrow(0, image * patches, patches)?)?,
-            dtype: out.dtype(),
-            stride: heads * head_dim,
-            batch_stride: head_dim,
-        };
-        attend_all(
-            &device,
-            all,
-            (patches, patches),
-            part(0),
-            (part(1), part(2)),
-            result,
-            None,
-            scoring,
-        )?;
+        let scores = uninit(&device, (batch, patches, patches), DType::F32)?;
+        let weights = uninit(&device, (batch, patches, patches), qkv.dtype())?;
+        // SAFETY: the matrices are those of tensors with these shapes.
+        unsafe {
+            multiply(
+                &device,
+                batch,
+                (patches, patches, head_dim),
+                part(0)?,
+                (part(1)?, Second::Transposed),
+                matrices(&scores)?,
+            )
+        }?;
+        softmax(&device, &scores, None, &weights, scoring)?;
+        // SAFETY: as above.
+        unsafe {
+            multiply(
+                &device,
+                batch,
+                (patches, head_dim, patches),
+                matrices(&weights)?,
+                (part(2)?, Second::AsIs),
+                matrices(&attended.narrow(0, start, batch)?)?,
+            )
+        }?;
     }
+    let out = uninit(&device, (rows, heads * head_dim), qkv.dtype())?;
+    regroup(&device, &attended, &out, 1, shape)?;
     Ok(out)
+}
+
+/// A tensor `[batch, rows, columns]`.
+fn matrices(tensor: &Tensor) -> Result<Matrices> {
+    let (_, rows, columns) = tensor.dims3()?;
+    Ok(Matrices {
+        pointer: pointer(tensor)?,
+        dtype: tensor.dtype(),
+        stride: columns,
+        batch_stride: rows * columns,
+    })
+}
+
+/// Values of images, from an order by patches to one by heads if there are three `parts`, and back if
+/// there is one.
+fn regroup(
+    device: &CudaDevice,
+    from: &Tensor,
+    to: &Tensor,
+    parts: usize,
+    (heads, patches, head_dim): (usize, usize, usize),
+) -> Result<()> {
+    let values = from.elem_count();
+    let kernel = Kernel {
+        module: ("attention", ptx::ATTENTION),
+        name: &format!("regroup_{}", suffix(from.dtype())?),
+        grid: blocks(values.div_ceil(pack(from.dtype()))),
+        threads: THREADS,
+        shared: 0,
+    };
+    let arguments = [
+        pointer(from)?.into(),
+        pointer(to)?.into(),
+        count(values),
+        size(parts)?,
+        size(heads)?,
+        size(patches)?,
+        size(head_dim)?,
+        (parts == 3).into(),
+    ];
+    // SAFETY: as attention.cu says; both hold as many values.
+    unsafe { kernel.launch(device, &arguments) }
+}
+
+fn multiprocessors(device: &CudaDevice) -> Result<usize> {
+    let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+    let stream = device.cuda_stream();
+    let count = stream.context().attribute(attribute).map_err(Error::wrap)?;
+    Ok(usize::try_from(count).unwrap_or(1))
 }

@@ -27,11 +27,39 @@ template <> __device__ inline bf16 from_f32<bf16>(float x) {
 // A value rounded to T.
 template <typename T> __device__ inline float rounded(float x) { return to_f32(from_f32<T>(x)); }
 
-// Values that a thread loads at once: 16 bytes.
-template <typename T> struct Pack {
-  static constexpr int size = 16 / sizeof(T);
-  alignas(16) T values[size];
+// Values that a thread loads or stores at once: 16 bytes.
+template <typename T> constexpr int PACK = 16 / sizeof(T);
+template <typename T> struct alignas(16) Pack {
+  T values[PACK<T>];
 };
+
+// PACK<T> values to f32. All of them where the rows are whole packs; else the first `count`, and
+// zeros.
+template <typename T> __device__ inline void load(const T *from, bool whole, int64_t count, float *values) {
+  if (whole) {
+    Pack<T> pack = *(const Pack<T> *)from;
+#pragma unroll
+    for (int i = 0; i < PACK<T>; i++) values[i] = to_f32(pack.values[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < PACK<T>; i++) values[i] = i < count ? to_f32(from[i]) : 0.0f;
+  }
+}
+
+// The reverse of load.
+template <typename T> __device__ inline void store(T *to, bool whole, int64_t count, const float *values) {
+  if (whole) {
+    Pack<T> pack;
+#pragma unroll
+    for (int i = 0; i < PACK<T>; i++) pack.values[i] = from_f32<T>(values[i]);
+    *(Pack<T> *)to = pack;
+  } else {
+#pragma unroll
+    for (int i = 0; i < PACK<T>; i++) {
+      if (i < count) to[i] = from_f32<T>(values[i]);
+    }
+  }
+}
 
 constexpr int WARP = 32;
 

@@ -1,7 +1,10 @@
 //! A GPU made ready for us.
 
+use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
-use candle_core::{CudaDevice, Result, bail};
+use candle_core::{CudaDevice, Error, Result, bail};
+
+use crate::Card;
 
 /// The compute capability that candle's kernels were built for, such as 90.
 const BUILT_FOR: &str = env!("PALIGEMMA_CUDA_COMPUTE_CAP");
@@ -14,7 +17,7 @@ pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
     // SAFETY: all work is queued on the one stream of this device, so nothing has to wait for
     // anything by events.
     unsafe { device.disable_event_tracking() };
-    keep_freed_memory(device).map_err(candle_core::Error::wrap)?;
+    keep_freed_memory(device).map_err(Error::wrap)?;
     // candle's quantised kernels for the tensor cores are machine code of one capability, and it does
     // not notice when another card can't run them.
     let quantised_by_text = capability(device)?.to_string() != BUILT_FOR;
@@ -41,10 +44,7 @@ fn keep_freed_memory(device: &CudaDevice) -> std::result::Result<(), result::Dri
 /// The compute capability of a card, such as 90.
 fn capability(device: &CudaDevice) -> Result<i32> {
     let stream = device.cuda_stream();
-    let (major, minor) = stream
-        .context()
-        .compute_capability()
-        .map_err(candle_core::Error::wrap)?;
+    let (major, minor) = stream.context().compute_capability().map_err(Error::wrap)?;
     Ok(10 * major + minor)
 }
 
@@ -53,9 +53,8 @@ fn capability(device: &CudaDevice) -> Result<i32> {
 /// # Errors
 /// When it is older; the text says what the card is and what is needed.
 pub(crate) fn check(device: &CudaDevice) -> Result<()> {
-    let (has, needs) = (capability(device)?, BUILT_FOR.parse().unwrap_or(0));
+    let (has, needs) = (capability(device)?, built_for());
     if has < needs {
-        let dotted = |capability: i32| format!("{}.{}", capability / 10, capability % 10);
         bail!(
             "this card's compute capability is {}, and this binary needs {} or newer; build it with CUDA_COMPUTE_CAP={has}",
             dotted(has),
@@ -63,4 +62,33 @@ pub(crate) fn check(device: &CudaDevice) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn built_for() -> i32 {
+    BUILT_FOR.parse().unwrap_or(0)
+}
+
+/// As people write a capability.
+fn dotted(capability: i32) -> String {
+    format!("{}.{}", capability / 10, capability % 10)
+}
+
+/// See [`card`](crate::card).
+pub(crate) fn card(gpu: usize) -> Result<Card> {
+    let device = CudaDevice::new(gpu)?;
+    let stream = device.cuda_stream();
+    let context = stream.context();
+    let (free_bytes, bytes) = context.mem_get_info().map_err(Error::wrap)?;
+    let mut speaks = 0;
+    // SAFETY: it writes one number to where the pointer leads.
+    let told = unsafe { sys::cuDriverGetVersion(&raw mut speaks) };
+    told.result().map_err(Error::wrap)?;
+    Ok(Card {
+        name: context.name().map_err(Error::wrap)?,
+        driver: format!("{}.{}", speaks / 1000, speaks % 1000 / 10),
+        capability: dotted(capability(&device)?),
+        needs: dotted(built_for()),
+        free_bytes,
+        bytes,
+    })
 }

@@ -52,6 +52,11 @@ pub(super) fn blocks(threads: usize) -> (u32, u32, u32) {
     (threads.div_ceil(THREADS) as u32, 1, 1)
 }
 
+/// Values that a thread loads at once: 16 bytes.
+pub(super) fn pack(dtype: DType) -> usize {
+    16 / dtype.size_in_bytes()
+}
+
 /// The device of a tensor that lies on a GPU.
 pub(super) fn device(tensor: &Tensor) -> Result<CudaDevice> {
     Ok(tensor.device().as_cuda_device()?.clone())

@@ -11,7 +11,7 @@ mod product;
 mod token;
 
 pub(crate) use attention::{attend_images, attend_rows, places};
-pub(crate) use device::{check, prepare};
+pub(crate) use device::{card, check, prepare};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use product::{finish, product};
 pub(crate) use token::{likeliest, logits};

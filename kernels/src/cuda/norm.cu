@@ -2,41 +2,76 @@
 
 #include "device.cuh"
 
-// `x / rms(x) · scale`, and then `residual` plus that if there is a residual.
-template <typename T>
-__device__ void rms_norm(const T *x, const float *scale, const T *residual, T *out, int width, float eps) {
-  x += (int64_t)blockIdx.x * width;
-  out += (int64_t)blockIdx.x * width;
-  float squares = 0.0f;
-  for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    float value = to_f32(x[i]);
-    squares += value * value;
-  }
-  float factor = rsqrtf(block_reduce<Sum>(squares) / width + eps);
-  for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    float y = to_f32(x[i]) * factor * scale[i];
-    if (residual) y = to_f32(residual[(int64_t)blockIdx.x * width + i]) + rounded<T>(y);
-    out[i] = from_f32<T>(y);
+// Packs of a row that a thread keeps in registers.
+constexpr int KEPT = 4;
+
+// Calls `part(first, whole, kept)` for each of a thread's packs of a row, with the pack's first value,
+// whether the row is whole packs, and where the pack may be kept between calls.
+template <typename T, typename Part> __device__ inline void for_packs(int width, float *kept, Part part) {
+  bool whole = width % PACK<T> == 0;
+#pragma unroll
+  for (int i = 0; i < KEPT; i++) {
+    int first = (i * blockDim.x + threadIdx.x) * PACK<T>;
+    if (first < width) part(first, whole, kept + i * PACK<T>);
   }
 }
 
-// `(x - mean) / deviation · weight + bias`.
+// `x / rms(x) · scale`, and then `residual` plus that if there is a residual. At most KEPT packs a
+// thread.
 template <typename T>
-__device__ void layer_norm(const T *x, const float *weight, const float *bias, T *out, int width, float eps) {
-  x += (int64_t)blockIdx.x * width;
-  out += (int64_t)blockIdx.x * width;
+__device__ void rms_norm(const T *__restrict__ x, const float *__restrict__ scale,
+                         const T *__restrict__ residual, T *__restrict__ out, int width, float eps) {
+  int64_t row = (int64_t)blockIdx.x * width;
+  float kept[KEPT * PACK<T>];
+  float squares = 0.0f;
+  for_packs<T>(width, kept, [&](int first, bool whole, float *values) {
+    load(x + row + first, whole, width - first, values);
+#pragma unroll
+    for (int i = 0; i < PACK<T>; i++) squares += values[i] * values[i];
+  });
+  float factor = rsqrtf(block_reduce<Sum>(squares) / width + eps);
+  for_packs<T>(width, kept, [&](int first, bool whole, float *values) {
+    float y[PACK<T>], add[PACK<T>];
+    if (residual) load(residual + row + first, whole, width - first, add);
+#pragma unroll
+    for (int i = 0; i < PACK<T>; i++) {
+      y[i] = values[i] * factor * (first + i < width ? scale[first + i] : 0.0f);
+      if (residual) y[i] = add[i] + rounded<T>(y[i]);
+    }
+    store(out + row + first, whole, width - first, y);
+  });
+}
+
+// `(x - mean) / deviation · weight + bias`. At most KEPT packs a thread.
+template <typename T>
+__device__ void layer_norm(const T *__restrict__ x, const float *__restrict__ weight,
+                           const float *__restrict__ bias, T *__restrict__ out, int width, float eps) {
+  int64_t row = (int64_t)blockIdx.x * width;
+  float kept[KEPT * PACK<T>];
   float sum = 0.0f;
-  for (int i = threadIdx.x; i < width; i += blockDim.x) sum += to_f32(x[i]);
+  for_packs<T>(width, kept, [&](int first, bool whole, float *values) {
+    load(x + row + first, whole, width - first, values);
+#pragma unroll
+    for (int i = 0; i < PACK<T>; i++) sum += values[i];
+  });
   float mean = block_reduce<Sum>(sum) / width;
   float squares = 0.0f;
-  for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    float value = to_f32(x[i]) - mean;
-    squares += value * value;
-  }
+  for_packs<T>(width, kept, [&](int first, bool, float *values) {
+#pragma unroll
+    for (int i = 0; i < PACK<T>; i++) {
+      values[i] -= mean;
+      if (first + i < width) squares += values[i] * values[i];
+    }
+  });
   float factor = rsqrtf(block_reduce<Sum>(squares) / width + eps);
-  for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    out[i] = from_f32<T>((to_f32(x[i]) - mean) * factor * weight[i] + bias[i]);
-  }
+  for_packs<T>(width, kept, [&](int first, bool whole, float *values) {
+    float y[PACK<T>];
+#pragma unroll
+    for (int i = 0; i < PACK<T>; i++) {
+      y[i] = first + i < width ? values[i] * factor * weight[first + i] + bias[first + i] : 0.0f;
+    }
+    store(out + row + first, whole, width - first, y);
+  });
 }
 
 #define KERNELS(T, NAME)                                                                                        \

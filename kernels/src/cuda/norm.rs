@@ -1,12 +1,14 @@
 //! Norms over rows.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
-use super::launch::{Argument, Kernel, device, optional_pointer, pointer, size, suffix, uninit};
+use super::launch::{
+    Argument, Kernel, device, optional_pointer, pack, pointer, size, suffix, uninit,
+};
 use super::ptx;
 
-/// Threads that share a row.
-const THREADS: usize = 256;
+/// Packs of a row that a thread keeps.
+const KEPT: usize = 4;
 
 /// See [`rms_norm`](crate::rms_norm) and [`rms_norm_add`](crate::rms_norm_add).
 pub(crate) fn rms_norm(
@@ -29,6 +31,14 @@ fn norm(name: &str, x: &Tensor, parameters: &[u64], eps: f32) -> Result<Tensor> 
     let (rows, width) = x.dims2()?;
     let device = device(&x)?;
     let y = uninit(&device, (rows, width), x.dtype())?;
+    let packs = width.div_ceil(pack(x.dtype()));
+    let threads = packs
+        .min(256)
+        .max(packs.div_ceil(KEPT))
+        .next_multiple_of(32);
+    if threads > 1024 {
+        bail!("rows of {width} values are wider than the kernel takes")
+    }
     let mut arguments = vec![Argument::from(pointer(&x)?)];
     arguments.extend(parameters.iter().map(|&pointer| Argument::from(pointer)));
     arguments.extend([pointer(&y)?.into(), size(width)?, eps.into()]);
@@ -36,7 +46,7 @@ fn norm(name: &str, x: &Tensor, parameters: &[u64], eps: f32) -> Result<Tensor> 
         module: ("norm", ptx::NORM),
         name: &format!("{name}_{}", suffix(x.dtype())?),
         grid: (rows as u32, 1, 1),
-        threads: THREADS,
+        threads,
         shared: 0,
     };
     // SAFETY: as norm.cu says; the parameters are as wide as the rows, which the callers' shapes say.

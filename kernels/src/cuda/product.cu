@@ -2,93 +2,120 @@
 
 #include "device.cuh"
 
-// Rows of x that a block multiplies at once.
+// Warps of a block, which share its outputs.
 constexpr int WARPS = 8;
 
-// A weight's values as they lie in memory: 16 bytes of it a lane, to f32.
-template <typename T> struct Values {
-  static constexpr int size = Pack<T>::size;
-  static __device__ void load(const T *weight, int64_t at, float *values) {
-    Pack<T> pack = *(const Pack<T> *)(weight + at);
+// `gelu(x · Wᵀ + bias) + residual` of at most ROWS rows. `split` warps share an output. `weight` `[out,
+// in]` with rows of whole packs; a gated one is `[2 · out, in]`, and gives `gelu(first) · second`.
+template <typename T, int ROWS, bool GATED>
+__device__ void few_rows(const T *__restrict__ x, const T *__restrict__ weight, const T *__restrict__ bias,
+                         const T *__restrict__ residual, T *__restrict__ out, int rows, int in, int width,
+                         int split, int with_gelu) {
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  int output = blockIdx.x * (WARPS / split) + warp / split;
+  float sums[ROWS] = {}, seconds[ROWS] = {};
+  if (output < width) {
+    const T *first = weight + (int64_t)output * in, *second = first + (int64_t)width * in;
+#pragma unroll (ROWS > 2 ? 2 : 4)
+    for (int i = (warp % split * WARP + lane) * PACK<T>; i < in; i += split * WARP * PACK<T>) {
+      float w[PACK<T>], v[PACK<T>];
+      load(first + i, true, 0, w);
+      if (GATED) load(second + i, true, 0, v);
 #pragma unroll
-    for (int i = 0; i < size; i++) values[i] = to_f32(pack.values[i]);
-  }
-};
-
-// Adds to `sums` the products of a row of the weight with ROWS rows of x; each lane has its share.
-template <typename T, int ROWS>
-__device__ void multiply(const T *weight, const T *x, int in, int rows, int lane, float *sums) {
-  constexpr int SIZE = Values<T>::size;
-#pragma unroll 4
-  for (int i = lane * SIZE; i < in; i += WARP * SIZE) {
-    float w[SIZE];
-    Values<T>::load(weight, i, w);
+      for (int row = 0; row < ROWS; row++) {
+        if (row < rows) {
+          float values[PACK<T>];
+          load(x + (int64_t)row * in + i, true, 0, values);
 #pragma unroll
-    for (int row = 0; row < ROWS; row++) {
-      if (row < rows) {
-        float values[SIZE];
-        Values<T>::load(x, (int64_t)row * in + i, values);
-#pragma unroll
-        for (int j = 0; j < SIZE; j++) sums[row] += w[j] * values[j];
+          for (int j = 0; j < PACK<T>; j++) {
+            sums[row] += w[j] * values[j];
+            if (GATED) seconds[row] += v[j] * values[j];
+          }
+        }
       }
     }
   }
-}
-
-// `gelu(x · Wᵀ + bias) + residual` of at most ROWS rows, one warp an output. `weight` `[out, in]` with
-// `in` a multiple of 16 bytes; a gated one is `[2 · out, in]`, and gives `gelu(first) · second`.
-template <typename T, int ROWS>
-__device__ void few_rows(const T *x, const T *weight, const T *bias, const T *residual, T *out, int rows,
-                         int in, int width, int gated, int with_gelu) {
-  int lane = threadIdx.x % WARP;
-  int output = blockIdx.x * WARPS + threadIdx.x / WARP;
-  if (output >= width) return;
-  float sums[ROWS] = {}, seconds[ROWS] = {};
-  multiply<T, ROWS>(weight + (int64_t)output * in, x, in, rows, lane, sums);
-  if (gated) multiply<T, ROWS>(weight + (int64_t)(width + output) * in, x, in, rows, lane, seconds);
+  __shared__ float shares[WARPS][2 * ROWS];
 #pragma unroll
   for (int row = 0; row < ROWS; row++) {
-    if (row < rows) {
-      int64_t at = (int64_t)row * width + output;
-      float y = rounded<T>(warp_reduce<Sum>(sums[row]));
-      if (gated) {
-        float second = rounded<T>(warp_reduce<Sum>(seconds[row]));
-        y = rounded<T>(gelu(y)) * second;
-      }
-      if (bias) y = rounded<T>(y + to_f32(bias[output]));
-      if (with_gelu) y = rounded<T>(gelu(y));
-      if (residual) y += to_f32(residual[at]);
-      if (lane == 0) out[at] = from_f32<T>(y);
+    float sum = warp_reduce<Sum>(sums[row]), second = GATED ? warp_reduce<Sum>(seconds[row]) : 0.0f;
+    if (lane == 0) {
+      shares[warp][row] = sum;
+      shares[warp][ROWS + row] = second;
     }
   }
+  __syncthreads();
+  // A thread for each row of each output.
+  int row = threadIdx.x % ROWS, own = threadIdx.x / ROWS;
+  output = blockIdx.x * (WARPS / split) + own;
+  if (own >= WARPS / split || output >= width || row >= rows) return;
+  float y = 0.0f, second = 0.0f;
+  for (int i = 0; i < split; i++) {
+    y += shares[own * split + i][row];
+    second += shares[own * split + i][ROWS + row];
+  }
+  int64_t at = (int64_t)row * width + output;
+  y = rounded<T>(y);
+  if (GATED) y = rounded<T>(gelu(y)) * rounded<T>(second);
+  if (bias) y = rounded<T>(y + to_f32(bias[output]));
+  if (with_gelu) y = rounded<T>(gelu(y));
+  if (residual) y += to_f32(residual[at]);
+  out[at] = from_f32<T>(y);
 }
 
-// `gelu(y + bias) + residual` of what another product gave, `[rows, width]`.
+// `gelu(y + bias) + residual` of what another product gave, `[rows, width]`; a pack a thread.
 template <typename T>
-__device__ void epilogue(const T *y, const T *bias, const T *residual, T *out, int64_t count, int width,
-                         int with_gelu) {
-  int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  float value = to_f32(y[i]);
-  if (bias) value = rounded<T>(value + to_f32(bias[i % width]));
-  if (with_gelu) value = rounded<T>(gelu(value));
-  if (residual) value += to_f32(residual[i]);
-  out[i] = from_f32<T>(value);
+__device__ void epilogue(const T *__restrict__ y, const T *__restrict__ bias, const T *__restrict__ residual,
+                         T *__restrict__ out, int64_t count, int width, int with_gelu) {
+  int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * PACK<T>;
+  if (first >= count) return;
+  bool whole = width % PACK<T> == 0;
+  float values[PACK<T>], add[PACK<T>];
+  load(y + first, whole, count - first, values);
+  if (residual) load(residual + first, whole, count - first, add);
+#pragma unroll
+  for (int i = 0; i < PACK<T>; i++) {
+    if (bias) values[i] = rounded<T>(values[i] + to_f32(bias[(first + i) % width]));
+    if (with_gelu) values[i] = rounded<T>(gelu(values[i]));
+    if (residual) values[i] += add[i];
+  }
+  store(out + first, whole, count - first, values);
 }
 
-// `gelu(first) · second` for `[rows, 2 · width]`.
-template <typename T> __device__ void gelu_gated(const T *y, T *out, int64_t count, int width) {
-  int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  const T *row = y + i / width * 2 * width + i % width;
-  out[i] = from_f32<T>(rounded<T>(gelu(to_f32(row[0]))) * to_f32(row[width]));
+// `gelu(first) · second` for `[rows, 2 · width]`; a pack a thread.
+template <typename T>
+__device__ void gelu_gated(const T *__restrict__ y, T *__restrict__ out, int64_t count, int width) {
+  int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * PACK<T>;
+  if (first >= count) return;
+  bool whole = width % PACK<T> == 0;
+  float values[PACK<T>], gates[PACK<T>];
+  if (whole) {
+    const T *row = y + first / width * 2 * width + first % width;
+    load(row, true, 0, gates);
+    load(row + width, true, 0, values);
+  } else {
+    for (int i = 0; i < PACK<T>; i++) {
+      int64_t at = first + i < count ? first + i : first;
+      const T *row = y + at / width * 2 * width + at % width;
+      gates[i] = to_f32(row[0]);
+      values[i] = to_f32(row[width]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < PACK<T>; i++) values[i] *= rounded<T>(gelu(gates[i]));
+  store(out + first, whole, count - first, values);
 }
 
 #define FEW_ROWS(T, NAME, ROWS)                                                                                \
   extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                   \
       few_rows_##ROWS##_##NAME(const T *x, const T *weight, const T *bias, const T *residual, T *out, int rows,\
-                               int in, int width, int gated, int with_gelu) {                                  \
-    few_rows<T, ROWS>(x, weight, bias, residual, out, rows, in, width, gated, with_gelu);                      \
+                               int in, int width, int split, int with_gelu) {                                  \
+    few_rows<T, ROWS, false>(x, weight, bias, residual, out, rows, in, width, split, with_gelu);               \
+  }                                                                                                            \
+  extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                   \
+      few_rows_gated_##ROWS##_##NAME(const T *x, const T *weight, const T *bias, const T *residual, T *out,    \
+                                     int rows, int in, int width, int split, int with_gelu) {                  \
+    few_rows<T, ROWS, true>(x, weight, bias, residual, out, rows, in, width, split, with_gelu);                \
   }
 #define KERNELS(T, NAME)                                                                                       \
   FEW_ROWS(T, NAME, 1)                                                                                         \

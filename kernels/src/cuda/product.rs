@@ -4,13 +4,16 @@ use candle_core::cuda_backend::cudarc::cublas::{result as cublas, sys};
 use candle_core::{CudaDevice, DType, Error, Result, Tensor, bail};
 
 use super::launch::{
-    Kernel, THREADS, blocks, count, device, optional_pointer, pointer, size, suffix, uninit,
+    Kernel, THREADS, blocks, count, device, optional_pointer, pack, pointer, size, suffix, uninit,
 };
 use super::ptx;
 use crate::Epilogue;
 
-/// Outputs that a block of `few_rows` gives, one a warp.
+/// Warps of a block of `few_rows`.
 const WARPS: usize = 8;
+
+/// With fewer outputs, several warps share one, so that enough of the weight is on its way at once.
+const ENOUGH_OUTPUTS: usize = 8192;
 
 /// `x · Wᵀ` for `x` `[rows, in]` and a dense `weight` `[out, in]`, finished as `epilogue` says, or half
 /// as wide if it is gated.
@@ -22,8 +25,7 @@ pub(crate) fn product(
 ) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (rows, in_features) = x.dims2()?;
-    // The kernel for few rows loads 16 bytes at once.
-    let whole = (in_features * x.dtype().size_in_bytes()).is_multiple_of(16);
+    let whole = in_features.is_multiple_of(pack(x.dtype()));
     match rows {
         1..=4 if whole => few_rows(&x, weight, gated, epilogue),
         _ => finish(&x.matmul(&weight.t()?)?, gated, epilogue),
@@ -35,12 +37,14 @@ fn few_rows(x: &Tensor, weight: &Tensor, gated: bool, epilogue: Epilogue<'_>) ->
     let (rows, in_features) = x.dims2()?;
     let width = weight.dim(0)? / if gated { 2 } else { 1 };
     let at_once = rows.next_power_of_two();
+    let split = if width < ENOUGH_OUTPUTS { 4 } else { 1 };
+    let gate = if gated { "gated_" } else { "" };
     let device = device(x)?;
     let y = uninit(&device, (rows, width), x.dtype())?;
     let kernel = Kernel {
         module: ("product", ptx::PRODUCT),
-        name: &format!("few_rows_{at_once}_{}", suffix(x.dtype())?),
-        grid: (width.div_ceil(WARPS) as u32, 1, 1),
+        name: &format!("few_rows_{gate}{at_once}_{}", suffix(x.dtype())?),
+        grid: (width.div_ceil(WARPS / split) as u32, 1, 1),
         threads: WARPS * 32,
         shared: 0,
     };
@@ -53,7 +57,7 @@ fn few_rows(x: &Tensor, weight: &Tensor, gated: bool, epilogue: Epilogue<'_>) ->
         size(rows)?,
         size(in_features)?,
         size(width)?,
-        gated.into(),
+        size(split)?,
         epilogue.gelu.into(),
     ];
     // SAFETY: as product.cu says; the extents follow from the weight's shape.
@@ -80,7 +84,7 @@ pub(crate) fn finish(y: &Tensor, gated: bool, epilogue: Epilogue<'_>) -> Result<
     let kernel = Kernel {
         module: ("product", ptx::PRODUCT),
         name: &format!("{name}_{}", suffix(y.dtype())?),
-        grid: blocks(values),
+        grid: blocks(values.div_ceil(pack(y.dtype()))),
         threads: THREADS,
         shared: 0,
     };

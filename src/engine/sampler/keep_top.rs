@@ -1,24 +1,6 @@
-//! The likeliest tokens of a row: for top-k, top-p and log-probabilities.
+//! Top-k and top-p.
 
-use std::cmp::Ordering;
-
-/// The `count` likeliest tokens, likeliest first; of equally likely ones the lower id.
-pub fn likeliest(logits: &[f32], count: usize) -> Vec<u32> {
-    if count == 0 {
-        return Vec::new();
-    }
-    let order = |&a: &u32, &b: &u32| -> Ordering {
-        let (x, y) = (logits[a as usize], logits[b as usize]);
-        y.total_cmp(&x).then(a.cmp(&b))
-    };
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    if count < ids.len() {
-        ids.select_nth_unstable_by(count, order);
-        ids.truncate(count);
-    }
-    ids.sort_unstable_by(order);
-    ids
-}
+use crate::kernels::likeliest_ids;
 
 /// Sets all probabilities to 0 but those that top-k and, of what that leaves, top-p keep.
 ///
@@ -29,7 +11,7 @@ pub fn keep_top(probabilities: &mut [f32], top_k: Option<usize>, top_p: Option<f
     let most = top_k.unwrap_or(usize::MAX).min(probabilities.len());
     let kept = match top_p {
         None if most == probabilities.len() => return,
-        None => likeliest(probabilities, most),
+        None => likeliest_ids(probabilities, most),
         Some(p) => nucleus(probabilities, most, p),
     };
     let values: Vec<f32> = kept.iter().map(|&id| probabilities[id as usize]).collect();
@@ -43,7 +25,7 @@ pub fn keep_top(probabilities: &mut [f32], top_k: Option<usize>, top_p: Option<f
 fn nucleus(probabilities: &[f32], most: usize, p: f64) -> Vec<u32> {
     let all: f64 = match most == probabilities.len() {
         true => 1.0,
-        false => likeliest(probabilities, most)
+        false => likeliest_ids(probabilities, most)
             .into_iter()
             .map(|id| f64::from(probabilities[id as usize]))
             .sum(),
@@ -51,7 +33,7 @@ fn nucleus(probabilities: &[f32], most: usize, p: f64) -> Vec<u32> {
     // Nearly always a few tokens are enough; sorting a vocabulary of 257,000 takes 20 ms.
     let mut size = 256.min(most);
     loop {
-        let mut ids = likeliest(probabilities, size);
+        let mut ids = likeliest_ids(probabilities, size);
         let mut sum = 0.0;
         let reached = ids.iter().position(|&id| {
             sum += f64::from(probabilities[id as usize]);
@@ -65,17 +47,5 @@ fn nucleus(probabilities: &[f32], most: usize, p: f64) -> Vec<u32> {
             return ids;
         }
         size = (16 * size).min(most);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ties_go_to_the_lower_id_and_no_more_than_all_tokens_are_given() {
-        assert_eq!(likeliest(&[0.0, 3.0, 1.0, 2.0, -1.0], 9), [1, 3, 2, 0, 4]);
-        assert_eq!(likeliest(&[1.0, 1.0, 1.0], 2), [0, 1]);
-        assert!(likeliest(&[1.0], 0).is_empty());
     }
 }

@@ -1,0 +1,189 @@
+//! Whether layers of real dimensions and the demo model come out as on a processor in f32.
+
+use candle_core::{DType, Device, Result, Tensor};
+use paligemma_server::layers::{Batch, DecodeLayout, DecodeRow, KvCache, PrefixRows, RopeTable};
+use paligemma_server::models::config::TextConfig;
+use paligemma_server::models::gemma::DecoderLayer;
+use paligemma_server::models::siglip::EncoderLayer;
+use paligemma_server::models::{Pretrained, Question, WeightFormat, greedy, waves};
+
+use super::random_model::{Shape, noise, weights};
+use super::report::Report;
+
+/// Rows of a prefix, rows that decode together, and images.
+const PREFIX: usize = 275;
+const DECODING: usize = 5;
+const IMAGES: usize = 2;
+
+/// Tokens of each of the demo's answers.
+const ANSWER: usize = 24;
+
+/// Compares everything in f32 and in `format` on `device` with f32 on the processor.
+pub fn run(report: &mut Report, device: &Device, format: WeightFormat) -> anyhow::Result<()> {
+    report.heading("Whether it computes rightly, compared with f32 on the processor");
+    let mut formats = vec![WeightFormat::F32];
+    if format != WeightFormat::F32 {
+        formats.push(format);
+    }
+    for (name, shape) in [("Gemma", Shape::PaliGemma), ("Gemma 2", Shape::PaliGemma2)] {
+        let config = shape.config().text;
+        let right = decoder_layer(&config, &Device::Cpu, WeightFormat::F32)?;
+        for &format in &formats {
+            let here = decoder_layer(&config, device, format)?;
+            for ((what, here), (_, right)) in here.iter().zip(&right) {
+                let name = format!("{name}'s layer in {format}, {what}");
+                report.check(name, distance(here, right)?, tolerance(format));
+            }
+        }
+    }
+    let right = encoder_layer(&Device::Cpu, WeightFormat::F32)?;
+    for &format in &formats {
+        let here = encoder_layer(device, format)?;
+        let name = format!("SigLIP's layer in {format}, {IMAGES} images");
+        report.check(name, distance(&here, &right)?, tolerance(format));
+    }
+    demo(report, device, &formats)
+}
+
+/// How far a layer may be off, relative to its output.
+fn tolerance(format: WeightFormat) -> f64 {
+    match format {
+        WeightFormat::F32 => 1e-4,
+        WeightFormat::Bf16 | WeightFormat::Q8_0 => 3e-2,
+        WeightFormat::Q4K => 2e-1,
+    }
+}
+
+/// `‖here - right‖ / ‖right‖`.
+fn distance(here: &Tensor, right: &Tensor) -> Result<f64> {
+    let square = |x: &Tensor| x.sqr()?.sum_all()?.to_scalar::<f32>();
+    let difference = square(&(here - right)?)?;
+    Ok(f64::from(difference / square(right)?).sqrt())
+}
+
+/// To f32 in the processor's memory.
+fn on_cpu(x: &Tensor) -> Result<Tensor> {
+    x.to_dtype(DType::F32)?.to_device(&Device::Cpu)
+}
+
+/// A layer's outputs for a prefix, for rows that decode after it, and for both in one step.
+fn decoder_layer(
+    config: &TextConfig,
+    device: &Device,
+    format: WeightFormat,
+) -> Result<Vec<(&'static str, Tensor)>> {
+    let dtype = format.activation_dtype();
+    let layer = DecoderLayer::load(&weights(device, format).pp("layer"), config, 0)?;
+    let rope = RopeTable::new(1024, config.head_dim, config.rope_theta, dtype, device)?;
+    let cache = KvCache::new(config.cache_shape(2 * DECODING, 512), dtype, device)?;
+    let prefix = |slot: usize| -> Result<(Tensor, Batch)> {
+        let rows = PrefixRows {
+            slot,
+            start: 0,
+            len: PREFIX - slot,
+            masks: None,
+        };
+        let x = noise(rows.len * config.hidden_size, slot, device)?
+            .to_dtype(dtype)?
+            .reshape((rows.len, config.hidden_size))?;
+        let positions: Vec<u32> = (0..rows.len as u32).collect();
+        Ok((
+            x,
+            Batch::of_prefixes(vec![rows], rope.at(&positions)?, device)?,
+        ))
+    };
+    let mut outputs = Vec::new();
+    for slot in 0..DECODING {
+        let (x, batch) = prefix(slot)?;
+        let y = layer.forward(&x, &batch, cache.layer(0))?;
+        if slot == 0 {
+            outputs.push(("a prefix", on_cpu(&y)?));
+        }
+    }
+    let rows: Vec<DecodeRow> = (0..DECODING)
+        .map(|slot| DecodeRow {
+            slot,
+            position: PREFIX - slot,
+            token: 0,
+        })
+        .collect();
+    let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
+    let layout = DecodeLayout::new(&rows, &cache, config.window(), device)?;
+    let decoding = Batch::of_decode(layout, rope.at(&positions)?);
+    let tokens = noise(DECODING * config.hidden_size, 99, device)?
+        .to_dtype(dtype)?
+        .reshape((DECODING, config.hidden_size))?;
+    let y = layer.forward(&tokens, &decoding, cache.layer(0))?;
+    outputs.push(("rows that decode", on_cpu(&y)?));
+    let (x, batch) = prefix(DECODING)?;
+    let batch = batch.with_decode(&decoding)?;
+    let x = Tensor::cat(&[&x, &tokens], 0)?;
+    let y = layer.forward_last(&x, &batch, cache.layer(0))?;
+    outputs.push(("the last of a prefix and rows that decode", on_cpu(&y)?));
+    let one = DecodeLayout::new(&rows[..1], &cache, config.window(), device)?;
+    let one = Batch::of_decode(one, rope.at(&positions[..1])?);
+    let y = layer.forward(&tokens.narrow(0, 0, 1)?, &one, cache.layer(0))?;
+    outputs.push(("a row that decodes alone", on_cpu(&y)?));
+    Ok(outputs)
+}
+
+fn encoder_layer(device: &Device, format: WeightFormat) -> Result<Tensor> {
+    let config = Shape::PaliGemma.config().vision;
+    let layer = EncoderLayer::load(&weights(device, format).pp("layer"), &config)?;
+    let rows = IMAGES * config.patches();
+    let x = noise(rows * config.hidden_size, 1, device)?
+        .to_dtype(format.activation_dtype())?
+        .reshape((rows, config.hidden_size))?;
+    on_cpu(&layer.forward(&x, &Batch::of_images(IMAGES, config.patches()))?)
+}
+
+/// The demo's tokens: in f32 the processor's, alone and together; in other formats nearly.
+fn demo(report: &mut Report, device: &Device, formats: &[WeightFormat]) -> anyhow::Result<()> {
+    let demo = Pretrained::demo()?;
+    let side = demo.config.vision.image_size;
+    let prompts = [
+        "caption en",
+        "detect red circle",
+        "how many shapes are there?",
+    ];
+    let questions = prompts
+        .iter()
+        .enumerate()
+        .map(|(index, prompt)| {
+            Ok(Question {
+                pixels: waves(side, index),
+                prompt: demo
+                    .tokenizer
+                    .encode_prompt(prompt)
+                    .map_err(anyhow::Error::from_boxed)?,
+            })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let right = demo.load(&Device::Cpu, WeightFormat::F32)?;
+    let right = greedy(&right, &questions, ANSWER, None)?.tokens;
+    for &format in formats {
+        let model = demo.load(device, format)?;
+        let together = greedy(&model, &questions, ANSWER, Some(&right))?.tokens;
+        let mut alone = Vec::new();
+        for (question, right) in questions.iter().zip(&right) {
+            let question = std::slice::from_ref(question);
+            let forced = std::slice::from_ref(right);
+            alone.extend(greedy(&model, question, ANSWER, Some(forced))?.tokens);
+        }
+        let allowed = match format {
+            WeightFormat::F32 => 0.0,
+            _ => 0.1,
+        };
+        for (what, tokens) in [("together", &together), ("one by one", &alone)] {
+            let name = format!("the demo's tokens in {format}, {what}");
+            report.check(name, share_of_others(tokens, &right), allowed);
+        }
+    }
+    Ok(())
+}
+
+/// What part of the tokens are others than the right ones.
+fn share_of_others(tokens: &[Vec<u32>], right: &[Vec<u32>]) -> f64 {
+    let pairs = || tokens.iter().flatten().zip(right.iter().flatten());
+    pairs().filter(|(a, b)| a != b).count() as f64 / pairs().count() as f64
+}

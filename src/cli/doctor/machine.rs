@@ -1,0 +1,50 @@
+//! What is there: the processor, the card, the driver.
+
+use std::fs;
+
+use bytesize::ByteSize;
+use paligemma_server::kernels::{Instructions, Placement, card};
+
+use super::report::Report;
+
+/// Notes all that is known of the machine.
+pub fn describe(
+    report: &mut Report,
+    placement: Placement,
+    instructions: Option<Instructions>,
+) -> anyhow::Result<()> {
+    report.heading("What is here");
+    report.fact("version", env!("CARGO_PKG_VERSION"));
+    report.fact("runs on", placement.to_string());
+    report.fact("processor", processor());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    report.fact("cores", cores.to_string());
+    if let Some(instructions) = instructions {
+        report.fact("kernels", format!("our own, {instructions}"));
+    }
+    if let Some(gpu) = placement.gpu {
+        let card = card(gpu)?;
+        report.fact("card", card.name);
+        report.fact("driver speaks CUDA", card.driver);
+        report.fact(
+            "compute capability",
+            format!(
+                "{}, and this binary needs {} or newer",
+                card.capability, card.needs
+            ),
+        );
+        let free = ByteSize(card.free_bytes as u64);
+        let all = ByteSize(card.bytes as u64);
+        report.fact("free memory of the card", format!("{free} of {all}"));
+        report.fact("kernels", "our own, as PTX, and cuBLAS");
+    }
+    Ok(())
+}
+
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find(|line| line.starts_with("model name"));
+    let name = name.and_then(|line| line.split_once(": "));
+    name.map_or(std::env::consts::ARCH, |(_, name)| name)
+        .to_owned()
+}

@@ -1,0 +1,202 @@
+//! How fast a model of real dimensions is here, and how fast memory would allow it to be.
+
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use paligemma_server::kernels::likeliest;
+use paligemma_server::models::{
+    DecodeRow, EVERYTHING, KvCache, Model, PaliGemma, Prefix, WeightFormat, waves,
+};
+
+use super::random_model::{Shape, VOCAB};
+use super::report::Report;
+
+/// Requests that are measured together.
+const TOGETHER: [usize; 3] = [1, 8, 64];
+/// The most that a processor is asked: more would take minutes.
+const MOST_ON_CPU: usize = 8;
+
+/// Tokens of the prompt, and room for the answer.
+const PROMPT: usize = 16;
+const CONTEXT: usize = 256 + 512;
+
+/// Measures copying memory, and each stage of a model with random weights.
+pub fn measure(
+    report: &mut Report,
+    device: &Device,
+    format: WeightFormat,
+    shape: Shape,
+) -> anyhow::Result<()> {
+    report.heading("How fast it is, with random weights");
+    let copied = copy(device)?;
+    report.figure(
+        "copying memory, read and written",
+        copied.clone(),
+        "s/TB",
+        None,
+    );
+    let seconds_per_byte = copied[copied.len() / 2] / 1e12;
+
+    let began = Instant::now();
+    let model = shape.load(device, format)?;
+    device.synchronize()?;
+    report.figure(
+        "making the model",
+        vec![began.elapsed().as_secs_f64()],
+        "s",
+        None,
+    );
+    let bytes = read_bytes(shape, format);
+    let limit = bytes * seconds_per_byte * 1e3;
+    for together in TOGETHER {
+        if device.is_cpu() && together > MOST_ON_CPU {
+            continue;
+        }
+        let rounds = if device.is_cpu() { 3 } else { 7 };
+        let stages = Stages::measure(&model, together, rounds)?;
+        let name = |stage: &str| format!("{stage}, {together} together");
+        report.figure(name("vision"), stages.encode, "ms", None);
+        report.figure(name("prefill"), stages.prefill, "ms", None);
+        report.figure(name("decoding a token, queued"), stages.queued, "ms", None);
+        report.figure(name("decoding a token"), stages.decode, "ms", Some(limit));
+        report.figure(name("choosing a token"), stages.choose, "ms", None);
+    }
+    Ok(())
+}
+
+/// Bytes that a token must read at least: the decoder's weights, and the token table as the last
+/// product.
+fn read_bytes(shape: Shape, format: WeightFormat) -> f64 {
+    let text = shape.config().text;
+    let heads = (2 * text.heads + 2 * text.kv_heads) * text.head_dim;
+    let layer = text.hidden_size * (heads + 3 * text.intermediate_size);
+    let layers = (text.layers() * layer) as f64;
+    let table = (text.vocab_size * text.hidden_size) as f64;
+    layers * format.bytes_per_weight() + table * format.for_token_table().bytes_per_weight()
+}
+
+/// Seconds for each terabyte that is read or written, ascending.
+fn copy(device: &Device) -> Result<Vec<f64>> {
+    let megabytes = if device.is_cpu() { 256 } else { 2048 };
+    let bytes = megabytes << 20;
+    let from = Tensor::zeros(bytes / 4, DType::F32, device)?;
+    let mut seconds = Vec::new();
+    for _ in 0..8 {
+        device.synchronize()?;
+        let began = Instant::now();
+        let copied = from.copy()?;
+        device.synchronize()?;
+        seconds.push(began.elapsed().as_secs_f64() / (2 * bytes) as f64 * 1e12);
+        drop(copied);
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds)
+}
+
+/// Milliseconds of each stage, for all requests that are measured together.
+#[derive(Default)]
+struct Stages {
+    encode: Vec<f64>,
+    prefill: Vec<f64>,
+    /// Until the host has told the device all of a step.
+    queued: Vec<f64>,
+    decode: Vec<f64>,
+    choose: Vec<f64>,
+}
+
+impl Stages {
+    fn measure(model: &PaliGemma, together: usize, rounds: usize) -> Result<Self> {
+        let mut stages = Self::default();
+        let mut cache = model.new_cache(together, CONTEXT)?;
+        // The first round is not counted: it loads what is needed for the first time.
+        for round in 0..=rounds {
+            let measured = stages.round(model, &mut cache, together, round)?;
+            if round > 0 {
+                measured.add_to(&mut stages);
+            }
+        }
+        Ok(stages)
+    }
+
+    fn add_to(self, all: &mut Self) {
+        all.encode.extend(self.encode);
+        all.prefill.extend(self.prefill);
+        all.queued.extend(self.queued);
+        all.decode.extend(self.decode);
+        all.choose.extend(self.choose);
+    }
+
+    fn round(
+        &self,
+        model: &PaliGemma,
+        cache: &mut KvCache,
+        together: usize,
+        round: usize,
+    ) -> Result<Self> {
+        let pictures: Vec<Vec<u8>> = (0..together)
+            .map(|index| waves(224, index + round * together))
+            .collect();
+        let pictures: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+        let mut stages = Self::default();
+
+        let began = Instant::now();
+        let mut encode = model.begin_encode(&pictures)?;
+        model.advance_encode(&mut encode, EVERYTHING)?;
+        let features = model.finish_encode(encode)?;
+        model.device().synchronize()?;
+        stages.encode.push(milliseconds(began.elapsed()));
+
+        let prompt = vec![7u32; PROMPT];
+        let prefixes: Vec<Prefix<'_>> = features
+            .iter()
+            .enumerate()
+            .map(|(slot, features)| Prefix {
+                slot,
+                features,
+                tokens: &prompt,
+                generated: &[],
+            })
+            .collect();
+        let began = Instant::now();
+        let mut prefill = model.begin_prefill(&prefixes)?;
+        let output = model.step(cache, Some((&mut prefill, EVERYTHING)), &[])?;
+        let mut tokens = choose(output.logits)?;
+        stages.prefill.push(milliseconds(began.elapsed()));
+
+        for step in 0..8 {
+            let position = model.image_tokens() + PROMPT + step;
+            let rows: Vec<DecodeRow> = tokens
+                .iter()
+                .enumerate()
+                .map(|(slot, &token)| DecodeRow {
+                    slot,
+                    position,
+                    token,
+                })
+                .collect();
+            let began = Instant::now();
+            let output = model.step(cache, None, &rows)?;
+            stages.queued.push(milliseconds(began.elapsed()));
+            model.device().synchronize()?;
+            let computed = began.elapsed();
+            tokens = choose(output.logits)?;
+            stages.decode.push(milliseconds(began.elapsed()));
+            stages.choose.push(milliseconds(began.elapsed() - computed));
+        }
+        Ok(stages)
+    }
+}
+
+fn choose(logits: Option<Tensor>) -> Result<Vec<u32>> {
+    let Some(logits) = logits else {
+        bail!("a step gave no logits")
+    };
+    let rows = logits.dim(0)?;
+    let chosen = likeliest(&logits, &vec![None; rows])?;
+    // Random weights may choose any token, and every one of them is a token.
+    Ok(chosen.iter().map(|row| row.id % VOCAB as u32).collect())
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    1e3 * duration.as_secs_f64()
+}
