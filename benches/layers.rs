@@ -113,8 +113,13 @@ fn batch(rows: usize, cache: &KvCache) -> Batch {
             len: rows,
             masks: None,
         };
-        return Batch::of_prefixes(vec![prefix], rope((0..rows as u32).collect()), &Device::Cpu)
-            .unwrap();
+        return Batch::of_prefixes(
+            vec![prefix],
+            rope((0..rows as u32).collect()),
+            1,
+            &Device::Cpu,
+        )
+        .unwrap();
     }
     let decode: Vec<DecodeRow> = (0..rows)
         .map(|slot| DecodeRow {

@@ -26,17 +26,19 @@ pub struct RowPlaces {
     pub(super) positions: Tensor,
     /// Keys that the row with the most keys sees.
     pub(super) longest: usize,
+    /// u32, for every head of every row: a kernel counts in it, and leaves zeros.
+    pub(super) done: Tensor,
 }
 
 impl RowPlaces {
-    /// For rows with these slots and positions; `None` where no kernel takes them, but
+    /// For rows with these slots and positions, of so many key heads; `None` where no kernel takes them, but
     /// [`attend_all`] and [`attend_cached`] do their parts.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn new(rows: &[(u32, u32)], device: &Device) -> Result<Option<Self>> {
+    pub fn new(rows: &[(u32, u32)], heads: usize, device: &Device) -> Result<Option<Self>> {
         match device.is_cuda() {
-            true => cuda::places(rows, device).map(Some),
+            true => cuda::places(rows, heads, device).map(Some),
             false => Ok(None),
         }
     }
@@ -50,6 +52,7 @@ impl RowPlaces {
             slots: Tensor::cat(&[&self.slots, &other.slots], 0)?,
             positions: Tensor::cat(&[&self.positions, &other.positions], 0)?,
             longest: self.longest.max(other.longest),
+            done: Tensor::cat(&[&self.done, &other.done], 0)?,
         })
     }
 }

@@ -29,7 +29,7 @@ pub use attention::{
 pub use card::{Card, card};
 pub use cpu::{Instructions, InstructionsChoice, UnusableInstructions};
 pub use format::{UnknownFormat, WeightFormat};
-pub use matmul::{Epilogue, Matmul, Outputs};
+pub use matmul::{Epilogue, Matmul, Norm, Outputs};
 pub use norm::{layer_norm, rms_norm, rms_norm_add};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};
 pub use token::{

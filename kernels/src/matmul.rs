@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::attention::{optional_values, values};
 use super::cpu::{self, Arrangement, Instructions, PackedFormat, PackedShape, PackedWeight};
+use super::norm::rms_norm;
 use super::{WeightFormat, WeightsCache, cuda, own_kernels, portable};
 
 /// candle's quantised kernels want the inner dimension in multiples of this.
@@ -49,6 +50,14 @@ pub struct Epilogue<'a> {
     pub gelu: bool,
     /// `[rows, out]`.
     pub residual: Option<&'a Tensor>,
+}
+
+/// What happens to rows before they are multiplied: see [`rms_norm`].
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    /// f32 `[in]`.
+    pub scale: &'a Tensor,
+    pub eps: f32,
 }
 
 #[derive(Debug)]
@@ -115,19 +124,32 @@ impl Matmul {
         })
     }
 
-    /// `[rows, in]` to `[rows, out]`, in the dtype of `x`; half as wide if it is gated.
+    /// `[rows, in]` to `[rows, out]`, in the dtype of `x`; half as wide if it is gated. The rows are
+    /// normalised before, if there is a norm.
     ///
     /// The first `many` rows are of a kind that comes in great numbers. A processor may multiply those
     /// in another way, so a row of one kind must always be of that kind.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn forward(&self, x: &Tensor, many: usize, epilogue: Epilogue<'_>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        norm: Option<Norm<'_>>,
+        many: usize,
+        epilogue: Epilogue<'_>,
+    ) -> Result<Tensor> {
+        let gated = self.outputs == Outputs::Gated;
+        if let Weight::Dense(weight) = &self.weight
+            && x.device().is_cuda()
+        {
+            return cuda::product(x, norm, weight, gated, epilogue);
+        }
+        let normed = norm.map(|norm| rms_norm(x, norm.scale, norm.eps));
+        let normed = normed.transpose()?;
+        let x = normed.as_ref().unwrap_or(x);
         let y = match &self.weight {
             Weight::Packed(weight) => return multiply(weight, x, many, epilogue),
-            Weight::Dense(weight) if x.device().is_cuda() => {
-                return cuda::product(x, weight, self.outputs == Outputs::Gated, epilogue);
-            }
             Weight::Dense(weight) => x.matmul(&weight.t()?)?,
             Weight::Quantized {
                 matmul,
@@ -140,9 +162,9 @@ impl Matmul {
         };
         let y = y.to_dtype(x.dtype())?;
         if y.device().is_cuda() {
-            return cuda::finish(&y, self.outputs == Outputs::Gated, epilogue);
+            return cuda::finish(&y, gated, epilogue);
         }
-        if self.outputs == Outputs::Gated {
+        if gated {
             return gelu_gated(&y);
         }
         let y = match epilogue.bias {
@@ -328,7 +350,7 @@ mod tests {
         ] {
             let weights = vec![weight.clone()];
             let matmul = Matmul::new(weights, Outputs::SideBySide, format, &Device::Cpu).unwrap();
-            let y = matmul.forward(&x, 0, Epilogue::default()).unwrap();
+            let y = matmul.forward(&x, None, 0, Epilogue::default()).unwrap();
             let error = relative_error(&y, &exact);
             assert!(error < tolerance, "{format}: {error}");
             let rows = matmul.rows(&ids).unwrap().to_dtype(DType::F32).unwrap();

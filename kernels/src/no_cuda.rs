@@ -4,13 +4,13 @@
 use candle_core::{Device, Error, Result, Tensor};
 
 use super::attention::{CachedRows, RowPlaces, Scoring};
-use super::{Card, Epilogue, Likeliest, Report};
+use super::{Card, Epilogue, Likeliest, Norm, Report};
 
 pub(crate) fn card(_: usize) -> Result<Card> {
     Err(Error::NotCompiledWithCudaSupport)
 }
 
-pub(crate) fn places(_: &[(u32, u32)], _: &Device) -> Result<RowPlaces> {
+pub(crate) fn places(_: &[(u32, u32)], _: usize, _: &Device) -> Result<RowPlaces> {
     Err(Error::NotCompiledWithCudaSupport)
 }
 
@@ -36,7 +36,13 @@ pub(crate) fn layer_norm(_: &Tensor, _: &Tensor, _: &Tensor, _: f32) -> Result<T
     Err(Error::NotCompiledWithCudaSupport)
 }
 
-pub(crate) fn product(_: &Tensor, _: &Tensor, _: bool, _: Epilogue<'_>) -> Result<Tensor> {
+pub(crate) fn product(
+    _: &Tensor,
+    _: Option<Norm<'_>>,
+    _: &Tensor,
+    _: bool,
+    _: Epilogue<'_>,
+) -> Result<Tensor> {
     Err(Error::NotCompiledWithCudaSupport)
 }
 

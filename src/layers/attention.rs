@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::kv_cache::{DecodeLayout, LayerCache};
-use super::{Batch, Linear, PrefixRows, Weights};
+use super::{Batch, Linear, PrefixRows, RmsNorm, Weights};
 use crate::kernels::{
     CachedPrefix, CachedRows, Outputs, Scoring, attend_all, attend_images, attend_rows,
 };
@@ -62,10 +62,10 @@ impl Attention {
     /// # Errors
     /// When the device fails, or the batch has no positions.
     pub fn forward(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
-        self.project(&self.attend(x, Queries::All, batch, cache)?, batch)
+        self.project(&self.attend(x, None, Queries::All, batch, cache)?, batch)
     }
 
-    /// What the heads give, `[rows, hidden]` to `[queries, heads · head_dim]`; writes the rows' keys
+    /// What the heads give of rows after `norm`, if there is one, `[rows, hidden]` to `[queries, heads · head_dim]`; writes the rows' keys
     /// and values to the cache.
     ///
     /// # Errors
@@ -73,6 +73,7 @@ impl Attention {
     pub fn attend(
         &self,
         x: &Tensor,
+        norm: Option<&RmsNorm>,
         queries: Queries,
         batch: &Batch,
         cache: &LayerCache,
@@ -88,7 +89,7 @@ impl Attention {
         let Some(rope) = &batch.rope else {
             candle_core::bail!("attention over a text needs the positions of its rows");
         };
-        let qkv = self.qkv.forward(x, batch)?;
+        let qkv = self.qkv.forward_normed(x, norm, batch)?;
         if let Some(places) = &batch.places {
             let prefix = |prefix| cached_prefix(prefix, window);
             let rows = CachedRows {

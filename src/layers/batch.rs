@@ -45,11 +45,16 @@ pub struct ContinuedMasks {
 }
 
 impl Batch {
-    /// Whole prefixes, and the angles of all their rows.
+    /// Whole prefixes in a cache of so many key heads, and the angles of all their rows.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn of_prefixes(prefixes: Vec<PrefixRows>, rope: Rope, device: &Device) -> Result<Self> {
+    pub fn of_prefixes(
+        prefixes: Vec<PrefixRows>,
+        rope: Rope,
+        kv_heads: usize,
+        device: &Device,
+    ) -> Result<Self> {
         let places: Vec<(u32, u32)> = prefixes
             .iter()
             .flat_map(|prefix| (0..prefix.len).map(|row| (prefix.slot as u32, row as u32)))
@@ -58,7 +63,7 @@ impl Batch {
             rows: places.len(),
             prefixes,
             decode: None,
-            places: RowPlaces::new(&places, device)?,
+            places: RowPlaces::new(&places, kv_heads, device)?,
             rope: Some(rope),
             rows_per_image: None,
         })

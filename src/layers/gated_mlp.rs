@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Batch, Linear, Weights};
+use super::{Batch, Linear, RmsNorm, Weights};
 use crate::kernels::Outputs;
 
 /// `down(gelu(gate(x)) · up(x))`.
@@ -26,20 +26,21 @@ impl GatedMlp {
         })
     }
 
-    /// `[rows, hidden]` in, the same out.
+    /// `[rows, hidden]` in, which a norm may be applied to first, and the same out.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
-        self.down.forward(&self.gate_up.forward(x, batch)?, batch)
+    pub fn forward(&self, x: &Tensor, norm: Option<&RmsNorm>, batch: &Batch) -> Result<Tensor> {
+        self.down
+            .forward(&self.gate_up.forward_normed(x, norm, batch)?, batch)
     }
 
-    /// `residual` `[rows, hidden]` plus [`forward`](Self::forward).
+    /// `x` plus [`forward`](Self::forward).
     ///
     /// # Errors
     /// When the device fails.
-    pub fn forward_add(&self, x: &Tensor, residual: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let hidden = self.gate_up.forward(x, batch)?;
-        self.down.forward_add(&hidden, residual, batch)
+    pub fn forward_add(&self, x: &Tensor, norm: &RmsNorm, batch: &Batch) -> Result<Tensor> {
+        let hidden = self.gate_up.forward_normed(x, Some(norm), batch)?;
+        self.down.forward_add(&hidden, x, batch)
     }
 }

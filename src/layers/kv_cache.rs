@@ -160,7 +160,8 @@ impl DecodeLayout {
             .iter()
             .map(|row| (row.slot as u32, row.position as u32))
             .collect();
-        let at = match RowPlaces::new(&places, device)? {
+        let kv_heads = cache.layers[0].k.dim(1)?;
+        let at = match RowPlaces::new(&places, kv_heads, device)? {
             Some(places) => RowsInCache::ByPlace(places),
             None => RowsInCache::BySlot(SlotOrder::new(rows, cache, window, device)?),
         };

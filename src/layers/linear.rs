@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Batch, Weights};
-use crate::kernels::{Epilogue, Matmul, Outputs};
+use super::{Batch, RmsNorm, Weights};
+use crate::kernels::{Epilogue, Matmul, Norm, Outputs};
 
 /// `y = x · Wᵀ + b` on packed rows.
 #[derive(Debug)]
@@ -64,7 +64,21 @@ impl Linear {
     /// # Errors
     /// When `x` has other rows than the batch, or the device fails.
     pub fn forward(&self, x: &Tensor, batch: &Batch) -> Result<Tensor> {
-        self.run(x, batch, Epilogue::default())
+        self.run(x, None, batch, Epilogue::default())
+    }
+
+    /// [`forward`](Self::forward) of the rows of `x` after `norm`, if there is one.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_normed(
+        &self,
+        x: &Tensor,
+        norm: Option<&RmsNorm>,
+        batch: &Batch,
+    ) -> Result<Tensor> {
+        let norm = norm.map(RmsNorm::parameters);
+        self.run(x, norm, batch, Epilogue::default())
     }
 
     /// `gelu` of [`forward`](Self::forward).
@@ -76,7 +90,7 @@ impl Linear {
             gelu: true,
             ..Epilogue::default()
         };
-        self.run(x, batch, epilogue)
+        self.run(x, None, batch, epilogue)
     }
 
     /// `residual` `[rows, out]` plus [`forward`](Self::forward).
@@ -88,14 +102,20 @@ impl Linear {
             residual: Some(residual),
             ..Epilogue::default()
         };
-        self.run(x, batch, epilogue)
+        self.run(x, None, batch, epilogue)
     }
 
-    fn run(&self, x: &Tensor, batch: &Batch, epilogue: Epilogue<'_>) -> Result<Tensor> {
+    fn run(
+        &self,
+        x: &Tensor,
+        norm: Option<Norm<'_>>,
+        batch: &Batch,
+        epilogue: Epilogue<'_>,
+    ) -> Result<Tensor> {
         batch.check(x)?;
         let bias = self.bias.as_ref();
-        self.weight
-            .forward(x, batch.many_rows(), Epilogue { bias, ..epilogue })
+        let epilogue = Epilogue { bias, ..epilogue };
+        self.weight.forward(x, norm, batch.many_rows(), epilogue)
     }
 
     /// Rows of the weight, `ids` u32 `[n]` to `[n, in]`: an embedding that shares this layer's

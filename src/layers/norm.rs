@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::Weights;
-use crate::kernels::{layer_norm, rms_norm, rms_norm_add};
+use crate::kernels::{Norm, layer_norm, rms_norm, rms_norm_add};
 
 /// Gemma's norm: `x / rms(x) · (1 + w)`, all in f32 and cast last.
 #[derive(Debug)]
@@ -25,6 +25,14 @@ impl RmsNorm {
     /// `[rows, hidden]` in, the same shape and dtype out.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         rms_norm(x, &self.scale, self.eps)
+    }
+
+    /// For a product that normalises its input.
+    pub(super) fn parameters(&self) -> Norm<'_> {
+        Norm {
+            scale: &self.scale,
+            eps: self.eps,
+        }
     }
 
     /// `residual` plus [`forward`](Self::forward).

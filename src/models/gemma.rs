@@ -93,9 +93,9 @@ impl Gemma {
     /// Final hidden states `[rows, hidden]` to f32 logits `[rows, vocab]` of the first `vocab`
     /// tokens, after the final softcap.
     pub fn logits(&self, x: &Tensor, vocab: usize) -> Result<Tensor> {
-        let products = self
-            .token_table
-            .forward(&self.norm.forward(x)?, &Batch::of_rows(x.dim(0)?))?;
+        let products =
+            self.token_table
+                .forward_normed(x, Some(&self.norm), &Batch::of_rows(x.dim(0)?))?;
         kernels::logits(&products, vocab, self.final_softcap)
     }
 }
@@ -142,8 +142,8 @@ impl DecoderLayer {
     /// # Errors
     /// When the device fails, or the batch has no positions.
     pub fn forward(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
-        let normed = self.input_norm.forward(x)?;
-        let attended = self.attention.attend(&normed, Queries::All, batch, cache)?;
+        let norm = Some(&self.input_norm);
+        let attended = self.attention.attend(x, norm, Queries::All, batch, cache)?;
         self.finish(x, &attended, batch)
     }
 
@@ -152,10 +152,10 @@ impl DecoderLayer {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn forward_last(&self, x: &Tensor, batch: &Batch, cache: &LayerCache) -> Result<Tensor> {
-        let normed = self.input_norm.forward(x)?;
+        let norm = Some(&self.input_norm);
         let attended = self
             .attention
-            .attend(&normed, Queries::Last, batch, cache)?;
+            .attend(x, norm, Queries::Last, batch, cache)?;
         let x = x.index_select(&batch.last_rows(x.device())?, 0)?;
         self.finish(&x, &attended, &Batch::of_rows(x.dim(0)?))
     }
@@ -166,10 +166,10 @@ impl DecoderLayer {
             Some(norm) => norm.forward_add(&self.attention.project(attended, batch)?, x)?,
             None => self.attention.project_add(attended, x, batch)?,
         };
-        let normed = self.pre_mlp_norm.forward(&x)?;
+        let pre_norm = &self.pre_mlp_norm;
         match &self.post_mlp_norm {
-            Some(norm) => norm.forward_add(&self.mlp.forward(&normed, batch)?, &x),
-            None => self.mlp.forward_add(&normed, &x, batch),
+            Some(norm) => norm.forward_add(&self.mlp.forward(&x, Some(pre_norm), batch)?, &x),
+            None => self.mlp.forward_add(&x, pre_norm, batch),
         }
     }
 }

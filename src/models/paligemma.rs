@@ -256,7 +256,12 @@ impl Model for PaliGemma {
         }
         Ok(Prefill {
             x: Tensor::cat(&parts, 0)?,
-            batch: Batch::of_prefixes(rows, self.rope.at(&positions)?, &self.device)?,
+            batch: Batch::of_prefixes(
+                rows,
+                self.rope.at(&positions)?,
+                self.config.text.kv_heads,
+                &self.device,
+            )?,
             layers_done: 0,
         })
     }

@@ -104,7 +104,7 @@ fn check_text(
         masks: None,
     };
     let positions: Vec<u32> = (0..PREFIX as u32).collect();
-    let batch = Batch::of_prefixes(vec![prefix], rope.at(&positions)?, &Device::Cpu)?;
+    let batch = Batch::of_prefixes(vec![prefix], rope.at(&positions)?, 1, &Device::Cpu)?;
     let mut outputs = vec![forward(&x.narrow(0, 0, PREFIX)?, &batch, cache.layer(0))?];
     golden.check(&name("prefilled.keys"), &cached(&cache.layer(0).k, PREFIX)?);
     golden.check(
@@ -182,7 +182,7 @@ fn gated_mlp() -> Result<()> {
     for part in TEXTS {
         let mlp = GatedMlp::load(&golden.weights(part).pp("mlp"), HIDDEN, MLP)?;
         let x = golden.get(&format!("{part}.x"));
-        let y = mlp.forward(x, &Batch::of_rows(x.dim(0)?))?;
+        let y = mlp.forward(x, None, &Batch::of_rows(x.dim(0)?))?;
         golden.check(&format!("{part}.mlp.y"), &y);
     }
     Ok(())

@@ -108,26 +108,42 @@ __device__ void regroup(const T *__restrict__ from, T *__restrict__ to, int64_t 
 }
 
 constexpr int THREADS = 256;
+// Packs of a head that a lane has.
+template <typename T> constexpr int CHUNKS = 256 / (WARP * PACK<T>);
 
-// What a row sees of its slot: keys first..end, in parts of so many.
-struct Seen {
-  int first, end;
-  __device__ Seen(uint32_t position, int window) {
-    end = (int)position + 1;
-    first = window > 0 && end > window ? end - window : 0;
+// Sums over a warp of G values of each lane; a lane gets that of value `lane / (WARP / G)`.
+template <int G> __device__ inline float reduce_each(float (&values)[G], int lane) {
+  int offset = WARP / 2;
+#pragma unroll
+  for (int half = G / 2; half > 0; half /= 2) {
+    bool upper = lane & offset;
+#pragma unroll
+    for (int i = 0; i < half; i++) {
+      float sent = upper ? values[i] : values[i + half];
+      float kept = upper ? values[i + half] : values[i];
+      values[i] = kept + __shfl_xor_sync(0xffffffff, sent, offset);
+    }
+    offset /= 2;
   }
-  __device__ int parts(int size) const { return (end - first + size - 1) / size; }
-};
+  for (; offset > 0; offset /= 2) values[0] += __shfl_xor_sync(0xffffffff, values[0], offset);
+  return values[0];
+}
 
-// One part of `size` of a row's keys, for up to G heads of one key head. The grid is parts, groups of
-// all key heads, rows. `partial` f32 `[rows, heads, parts, head_dim]` gets sums of values weighted by
-// exp(score - max), and `totals` f32 `[rows, heads, parts, 2]` gets max and the sum of weights.
+// Rows that decode, each a query for every head over what it sees of its slot: keys, in parts of
+// `size`, which blocks attend to one by one. The last block of a row to be done puts the parts
+// together. The grid is parts, groups of at most G heads of all key heads, rows. A head has at most 256
+// values.
+//
+// `qkv`, `cos`, `sin`, `slots`, `positions`, `keys` and `values` are as for rotate_and_keep, which this
+// does for its rows, too. `partial` f32 `[rows, heads, parts, head_dim]` is for sums of values
+// weighted by exp(score - max), `totals` f32 `[rows, heads, parts, 2]` for max and the sum of weights,
+// and `done` `[rows, groups]` is 0 before and after.
 template <typename T, int G>
-__device__ void decode_part(const T *__restrict__ queries, const T *__restrict__ keys,
-                            const T *__restrict__ values, const uint32_t *__restrict__ slots,
-                            const uint32_t *__restrict__ positions, float *__restrict__ partial,
-                            float *__restrict__ totals, int heads, int kv_heads, int head_dim, int context,
-                            int window, int size, float scale, float softcap, float *shared) {
+__device__ void decode(const T *__restrict__ qkv, const T *__restrict__ cos, const T *__restrict__ sin,
+                       const uint32_t *__restrict__ slots, const uint32_t *__restrict__ positions, T *keys,
+                       T *values, float *partial, float *totals, uint32_t *done, T *__restrict__ out,
+                       int heads, int kv_heads, int head_dim, int context, int window, int size, float scale,
+                       float softcap, float *shared) {
   int part = blockIdx.x, row = blockIdx.z, parts = gridDim.x;
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   int group = heads / kv_heads, groups = (group + G - 1) / G;
@@ -135,112 +151,153 @@ __device__ void decode_part(const T *__restrict__ queries, const T *__restrict__
   int first_head = kv_head * group + blockIdx.y % groups * G;
   int count = (kv_head + 1) * group - first_head;
   if (count > G) count = G;
-  Seen seen(positions[row], window);
-  int first = seen.first + part * size;
-  int length = seen.end - first;
-  if (length <= 0) return;
-  if (length > size) length = size;
+  int position = positions[row], end = position + 1;
+  int first = window > 0 && end > window ? end - window : 0;
+  int own_parts = (end - first + size - 1) / size;
+  if (part >= own_parts) return;
+  first += part * size;
+  int length = end - first < size ? end - first : size;
 
   float *query = shared;                 // [G, head_dim]
   float *weights = query + G * head_dim; // [G, size]
-  const T *own = queries + ((int64_t)row * heads + first_head) * head_dim;
-  for (int i = threadIdx.x; i < G * head_dim; i += THREADS) {
-    query[i] = i < count * head_dim ? to_f32(own[i]) : 0.0f;
+  int half = head_dim / 2;
+  const T *of_row = qkv + (int64_t)row * (heads + 2 * kv_heads) * head_dim;
+  cos += (int64_t)row * half;
+  sin += (int64_t)row * half;
+  for (int i = threadIdx.x; i < G * half; i += THREADS) {
+    int head = i / half, at = i % half;
+    float a = 0.0f, b = 0.0f;
+    if (head < count) {
+      const T *x = of_row + (first_head + head) * head_dim + at;
+      float c = to_f32(cos[at]), s = to_f32(sin[at]);
+      a = rounded<T>(to_f32(x[0]) * c - to_f32(x[half]) * s);
+      b = rounded<T>(to_f32(x[half]) * c + to_f32(x[0]) * s);
+    }
+    query[head * head_dim + at] = a;
+    query[head * head_dim + at + half] = b;
+  }
+  int64_t slot = ((int64_t)slots[row] * kv_heads + kv_head) * context * head_dim;
+  keys += slot;
+  values += slot;
+  if (part == own_parts - 1) {
+    // The row's own key and value. Another group of the same key head may write the same ones.
+    const T *key = of_row + (heads + kv_head) * head_dim, *value = key + kv_heads * head_dim;
+    int64_t to = (int64_t)position * head_dim;
+    for (int i = threadIdx.x; i < half; i += THREADS) {
+      float c = to_f32(cos[i]), s = to_f32(sin[i]);
+      keys[to + i] = from_f32<T>(to_f32(key[i]) * c - to_f32(key[i + half]) * s);
+      keys[to + i + half] = from_f32<T>(to_f32(key[i + half]) * c + to_f32(key[i]) * s);
+      values[to + i] = value[i];
+      values[to + i + half] = value[i + half];
+    }
   }
   __syncthreads();
 
-  int64_t start = (((int64_t)slots[row] * kv_heads + kv_head) * context + first) * head_dim;
-  keys += start;
-  values += start;
+  keys += (int64_t)first * head_dim;
+  values += (int64_t)first * head_dim;
   bool whole = head_dim % PACK<T> == 0;
-#pragma unroll 2
+  float own[G][CHUNKS<T> * PACK<T>];
+#pragma unroll
+  for (int g = 0; g < G; g++) {
+#pragma unroll
+    for (int i = 0; i < CHUNKS<T> * PACK<T>; i++) {
+      int at = (i / PACK<T> * WARP + lane) * PACK<T> + i % PACK<T>;
+      own[g][i] = at < head_dim ? query[g * head_dim + at] : 0.0f;
+    }
+  }
   for (int key = warp; key < length; key += THREADS / WARP) {
     float sums[G] = {};
-    for (int i = lane * PACK<T>; i < head_dim; i += WARP * PACK<T>) {
-      float own[PACK<T>];
-      load(keys + (int64_t)key * head_dim + i, whole, head_dim - i, own);
+#pragma unroll
+    for (int chunk = 0; chunk < CHUNKS<T>; chunk++) {
+      int at = (chunk * WARP + lane) * PACK<T>;
+      float x[PACK<T>] = {};
+      if (at < head_dim) load(keys + (int64_t)key * head_dim + at, whole, head_dim - at, x);
 #pragma unroll
       for (int g = 0; g < G; g++) {
 #pragma unroll
-        for (int j = 0; j < PACK<T>; j++) {
-          if (whole || i + j < head_dim) sums[g] += own[j] * query[g * head_dim + i + j];
-        }
+        for (int i = 0; i < PACK<T>; i++) sums[g] += x[i] * own[g][chunk * PACK<T> + i];
       }
     }
-#pragma unroll
-    for (int g = 0; g < G; g++) {
-      float score = warp_reduce<Sum>(sums[g]);
-      if (lane == 0) weights[g * size + key] = scored(score, scale, softcap);
-    }
+    float score = reduce_each<G>(sums, lane);
+    if (lane % (WARP / G) == 0) weights[lane / (WARP / G) * size + key] = scored(score, scale, softcap);
   }
   __syncthreads();
 
-  for (int g = warp; g < count; g += THREADS / WARP) {
+  int64_t at_part = ((int64_t)row * heads + first_head) * parts + part;
+  for (int g = warp; g < G; g += THREADS / WARP) {
     float max = -INFINITY, sum = 0.0f;
     for (int key = lane; key < length; key += WARP) max = fmaxf(max, weights[g * size + key]);
     max = warp_reduce<Max>(max);
-    for (int key = lane; key < length; key += WARP) {
-      float weight = expf(weights[g * size + key] - max);
+    for (int key = lane; key < size; key += WARP) {
+      float weight = key < length ? expf(weights[g * size + key] - max) : 0.0f;
       weights[g * size + key] = weight;
       sum += weight;
     }
     sum = warp_reduce<Sum>(sum);
-    if (lane == 0) {
-      float *total = totals + (((int64_t)row * heads + first_head + g) * parts + part) * 2;
-      total[0] = max;
-      total[1] = sum;
+    if (lane == 0 && g < count) {
+      totals[(at_part + g * parts) * 2] = max;
+      totals[(at_part + g * parts) * 2 + 1] = sum;
     }
   }
   __syncthreads();
 
   for (int i = threadIdx.x; i < head_dim; i += THREADS) {
     float sums[G] = {};
-#pragma unroll 8
-    for (int key = 0; key < length; key++) {
-      float value = to_f32(values[(int64_t)key * head_dim + i]);
+#pragma unroll 2
+    for (int key = 0; key < length; key += 4) {
+      float x[4];
 #pragma unroll
-      for (int g = 0; g < G; g++) sums[g] += weights[g * size + key] * value;
+      for (int j = 0; j < 4; j++) {
+        int at = key + j < length ? key + j : length - 1;
+        x[j] = to_f32(values[(int64_t)at * head_dim + i]);
+      }
+#pragma unroll
+      for (int g = 0; g < G; g++) {
+        float4 w = *(const float4 *)(weights + g * size + key);
+        sums[g] += w.x * x[0] + w.y * x[1] + w.z * x[2] + w.w * x[3];
+      }
     }
 #pragma unroll
     for (int g = 0; g < G; g++) {
-      if (g < count) partial[(((int64_t)row * heads + first_head + g) * parts + part) * head_dim + i] = sums[g];
+      if (g < count) partial[(at_part + g * parts) * head_dim + i] = sums[g];
     }
+  }
+
+  __shared__ int last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    // Counts up to the last and then from 0 again.
+    last = atomicInc(done + (int64_t)row * gridDim.y + blockIdx.y, own_parts - 1) == own_parts - 1;
+  }
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  for (int i = threadIdx.x; i < count * head_dim; i += THREADS) {
+    int64_t head = (int64_t)row * heads + first_head + i / head_dim;
+    const float *total = totals + head * parts * 2;
+    const float *sums = partial + head * parts * head_dim + i % head_dim;
+    float max = -INFINITY, sum = 0.0f, value = 0.0f;
+#pragma unroll 4
+    for (int j = 0; j < own_parts; j++) max = fmaxf(max, __ldcg(total + 2 * j));
+#pragma unroll 4
+    for (int j = 0; j < own_parts; j++) {
+      float weight = expf(__ldcg(total + 2 * j) - max);
+      value += __ldcg(sums + (int64_t)j * head_dim) * weight;
+      sum += __ldcg(total + 2 * j + 1) * weight;
+    }
+    out[head * head_dim + i % head_dim] = from_f32<T>(value / sum);
   }
 }
 
-// Puts the parts of a head of a row together. The grid is heads, rows.
-template <typename T>
-__device__ void decode_combine(const float *__restrict__ partial, const float *__restrict__ totals,
-                               const uint32_t *__restrict__ positions, T *__restrict__ out, int head_dim,
-                               int parts, int window, int size) {
-  int64_t head = (int64_t)blockIdx.y * gridDim.x + blockIdx.x;
-  int own = Seen(positions[blockIdx.y], window).parts(size);
-  partial += head * parts * head_dim;
-  totals += head * parts * 2;
-  float max = -INFINITY, sum = 0.0f;
-#pragma unroll 8
-  for (int part = 0; part < own; part++) max = fmaxf(max, totals[2 * part]);
-  for (int i = threadIdx.x; i < head_dim; i += blockDim.x) {
-    float value = 0.0f;
-    sum = 0.0f;
-#pragma unroll 8
-    for (int part = 0; part < own; part++) {
-      float weight = expf(totals[2 * part] - max);
-      value += partial[(int64_t)part * head_dim + i] * weight;
-      sum += totals[2 * part + 1] * weight;
-    }
-    out[head * head_dim + i] = from_f32<T>(value / sum);
-  }
-}
-
-#define DECODE_PART(T, NAME, G)                                                                                \
-  extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_part_##G##_##NAME(                              \
-      const T *queries, const T *keys, const T *values, const uint32_t *slots, const uint32_t *positions,      \
-      float *partial, float *totals, int heads, int kv_heads, int head_dim, int context, int window,           \
-      int size, float scale, float softcap) {                                                                            \
-    extern __shared__ float shared[];                                                                          \
-    decode_part<T, G>(queries, keys, values, slots, positions, partial, totals, heads, kv_heads, head_dim,     \
-                      context, window, size, scale, softcap, shared);                                                \
+#define DECODE(T, NAME, G)                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS, 2) decode_##G##_##NAME(                                \
+      const T *qkv, const T *cos, const T *sin, const uint32_t *slots, const uint32_t *positions, T *keys,     \
+      T *values, float *partial, float *totals, uint32_t *done, T *out, int heads, int kv_heads, int head_dim, \
+      int context, int window, int size, float scale, float softcap) {                                         \
+    extern __shared__ __align__(16) float shared[];                                                            \
+    decode<T, G>(qkv, cos, sin, slots, positions, keys, values, partial, totals, done, out, heads, kv_heads,   \
+                 head_dim, context, window, size, scale, softcap, shared);                                     \
   }
 #define KERNELS(T, NAME)                                                                                       \
   extern "C" __global__ void rotate_and_keep_##NAME(                                                           \
@@ -253,13 +310,8 @@ __device__ void decode_combine(const float *__restrict__ partial, const float *_
                                             int rows, int keys, float scale, float softcap) {                  \
     softmax<T>(scores, mask, out, count, rows, keys, scale, softcap);                                          \
   }                                                                                                            \
-  DECODE_PART(T, NAME, 2)                                                                                      \
-  DECODE_PART(T, NAME, 8)                                                                                      \
-  extern "C" __global__ void decode_combine_##NAME(const float *partial, const float *totals,                  \
-                                                   const uint32_t *positions, T *out, int head_dim, int parts, \
-                                                   int window, int size) {                                     \
-    decode_combine<T>(partial, totals, positions, out, head_dim, parts, window, size);                         \
-  }                                                                                                            \
+  DECODE(T, NAME, 2)                                                                                           \
+  DECODE(T, NAME, 8)                                                                                           \
   extern "C" __global__ void regroup_##NAME(const T *from, T *to, int64_t count, int parts, int heads,         \
                                             int patches, int head_dim, int split) {                            \
     regroup<T>(from, to, count, parts, heads, patches, head_dim, split);                                       \

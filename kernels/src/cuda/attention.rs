@@ -1,7 +1,7 @@
 //! Attention of images, prefixes and rows that decode.
 
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
-use candle_core::{CudaDevice, DType, Error, Result, Tensor, bail};
+use candle_core::{CudaDevice, DType, Device, Error, Result, Tensor, bail};
 
 use super::launch::{
     Kernel, THREADS, blocks, count, device, optional_pointer, pack, pointer, size, suffix, uninit,
@@ -10,7 +10,11 @@ use super::product::{Matrices, Second, multiply};
 use super::ptx;
 use crate::attention::{CachedPrefix, CachedRows, RowPlaces, Scoring};
 
-/// Keys that one block of `decode_part` attends to: a multiple of the least, up to the most.
+/// Values of a head that `decode` takes at most, and groups of heads that share a key head.
+const MOST_HEAD_DIM: usize = 256;
+const MOST_GROUPS: usize = 4;
+
+/// Keys that one block of `decode` attends to: a multiple of the least, up to the most.
 const LEAST_PART: usize = 16;
 const MOST_PART: usize = 256;
 
@@ -22,19 +26,20 @@ const SCORES: usize = 1 << 25;
 const QUERY_BLOCK: usize = 1024;
 
 /// Slot and position of each packed row.
-pub(crate) fn places(rows: &[(u32, u32)], device: &candle_core::Device) -> Result<RowPlaces> {
+pub(crate) fn places(rows: &[(u32, u32)], kv_heads: usize, device: &Device) -> Result<RowPlaces> {
     let (slots, positions): (Vec<u32>, Vec<u32>) = rows.iter().copied().unzip();
     Ok(RowPlaces {
         slots: Tensor::new(slots, device)?,
         longest: positions.iter().max().map_or(0, |&last| last as usize + 1),
         positions: Tensor::new(positions, device)?,
+        done: Tensor::zeros(rows.len() * kv_heads * MOST_GROUPS, DType::U32, device)?,
     })
 }
 
 /// See [`attend_rows`](crate::attend_rows).
 pub(crate) fn attend_rows(
     qkv: &Tensor,
-    (cos, sin): (&Tensor, &Tensor),
+    angles: (&Tensor, &Tensor),
     (k, v): (&Tensor, &Tensor),
     rows: &CachedRows<'_>,
     scoring: Scoring,
@@ -43,31 +48,16 @@ pub(crate) fn attend_rows(
     let (all, width) = qkv.dims2()?;
     let (_, kv_heads, context, head_dim) = k.dims4()?;
     let heads = width / head_dim - 2 * kv_heads;
-    let queries = uninit(&device, (all, heads * head_dim), qkv.dtype())?;
-    let kernel = Kernel {
-        module: ("attention", ptx::ATTENTION),
-        name: &format!("rotate_and_keep_{}", suffix(qkv.dtype())?),
-        grid: (all as u32, (heads + 2 * kv_heads) as u32, 1),
-        threads: head_dim.div_ceil(2).next_multiple_of(32),
-        shared: 0,
+    let shape = Heads {
+        heads,
+        kv_heads,
+        head_dim,
     };
-    let arguments = [
-        pointer(qkv)?.into(),
-        pointer(cos)?.into(),
-        pointer(sin)?.into(),
-        pointer(&rows.places.slots)?.into(),
-        pointer(&rows.places.positions)?.into(),
-        pointer(&queries)?.into(),
-        pointer(k)?.into(),
-        pointer(v)?.into(),
-        size(heads)?,
-        size(kv_heads)?,
-        size(head_dim)?,
-        size(context)?,
-    ];
-    // SAFETY: as attention.cu says; the places lie within the cache, which the engine sees to.
-    unsafe { kernel.launch(&device, &arguments) }?;
-
+    let in_prefixes = all - rows.decode;
+    let queries = uninit(&device, (in_prefixes, heads * head_dim), qkv.dtype())?;
+    if in_prefixes > 0 {
+        rotate_and_keep(&device, qkv, angles, (k, v), rows.places, &queries, shape)?;
+    }
     let wanted = |prefix: &CachedPrefix<'_>| match rows.last_only {
         true => 1,
         false => prefix.len,
@@ -101,11 +91,7 @@ pub(crate) fn attend_rows(
         let mask = prefix.mask.map(|mask| mask.narrow(0, first, count));
         attend_all(
             &device,
-            Heads {
-                heads,
-                kv_heads,
-                head_dim,
-            },
+            shape,
             (count, prefix.len),
             of_rows(&queries, prefix.start + first)?,
             (cached(k)?, cached(v)?),
@@ -116,10 +102,48 @@ pub(crate) fn attend_rows(
         at += count;
     }
     if rows.decode > 0 {
-        let start = all - rows.decode;
-        decode(&device, &queries, start, (k, v), rows, &out, at, scoring)?;
+        decode(&device, qkv, angles, (k, v), rows, &out, shape, scoring)?;
     }
     Ok(out)
+}
+
+/// Of the rows of prefixes: rotates queries to `queries`, and keys into the cache, where values go, too.
+fn rotate_and_keep(
+    device: &CudaDevice,
+    qkv: &Tensor,
+    (cos, sin): (&Tensor, &Tensor),
+    (k, v): (&Tensor, &Tensor),
+    places: &RowPlaces,
+    queries: &Tensor,
+    Heads {
+        heads,
+        kv_heads,
+        head_dim,
+    }: Heads,
+) -> Result<()> {
+    let kernel = Kernel {
+        module: ("attention", ptx::ATTENTION),
+        name: &format!("rotate_and_keep_{}", suffix(qkv.dtype())?),
+        grid: (queries.dim(0)? as u32, (heads + 2 * kv_heads) as u32, 1),
+        threads: head_dim.div_ceil(2).next_multiple_of(32),
+        shared: 0,
+    };
+    let arguments = [
+        pointer(qkv)?.into(),
+        pointer(cos)?.into(),
+        pointer(sin)?.into(),
+        pointer(&places.slots)?.into(),
+        pointer(&places.positions)?.into(),
+        pointer(queries)?.into(),
+        pointer(k)?.into(),
+        pointer(v)?.into(),
+        size(heads)?,
+        size(kv_heads)?,
+        size(head_dim)?,
+        size(k.dim(2)?)?,
+    ];
+    // SAFETY: as attention.cu says; the places lie within the cache, which the engine sees to.
+    unsafe { kernel.launch(device, &arguments) }
 }
 
 /// How many heads share a key head, and how wide all of them are.
@@ -246,30 +270,40 @@ fn softmax(
     unsafe { kernel.launch(device, &arguments) }
 }
 
-/// The rows of `queries` from `start` on, each over what it sees of its slot, into those of `out` from
-/// `at` on.
+/// The last rows, which decode, each over what it sees of its slot, into the last rows of `out`.
 #[expect(
     clippy::too_many_arguments,
     reason = "queries, keys, values, the result, and what they are"
 )]
 fn decode(
     device: &CudaDevice,
-    queries: &Tensor,
-    start: usize,
+    qkv: &Tensor,
+    (cos, sin): (&Tensor, &Tensor),
     (k, v): (&Tensor, &Tensor),
     rows: &CachedRows<'_>,
     out: &Tensor,
-    at: usize,
+    Heads {
+        heads,
+        kv_heads,
+        head_dim,
+    }: Heads,
     scoring: Scoring,
 ) -> Result<()> {
-    let (_, kv_heads, context, head_dim) = k.dims4()?;
-    let heads = queries.dim(1)? / head_dim;
+    if head_dim > MOST_HEAD_DIM {
+        bail!(
+            "heads of {head_dim} values are wider than the kernel takes, which is {MOST_HEAD_DIM}"
+        )
+    }
     let group = heads / kv_heads;
     // The kernels are built for so many heads at once.
     let at_once = if group <= 2 { 2 } else { 8 };
+    let groups = group.div_ceil(at_once);
+    if groups > MOST_GROUPS {
+        bail!("{group} heads share a key head, more than the kernel takes")
+    }
+    let groups = kv_heads * groups;
     let seen = rows.window.unwrap_or(usize::MAX).min(rows.places.longest);
     let decoding = rows.decode;
-    let groups = kv_heads * group.div_ceil(at_once);
     // So small that all of the GPU has work, which it has with two blocks for each multiprocessor.
     let blocks = 2 * multiprocessors(device)?;
     let part = seen
@@ -277,58 +311,38 @@ fn decode(
         .next_multiple_of(LEAST_PART)
         .min(MOST_PART);
     let parts = seen.div_ceil(part);
-    let of_rows = |tensor: &Tensor| pointer(&tensor.narrow(0, start, decoding)?);
-    let (slots, positions) = (
-        of_rows(&rows.places.slots)?,
-        of_rows(&rows.places.positions)?,
-    );
-    let window = size(rows.window.unwrap_or(0))?;
     let partial = uninit(device, (decoding, heads, parts, head_dim), DType::F32)?;
     let totals = uninit(device, (decoding, heads, parts, 2), DType::F32)?;
-    let dtype = suffix(queries.dtype())?;
+    let last = |tensor: &Tensor| pointer(&tensor.narrow(0, tensor.dim(0)? - decoding, decoding)?);
     let kernel = Kernel {
         module: ("attention", ptx::ATTENTION),
-        name: &format!("decode_part_{at_once}_{dtype}"),
+        name: &format!("decode_{at_once}_{}", suffix(qkv.dtype())?),
         grid: (parts as u32, groups as u32, decoding as u32),
         threads: THREADS,
         shared: at_once * (head_dim + part) * size_of::<f32>(),
     };
     let arguments = [
-        of_rows(queries)?.into(),
+        last(qkv)?.into(),
+        last(cos)?.into(),
+        last(sin)?.into(),
+        last(&rows.places.slots)?.into(),
+        last(&rows.places.positions)?.into(),
         pointer(k)?.into(),
         pointer(v)?.into(),
-        slots.into(),
-        positions.into(),
         pointer(&partial)?.into(),
         pointer(&totals)?.into(),
+        pointer(&rows.places.done)?.into(),
+        last(out)?.into(),
         size(heads)?,
         size(kv_heads)?,
         size(head_dim)?,
-        size(context)?,
-        window,
+        size(k.dim(2)?)?,
+        size(rows.window.unwrap_or(0))?,
         size(part)?,
         (scoring.scale as f32).into(),
         (scoring.softcap.unwrap_or(0.0) as f32).into(),
     ];
     // SAFETY: as attention.cu says; no row sees more than the longest, nor more than the window.
-    unsafe { kernel.launch(device, &arguments) }?;
-    let kernel = Kernel {
-        name: &format!("decode_combine_{dtype}"),
-        grid: (heads as u32, decoding as u32, 1),
-        shared: 0,
-        ..kernel
-    };
-    let arguments = [
-        pointer(&partial)?.into(),
-        pointer(&totals)?.into(),
-        positions.into(),
-        pointer(&out.narrow(0, at, decoding)?)?.into(),
-        size(head_dim)?,
-        size(parts)?,
-        size(rows.window.unwrap_or(0))?,
-        size(part)?,
-    ];
-    // SAFETY: as attention.cu says.
     unsafe { kernel.launch(device, &arguments) }
 }
 

@@ -6,19 +6,25 @@ use candle_core::{CudaDevice, DType, Error, Result, Tensor, bail};
 use super::launch::{
     Kernel, THREADS, blocks, count, device, optional_pointer, pack, pointer, size, suffix, uninit,
 };
+use super::norm::rms_norm;
 use super::ptx;
-use crate::Epilogue;
+use crate::{Epilogue, Norm};
 
-/// Warps of a block of `few_rows`.
+/// Rows that `few_rows` takes at most, and warps of its blocks.
+const FEW: usize = 4;
 const WARPS: usize = 8;
+
+/// Bytes that a block may share without asking.
+const SHARED: usize = 40 << 10;
 
 /// With fewer outputs, several warps share one, so that enough of the weight is on its way at once.
 const ENOUGH_OUTPUTS: usize = 8192;
 
 /// `x · Wᵀ` for `x` `[rows, in]` and a dense `weight` `[out, in]`, finished as `epilogue` says, or half
-/// as wide if it is gated.
+/// as wide if it is gated. The rows are normalised before, if there is a norm.
 pub(crate) fn product(
     x: &Tensor,
+    norm: Option<Norm<'_>>,
     weight: &Tensor,
     gated: bool,
     epilogue: Epilogue<'_>,
@@ -26,31 +32,53 @@ pub(crate) fn product(
     let x = x.contiguous()?;
     let (rows, in_features) = x.dims2()?;
     let whole = in_features.is_multiple_of(pack(x.dtype()));
-    match rows {
-        1..=4 if whole => few_rows(&x, weight, gated, epilogue),
-        _ => finish(&x.matmul(&weight.t()?)?, gated, epilogue),
+    if (1..=FEW).contains(&rows) && whole {
+        return few_rows(&x, norm, weight, gated, epilogue);
     }
+    let x = match norm {
+        Some(norm) => rms_norm(&x, norm.scale, None, norm.eps)?,
+        None => x,
+    };
+    finish(&x.matmul(&weight.t()?)?, gated, epilogue)
 }
 
 /// For one to four rows: reads the weight once, at the speed of memory.
-fn few_rows(x: &Tensor, weight: &Tensor, gated: bool, epilogue: Epilogue<'_>) -> Result<Tensor> {
+fn few_rows(
+    x: &Tensor,
+    norm: Option<Norm<'_>>,
+    weight: &Tensor,
+    gated: bool,
+    epilogue: Epilogue<'_>,
+) -> Result<Tensor> {
     let (rows, in_features) = x.dims2()?;
     let width = weight.dim(0)? / if gated { 2 } else { 1 };
     let at_once = rows.next_power_of_two();
     let split = if width < ENOUGH_OUTPUTS { 4 } else { 1 };
     let gate = if gated { "gated_" } else { "" };
     let device = device(x)?;
+    let bytes = rows * in_features * x.dtype().size_in_bytes();
+    let normed = match norm {
+        // Its rows are more than a block holds.
+        Some(norm) if bytes > SHARED => Some(rms_norm(x, norm.scale, None, norm.eps)?),
+        _ => None,
+    };
+    let (x, norm) = match &normed {
+        Some(normed) => (normed, None),
+        None => (x, norm),
+    };
     let y = uninit(&device, (rows, width), x.dtype())?;
     let kernel = Kernel {
         module: ("product", ptx::PRODUCT),
         name: &format!("few_rows_{gate}{at_once}_{}", suffix(x.dtype())?),
         grid: (width.div_ceil(WARPS / split) as u32, 1, 1),
         threads: WARPS * 32,
-        shared: 0,
+        shared: if norm.is_some() { bytes } else { 0 },
     };
     let arguments = [
         pointer(x)?.into(),
         pointer(weight)?.into(),
+        optional_pointer(norm.map(|norm| norm.scale))?.into(),
+        norm.map_or(0.0, |norm| norm.eps).into(),
         optional_pointer(epilogue.bias)?.into(),
         optional_pointer(epilogue.residual)?.into(),
         pointer(&y)?.into(),

@@ -89,7 +89,7 @@ fn decoder_layer(
         let positions: Vec<u32> = (0..rows.len as u32).collect();
         Ok((
             x,
-            Batch::of_prefixes(vec![rows], rope.at(&positions)?, device)?,
+            Batch::of_prefixes(vec![rows], rope.at(&positions)?, config.kv_heads, device)?,
         ))
     };
     let mut outputs = Vec::new();

@@ -1,6 +1,7 @@
 //! `doctor`: what this machine is, whether it computes rightly, and how fast.
 
 mod checks;
+mod kernels;
 mod machine;
 mod random_model;
 mod report;

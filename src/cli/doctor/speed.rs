@@ -8,6 +8,7 @@ use paligemma_server::models::{
     DecodeRow, EVERYTHING, KvCache, Model, PaliGemma, Prefix, WeightFormat, waves,
 };
 
+use super::kernels;
 use super::random_model::{Shape, VOCAB};
 use super::report::Report;
 
@@ -37,6 +38,9 @@ pub fn measure(
     );
     let seconds_per_byte = copied[copied.len() / 2] / 1e12;
 
+    if device.is_cuda() {
+        kernels::measure(report, device, format, seconds_per_byte)?;
+    }
     let began = Instant::now();
     let model = shape.load(device, format)?;
     device.synchronize()?;
