@@ -4,13 +4,13 @@ const byId = (id) => document.getElementById(id);
 
 /** Pictures that the server brings along, with what may be asked about each. */
 export const EXAMPLES = [
-  example("circle-and-square.jpg", "a circle and a square", ["red circle, blue square", "red circle"], [
+  example("circle-and-square.jpg", "a circle and a square", ["red circle, blue square", "red circle", "square"], [
     "what colour is the circle?", "where is the blue square?", "which shape is larger?",
   ]),
-  example("four-shapes.png", "four shapes", ["yellow star, green triangle", "purple cross"], [
+  example("four-shapes.png", "four shapes", ["yellow star, purple cross, orange circle", "triangle", "shape"], [
     "how many shapes are there?", "what colour is the star?", "is there a red heart?",
   ]),
-  example("three-hearts.png", "three hearts", ["pink heart", "red heart"], [
+  example("three-hearts.png", "three hearts", ["pink heart, red heart", "red heart", "heart"], [
     "how many pink shapes are there?", "where is the red heart?",
   ]),
   example("red-circle.png", "one circle", ["red circle", "green star"], ["what shape is red?", "where is the red circle?"]),

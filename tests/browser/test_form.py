@@ -6,6 +6,7 @@ from page import PHONE, Page
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from test_page import shown_code, slide
+from test_tasks import SCENES
 
 
 def drag(page, x0, y0, x1, y1):
@@ -29,6 +30,7 @@ def test_a_part_of_the_picture_is_marked_by_dragging(page, server):
     drawn = page.rectangle("#region")
     assert drawn == pytest.approx([240, 72, 432, 288], abs=3)
     page.run_to_end()
+    assert page.text(".text") == "a blue square"
     code = shown_code(page, "sh")
     assert "box=" in code and "length=" not in code
     page.check_looks("region")
@@ -106,7 +108,25 @@ def test_suggestions_fill_the_field(page):
     assert page.find("#question").get_property("value") == chips[1].text
     assert "blue square" in shown_code(page, "sh")
     page.run_to_end()
-    assert page.text(".text")
+    assert page.text(".text") == "right"
+
+
+@pytest.mark.parametrize("task", ["detect", "segment"])
+@pytest.mark.parametrize(
+    "file",
+    ["circle-and-square.jpg", "four-shapes.png", "three-hearts.png", "red-circle.png", "tall.webp", "exif-rotated.jpg"],
+)
+def test_the_suggested_objects_are_found_if_they_are_there(page, task, file):
+    shapes = [shape["name"] for shape in SCENES[file]["shapes"]]
+    page.example(file)
+    page.task(task)
+    for chip in page.all("[data-presets=objects] button"):
+        words = chip.text.split(", ")
+        chip.click()
+        page.run_to_end()
+        expected = [word for word in words for shape in shapes if word == "shape" or word in (shape, shape.split()[1])]
+        found = [row.text for row in page.all(".found .name")]
+        assert found == expected, f"asked for {words}"
 
 
 def test_sampling_is_folded_away_and_part_of_the_request(page):

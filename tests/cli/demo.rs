@@ -61,7 +61,7 @@ fn ask_lists_the_boxes_of_what_it_found_and_draws_them() {
         .map(|number| number.parse().unwrap())
         .collect();
     for (found, expected) in corners.iter().zip([96.0, 86.4, 224.0, 214.4]) {
-        assert!((found - expected).abs() < 12.0, "{row}");
+        assert!((found - expected).abs() < 4.0, "{row}");
     }
     // The box's upper left corner is outlined in the table's colour.
     let drawn = image::open(&drawn).unwrap().into_rgb8();

@@ -55,7 +55,7 @@ def draw(folder, count):
     folder.mkdir()
     rng = np.random.default_rng(1)
     for index in range(count):
-        scenes.picture(scenes.sample(rng), 64_000).convert("RGB").save(folder / f"{index:05}.jpg", quality=90)
+        scenes.draw(scenes.sample(rng)).convert("RGB").save(folder / f"{index:05}.jpg", quality=90)
 
 
 def form(picture):

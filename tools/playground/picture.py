@@ -20,13 +20,13 @@ sys.path.insert(0, str(ROOT / "tests" / "browser"))
 
 from page import Page  # noqa: E402
 
-SIZE = (1180, 760)
+SIZE = (1180, 910)
 TYPED, ANSWERED = 140, 2600  # milliseconds that a frame is seen
 LETTERS = 4  # that are typed between two frames
 # An example, a task, the field of what is asked, and what is.
 SCENES = [
     ("circle-and-square.jpg", "segment", "objects", "red circle, blue square"),
-    ("four-shapes.png", "detect", "objects", "yellow star, purple cross"),
+    ("four-shapes.png", "detect", "objects", "yellow star, purple cross, orange circle"),
     ("three-hearts.png", "vqa", "question", "how many hearts are there?"),
 ]
 

@@ -14,9 +14,10 @@ use utoipa::openapi::{Content, OpenApi, RefOr};
 /// A picture of 97 x 61 pixels, small enough to be read past.
 const IMAGE: &[u8] = include_bytes!("../../../examples/images/small.gif");
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     include_str!("examples/caption.yaml"),
     include_str!("examples/vqa.yaml"),
+    include_str!("examples/question.yaml"),
     include_str!("examples/detect.yaml"),
     include_str!("examples/segment.yaml"),
     include_str!("examples/generate.yaml"),

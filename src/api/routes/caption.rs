@@ -111,13 +111,7 @@ impl TextTask for CaptionFields {
     path = "/v1/caption",
     tag = "tasks",
     request_body(content(
-        (ImagesJson<CaptionFields> = "application/json", examples(("some_parts" = (
-            summary = "Parts of the image, in pixels; the demo has not learnt them",
-            value = json!({"image": "IMAGE", "boxes": [
-                {"x0": 24, "y0": 12, "x1": 60, "y1": 48},
-                "0,0,97,61",
-            ]}),
-        )))),
+        (ImagesJson<CaptionFields> = "application/json"),
         (ImagesForm<CaptionFields> = "multipart/form-data"),
     )),
     responses(

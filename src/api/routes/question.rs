@@ -74,10 +74,7 @@ impl TextTask for QuestionFields {
     path = "/v1/question",
     tag = "tasks",
     request_body(content(
-        (ImageJson<QuestionFields> = "application/json", examples(("answer" = (
-            summary = "One answer, which the demo has not learnt to ask for",
-            value = json!({"image": "IMAGE", "answer": "blue", "language": "en"}),
-        )))),
+        (ImageJson<QuestionFields> = "application/json"),
         (ImageForm<QuestionFields> = "multipart/form-data"),
     )),
     responses(

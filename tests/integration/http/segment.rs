@@ -6,7 +6,7 @@ use image::GrayImage;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::http::demo::example;
+use crate::http::demo::{drawn, example, overlap};
 use crate::http::sse::events;
 use paligemma_test_support::server::{Server, assert_problem};
 
@@ -52,7 +52,38 @@ async fn a_mask_covers_the_circle_and_little_else() {
         either += u32::from(drawn || marked);
     }
     let overlap = f64::from(both) / f64::from(either);
-    assert!(overlap > 0.7, "{overlap}");
+    assert!(overlap > 0.95, "{overlap}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_several_masks_lies_where_its_shape_was_drawn() {
+    let server = Server::demo(&[]).await;
+    let body = json!({
+        "image": BASE64_STANDARD.encode(example("four-shapes.png")),
+        "objects": ["yellow star", "purple cross", "orange circle"],
+    });
+    let (status, answer) = server.json("/v1/segment", &body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let found = answer["results"][0]["objects"].as_array().unwrap();
+    assert_eq!(found.len(), 3, "{found:?}");
+    let drawn = drawn("four-shapes.png");
+    for (found, place) in found.iter().zip([0, 2, 3]) {
+        assert_eq!(found["label"], drawn[place]["name"]);
+        let overlap = overlap(&bounds(&png(&found["mask"])), &drawn[place]["box"]);
+        assert!(overlap > 0.75, "{} by {overlap}", found["label"]);
+    }
+}
+
+/// The box around all that is marked.
+fn bounds(mask: &GrayImage) -> Value {
+    let (mut low, mut high) = ((u32::MAX, u32::MAX), (0, 0));
+    for (x, y, pixel) in mask.enumerate_pixels() {
+        if pixel.0 == [255] {
+            low = (low.0.min(x), low.1.min(y));
+            high = (high.0.max(x + 1), high.1.max(y + 1));
+        }
+    }
+    json!({"x0": low.0, "y0": low.1, "x1": high.0, "y1": high.1})
 }
 
 #[tokio::test(flavor = "multi_thread")]
