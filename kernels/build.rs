@@ -2,13 +2,15 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/cuda");
+    #[cfg(feature = "emulate-cuda")]
+    emulate();
     #[cfg(feature = "cuda")]
     compile().unwrap_or_else(|error| panic!("the CUDA kernels can't be compiled: {error}"));
 }
 
 #[cfg(feature = "cuda")]
 fn compile() -> cudaforge::Result<()> {
-    println!("cargo::rerun-if-changed=src/cuda");
     // What candle's kernels are built for, which read the same.
     let capability = cudaforge::detect_compute_cap()?.base();
     println!("cargo::rustc-env=PALIGEMMA_CUDA_COMPUTE_CAP={capability}");
@@ -21,4 +23,17 @@ fn compile() -> cudaforge::Result<()> {
         .args(["-std=c++17", "-O3"])
         .build_ptx()?
         .write(out.join("ptx.rs"))
+}
+
+/// Compiles the kernels for the processor.
+#[cfg(feature = "emulate-cuda")]
+fn emulate() {
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(2)
+        .file("src/cuda/emulator.cpp")
+        .flag("-Wno-unknown-pragmas")
+        .warnings(false)
+        .compile("emulator");
 }

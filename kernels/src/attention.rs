@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
 use super::cpu::{self, Heads, Instructions};
-use super::{cuda, own_kernels, portable};
+use super::{cuda, on_gpu, own_kernels, portable};
 
 /// How raw scores become the softmax's input.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +37,7 @@ impl RowPlaces {
     /// # Errors
     /// When the device fails.
     pub fn new(rows: &[(u32, u32)], heads: usize, device: &Device) -> Result<Option<Self>> {
-        match device.is_cuda() {
+        match on_gpu(device) {
             true => cuda::places(rows, heads, device).map(Some),
             false => Ok(None),
         }
@@ -110,7 +110,7 @@ pub fn attend_images(
     heads: usize,
     scoring: Scoring,
 ) -> Result<Tensor> {
-    if qkv.device().is_cuda() {
+    if on_gpu(qkv.device()) {
         return cuda::attend_images(qkv, patches, heads, scoring);
     }
     let (rows, width) = qkv.dims2()?;

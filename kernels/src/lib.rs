@@ -7,9 +7,9 @@
 mod attention;
 mod card;
 mod cpu;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "emulate-cuda"))]
 mod cuda;
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(any(feature = "cuda", feature = "emulate-cuda")))]
 #[path = "no_cuda.rs"]
 mod cuda;
 mod format;
@@ -62,9 +62,14 @@ pub fn run_on<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
     }
 }
 
-/// Whether our own kernels run on a device, and not candle's.
+/// Whether the kernels of a GPU run on a device.
+fn on_gpu(device: &Device) -> bool {
+    device.is_cuda() || cfg!(feature = "emulate-cuda")
+}
+
+/// Whether our own kernels for processors run on a device.
 fn own_kernels(device: &Device) -> bool {
-    device.is_cpu() && cfg!(target_arch = "x86_64")
+    device.is_cpu() && cfg!(target_arch = "x86_64") && !on_gpu(device)
 }
 
 /// What a candle error says, in one line: with `RUST_BACKTRACE` set its own text is pages long.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::attention::{optional_values, values};
 use super::cpu::{self, Arrangement, Instructions, PackedFormat, PackedShape, PackedWeight};
 use super::norm::rms_norm;
-use super::{WeightFormat, WeightsCache, cuda, own_kernels, portable};
+use super::{WeightFormat, WeightsCache, cuda, on_gpu, own_kernels, portable};
 
 /// candle's quantised kernels want the inner dimension in multiples of this.
 const BLOCK: usize = 256;
@@ -141,7 +141,7 @@ impl Matmul {
     ) -> Result<Tensor> {
         let gated = self.outputs == Outputs::Gated;
         if let Weight::Dense(weight) = &self.weight
-            && x.device().is_cuda()
+            && on_gpu(x.device())
         {
             return cuda::product(x, norm, weight, gated, epilogue);
         }
@@ -161,7 +161,7 @@ impl Matmul {
             }
         };
         let y = y.to_dtype(x.dtype())?;
-        if y.device().is_cuda() {
+        if on_gpu(y.device()) {
             return cuda::finish(&y, gated, epilogue);
         }
         if gated {

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::attention::values;
 use super::cpu::{self, Instructions, Norm};
-use super::{cuda, own_kernels};
+use super::{cuda, on_gpu, own_kernels};
 
 /// `x / rms(x) · scale` for `x` `[rows, width]` and `scale` f32 `[width]`, in f32 and cast last to
 /// the dtype of `x`.
@@ -12,7 +12,7 @@ use super::{cuda, own_kernels};
 /// # Errors
 /// When the device fails.
 pub fn rms_norm(x: &Tensor, scale: &Tensor, eps: f32) -> Result<Tensor> {
-    if x.device().is_cuda() {
+    if on_gpu(x.device()) {
         return cuda::rms_norm(x, scale, None, eps);
     }
     if !own_kernels(x.device()) {
@@ -29,7 +29,7 @@ pub fn rms_norm(x: &Tensor, scale: &Tensor, eps: f32) -> Result<Tensor> {
 /// # Errors
 /// When the device fails.
 pub fn rms_norm_add(x: &Tensor, scale: &Tensor, residual: &Tensor, eps: f32) -> Result<Tensor> {
-    match x.device().is_cuda() {
+    match on_gpu(x.device()) {
         true => cuda::rms_norm(x, scale, Some(residual), eps),
         false => residual + rms_norm(x, scale, eps)?,
     }
@@ -41,7 +41,7 @@ pub fn rms_norm_add(x: &Tensor, scale: &Tensor, residual: &Tensor, eps: f32) -> 
 /// # Errors
 /// When the device fails.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
-    if x.device().is_cuda() {
+    if on_gpu(x.device()) {
         return cuda::layer_norm(x, weight, bias, eps);
     }
     if !own_kernels(x.device()) {

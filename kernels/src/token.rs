@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::cuda;
+use super::{cuda, on_gpu};
 
 /// The likeliest token of a row of logits.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +51,7 @@ pub struct Logprobs {
 /// # Errors
 /// When the device fails.
 pub fn logits(products: &Tensor, vocab: usize, softcap: Option<f64>) -> Result<Tensor> {
-    if products.device().is_cuda() {
+    if on_gpu(products.device()) {
         return cuda::logits(products, vocab, softcap);
     }
     let logits = products
@@ -70,7 +70,7 @@ pub fn logits(products: &Tensor, vocab: usize, softcap: Option<f64>) -> Result<T
 /// # Errors
 /// When the device fails.
 pub fn likeliest(logits: &Tensor, reports: &[Option<Report>]) -> Result<Vec<Likeliest>> {
-    if logits.device().is_cuda() {
+    if on_gpu(logits.device()) {
         return cuda::likeliest(logits, reports);
     }
     let ids = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;

@@ -4,12 +4,11 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::kernels::rotate;
 
-/// Cosines and sines of every position, in f32: bf16 can't tell position 256 from 257.
+/// Cosines and sines of every position, in the dtype of the hidden states.
 #[derive(Debug)]
 pub struct RopeTable {
     cos: Tensor,
     sin: Tensor,
-    dtype: DType,
 }
 
 /// The rows of a [`RopeTable`] that some packed tokens need, `[rows, head_dim / 2]` each.
@@ -33,14 +32,14 @@ impl RopeTable {
             .map(|i| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32)
             .collect();
         let frequencies = Tensor::from_vec(frequencies, (1, head_dim / 2), device)?;
+        // In f32: bf16 can't tell position 256 from 257.
         let angles = Tensor::arange(0u32, positions as u32, device)?
             .to_dtype(DType::F32)?
             .reshape((positions, 1))?
             .broadcast_mul(&frequencies)?;
         Ok(Self {
-            cos: angles.cos()?,
-            sin: angles.sin()?,
-            dtype,
+            cos: angles.cos()?.to_dtype(dtype)?,
+            sin: angles.sin()?.to_dtype(dtype)?,
         })
     }
 
@@ -49,10 +48,9 @@ impl RopeTable {
     /// The reference counts from 1; only differences of positions matter to attention.
     pub fn at(&self, positions: &[u32]) -> Result<Rope> {
         let positions = Tensor::new(positions, self.cos.device())?;
-        let rows = |table: &Tensor| table.index_select(&positions, 0)?.to_dtype(self.dtype);
         Ok(Rope {
-            cos: rows(&self.cos)?,
-            sin: rows(&self.sin)?,
+            cos: self.cos.index_select(&positions, 0)?,
+            sin: self.sin.index_select(&positions, 0)?,
         })
     }
 }

@@ -132,7 +132,7 @@ template <int G> __device__ inline float reduce_each(float (&values)[G], int lan
 // Rows that decode, each a query for every head over what it sees of its slot: keys, in parts of
 // `size`, which blocks attend to one by one. The last block of a row to be done puts the parts
 // together. The grid is parts, groups of at most G heads of all key heads, rows. A head has at most 256
-// values.
+// values, a multiple of 4.
 //
 // `qkv`, `cos`, `sin`, `slots`, `positions`, `keys` and `values` are as for rotate_and_keep, which this
 // does for its rows, too. `partial` f32 `[rows, heads, parts, head_dim]` is for sums of values
@@ -164,6 +164,7 @@ __device__ void decode(const T *__restrict__ qkv, const T *__restrict__ cos, con
   const T *of_row = qkv + (int64_t)row * (heads + 2 * kv_heads) * head_dim;
   cos += (int64_t)row * half;
   sin += (int64_t)row * half;
+#pragma unroll 4
   for (int i = threadIdx.x; i < G * half; i += THREADS) {
     int head = i / half, at = i % half;
     float a = 0.0f, b = 0.0f;
@@ -243,7 +244,7 @@ __device__ void decode(const T *__restrict__ qkv, const T *__restrict__ cos, con
 
   for (int i = threadIdx.x; i < head_dim; i += THREADS) {
     float sums[G] = {};
-#pragma unroll 2
+#pragma unroll 4
     for (int key = 0; key < length; key += 4) {
       float x[4];
 #pragma unroll
@@ -273,20 +274,42 @@ __device__ void decode(const T *__restrict__ qkv, const T *__restrict__ cos, con
   __syncthreads();
   if (!last) return;
   __threadfence();
-  for (int i = threadIdx.x; i < count * head_dim; i += THREADS) {
-    int64_t head = (int64_t)row * heads + first_head + i / head_dim;
-    const float *total = totals + head * parts * 2;
-    const float *sums = partial + head * parts * head_dim + i % head_dim;
-    float max = -INFINITY, sum = 0.0f, value = 0.0f;
-#pragma unroll 4
-    for (int j = 0; j < own_parts; j++) max = fmaxf(max, __ldcg(total + 2 * j));
-#pragma unroll 4
-    for (int j = 0; j < own_parts; j++) {
-      float weight = expf(__ldcg(total + 2 * j) - max);
-      value += __ldcg(sums + (int64_t)j * head_dim) * weight;
-      sum += __ldcg(total + 2 * j + 1) * weight;
+  totals += ((int64_t)row * heads + first_head) * parts * 2;
+  partial += ((int64_t)row * heads + first_head) * parts * head_dim;
+  float *shares = shared; // [G, parts]: what a part's sums count
+  for (int g = warp; g < count; g += THREADS / WARP) {
+    const float *of_head = totals + g * parts * 2;
+    float max = -INFINITY, sum = 0.0f;
+    for (int j = lane; j < own_parts; j += WARP) max = fmaxf(max, __ldcg(of_head + 2 * j));
+    max = warp_reduce<Max>(max);
+    for (int j = lane; j < own_parts; j += WARP) {
+      float share = expf(__ldcg(of_head + 2 * j) - max);
+      sum += __ldcg(of_head + 2 * j + 1) * share;
+      shares[g * parts + j] = share;
     }
-    out[head * head_dim + i % head_dim] = from_f32<T>(value / sum);
+    sum = warp_reduce<Sum>(sum);
+    for (int j = lane; j < own_parts; j += WARP) shares[g * parts + j] /= sum;
+  }
+  __syncthreads();
+  // Four values of a head a thread.
+  for (int i = 4 * threadIdx.x; i < count * head_dim; i += 4 * THREADS) {
+    int g = i / head_dim, at = i % head_dim;
+    const float *sums = partial + (int64_t)g * parts * head_dim + at;
+    float4 value = {};
+#pragma unroll 8
+    for (int j = 0; j < own_parts; j++) {
+      float4 x = __ldcg((const float4 *)(sums + (int64_t)j * head_dim));
+      float share = shares[g * parts + j];
+      value.x += x.x * share;
+      value.y += x.y * share;
+      value.z += x.z * share;
+      value.w += x.w * share;
+    }
+    T *to = out + ((int64_t)row * heads + first_head + g) * head_dim + at;
+    to[0] = from_f32<T>(value.x);
+    to[1] = from_f32<T>(value.y);
+    to[2] = from_f32<T>(value.z);
+    to[3] = from_f32<T>(value.w);
   }
 }
 
@@ -295,7 +318,7 @@ __device__ void decode(const T *__restrict__ qkv, const T *__restrict__ cos, con
       const T *qkv, const T *cos, const T *sin, const uint32_t *slots, const uint32_t *positions, T *keys,     \
       T *values, float *partial, float *totals, uint32_t *done, T *out, int heads, int kv_heads, int head_dim, \
       int context, int window, int size, float scale, float softcap) {                                         \
-    extern __shared__ __align__(16) float shared[];                                                            \
+    DYNAMIC_SHARED;                                                                                            \
     decode<T, G>(qkv, cos, sin, slots, positions, keys, values, partial, totals, done, out, heads, kv_heads,   \
                  head_dim, context, window, size, scale, softcap, shared);                                     \
   }

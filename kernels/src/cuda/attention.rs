@@ -1,12 +1,11 @@
 //! Attention of images, prefixes and rows that decode.
 
-use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
-use candle_core::{CudaDevice, DType, Device, Error, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::launch::{
-    Kernel, THREADS, blocks, count, device, optional_pointer, pack, pointer, size, suffix, uninit,
+use super::arguments::{
+    Kernel, Matrices, Second, THREADS, blocks, count, optional_pointer, pack, size, suffix,
 };
-use super::product::{Matrices, Second, multiply};
+use super::launch::{Gpu, device, multiply, multiprocessors, pointer, uninit};
 use super::ptx;
 use crate::attention::{CachedPrefix, CachedRows, RowPlaces, Scoring};
 
@@ -109,7 +108,7 @@ pub(crate) fn attend_rows(
 
 /// Of the rows of prefixes: rotates queries to `queries`, and keys into the cache, where values go, too.
 fn rotate_and_keep(
-    device: &CudaDevice,
+    device: &Gpu,
     qkv: &Tensor,
     (cos, sin): (&Tensor, &Tensor),
     (k, v): (&Tensor, &Tensor),
@@ -161,7 +160,7 @@ struct Heads {
     reason = "queries, keys, values, the result, and what they are"
 )]
 fn attend_all(
-    device: &CudaDevice,
+    device: &Gpu,
     Heads {
         heads,
         kv_heads,
@@ -242,7 +241,7 @@ fn attend_all(
 
 /// Softmax over scores f32 `[batch, rows, keys]`, with a mask f32 `[rows, keys]`, into `weights`.
 fn softmax(
-    device: &CudaDevice,
+    device: &Gpu,
     scores: &Tensor,
     mask: Option<&Tensor>,
     weights: &Tensor,
@@ -276,7 +275,7 @@ fn softmax(
     reason = "queries, keys, values, the result, and what they are"
 )]
 fn decode(
-    device: &CudaDevice,
+    device: &Gpu,
     qkv: &Tensor,
     (cos, sin): (&Tensor, &Tensor),
     (k, v): (&Tensor, &Tensor),
@@ -304,10 +303,11 @@ fn decode(
     let groups = kv_heads * groups;
     let seen = rows.window.unwrap_or(usize::MAX).min(rows.places.longest);
     let decoding = rows.decode;
-    // So small that all of the GPU has work, which it has with two blocks for each multiprocessor.
+    // So small that all of the GPU has work, but that no block waits for another: a multiprocessor
+    // runs two at once.
     let blocks = 2 * multiprocessors(device)?;
     let part = seen
-        .div_ceil(blocks.div_ceil(groups * decoding))
+        .div_ceil((blocks / (groups * decoding)).max(1))
         .next_multiple_of(LEAST_PART)
         .min(MOST_PART);
     let parts = seen.div_ceil(part);
@@ -319,7 +319,7 @@ fn decode(
         name: &format!("decode_{at_once}_{}", suffix(qkv.dtype())?),
         grid: (parts as u32, groups as u32, decoding as u32),
         threads: THREADS,
-        shared: at_once * (head_dim + part) * size_of::<f32>(),
+        shared: at_once * (head_dim + part).max(parts) * size_of::<f32>(),
     };
     let arguments = [
         last(qkv)?.into(),
@@ -416,7 +416,7 @@ fn matrices(tensor: &Tensor) -> Result<Matrices> {
 /// Values of images, from an order by patches to one by heads if there are three `parts`, and back if
 /// there is one.
 fn regroup(
-    device: &CudaDevice,
+    device: &Gpu,
     from: &Tensor,
     to: &Tensor,
     parts: usize,
@@ -442,11 +442,4 @@ fn regroup(
     ];
     // SAFETY: as attention.cu says; both hold as many values.
     unsafe { kernel.launch(device, &arguments) }
-}
-
-fn multiprocessors(device: &CudaDevice) -> Result<usize> {
-    let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-    let stream = device.cuda_stream();
-    let count = stream.context().attribute(attribute).map_err(Error::wrap)?;
-    Ok(usize::try_from(count).unwrap_or(1))
 }

@@ -1,11 +1,16 @@
 // What all kernels share: the two dtypes of hidden states, reductions, and how a kernel gets its
 // names. Everything is computed in f32 and rounded once.
 //
-// Plain C++ beside CUDA's own words, so that shim.h can compile it for the processor.
+// Plain C++ beside CUDA's own words, so that emulator.cpp can compile it for the processor.
 
 #pragma once
 
 #include <stdint.h>
+
+// Memory that the threads of a block share, as much as the launch says: `float shared[]`.
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED extern __shared__ __align__(16) float shared[]
+#endif
 
 // A bf16 as it lies in memory. Conversions are by hand, because hardware has them from sm_80 on only.
 struct bf16 {

@@ -1,74 +1,20 @@
 //! Tensors as kernels see them, and launches.
 
+use candle_core::cuda_backend::cudarc::cublas::{result as cublas, sys};
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::op::BackpropOp;
-use candle_core::{CudaDevice, DType, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CudaDevice, DType, Error, Result, Shape, Storage, Tensor, bail};
 
-/// Threads of a block where it does not matter.
-pub(super) const THREADS: usize = 256;
+use super::arguments::{Argument, Kernel, Matrices, Second};
 
-/// One argument of a kernel.
-pub(super) enum Argument {
-    Pointer(u64),
-    I32(i32),
-    I64(i64),
-    F32(f32),
-}
-
-impl From<u64> for Argument {
-    fn from(pointer: u64) -> Self {
-        Self::Pointer(pointer)
-    }
-}
-
-impl From<f32> for Argument {
-    fn from(value: f32) -> Self {
-        Self::F32(value)
-    }
-}
-
-impl From<bool> for Argument {
-    fn from(value: bool) -> Self {
-        Self::I32(value.into())
-    }
-}
-
-/// A size, which must fit.
-pub(super) fn size(value: usize) -> Result<Argument> {
-    match i32::try_from(value) {
-        Ok(value) => Ok(Argument::I32(value)),
-        Err(_) => bail!("a size of {value} is beyond what a kernel counts to"),
-    }
-}
-
-/// A number of values.
-pub(super) fn count(value: usize) -> Argument {
-    Argument::I64(value as i64)
-}
-
-/// Blocks of [`THREADS`] threads that make `threads`.
-pub(super) fn blocks(threads: usize) -> (u32, u32, u32) {
-    (threads.div_ceil(THREADS) as u32, 1, 1)
-}
-
-/// Values that a thread loads at once: 16 bytes.
-pub(super) fn pack(dtype: DType) -> usize {
-    16 / dtype.size_in_bytes()
-}
+/// A GPU, and the stream on which everything is queued.
+pub(super) type Gpu = CudaDevice;
 
 /// The device of a tensor that lies on a GPU.
-pub(super) fn device(tensor: &Tensor) -> Result<CudaDevice> {
+pub(super) fn device(tensor: &Tensor) -> Result<Gpu> {
     Ok(tensor.device().as_cuda_device()?.clone())
-}
-
-/// What a dtype is called in kernels' names.
-pub(super) fn suffix(dtype: DType) -> Result<&'static str> {
-    match dtype {
-        DType::F32 => Ok("f32"),
-        DType::BF16 => Ok("bf16"),
-        other => bail!("there are no kernels for {other:?} on a GPU"),
-    }
 }
 
 /// Where the values of a contiguous tensor begin in the GPU's memory.
@@ -90,13 +36,8 @@ pub(super) fn pointer(tensor: &Tensor) -> Result<u64> {
     Ok(base + (start * tensor.dtype().size_in_bytes()) as u64)
 }
 
-/// [`pointer`] of a tensor that may be absent: a null pointer then.
-pub(super) fn optional_pointer(tensor: Option<&Tensor>) -> Result<u64> {
-    tensor.map_or(Ok(0), pointer)
-}
-
 /// Memory for a result, whose values are not defined yet.
-pub(super) fn uninit(device: &CudaDevice, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+pub(super) fn uninit(device: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
     let shape = shape.into();
     let count = shape.elem_count();
     // SAFETY: these are plain numbers, of which any bits are valid, and a kernel writes them first.
@@ -120,17 +61,6 @@ pub(super) fn uninit(device: &CudaDevice, shape: impl Into<Shape>, dtype: DType)
     ))
 }
 
-/// A kernel and the threads that run it.
-pub(super) struct Kernel<'a> {
-    /// The file's name and its text.
-    pub module: (&'static str, &'static str),
-    pub name: &'a str,
-    pub grid: (u32, u32, u32),
-    pub threads: usize,
-    /// Bytes of memory that the threads of a block share.
-    pub shared: usize,
-}
-
 impl Kernel<'_> {
     /// Queues the kernel.
     ///
@@ -140,7 +70,7 @@ impl Kernel<'_> {
     /// # Safety
     /// The arguments are what the kernel's source says: as many, of these types, and pointers to
     /// memory of the extents that it reads and writes.
-    pub(super) unsafe fn launch(&self, device: &CudaDevice, arguments: &[Argument]) -> Result<()> {
+    pub(super) unsafe fn launch(&self, device: &Gpu, arguments: &[Argument]) -> Result<()> {
         let (module, text) = self.module;
         let function = device.get_or_load_custom_func(self.name, module, text)?;
         let mut launch = function.builder();
@@ -163,5 +93,74 @@ impl Kernel<'_> {
             Ok(_) => Ok(()),
             Err(error) => bail!("the GPU refused the kernel {}: {error}", self.name),
         }
+    }
+}
+
+/// Multiprocessors of the GPU.
+///
+/// # Errors
+/// When the driver does not say.
+pub(super) fn multiprocessors(device: &Gpu) -> Result<usize> {
+    let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+    let stream = device.cuda_stream();
+    let count = stream.context().attribute(attribute).map_err(Error::wrap)?;
+    Ok(usize::try_from(count).unwrap_or(1))
+}
+
+/// `first` `[m, k]` times `second` into `product` `[m, n]`, for each of `batch` matrices, summed in
+/// f32.
+///
+/// # Safety
+/// All matrices lie within the GPU's memory.
+pub(super) unsafe fn multiply(
+    device: &Gpu,
+    batch: usize,
+    (m, n, k): (usize, usize, usize),
+    first: Matrices,
+    (second, lies): (Matrices, Second),
+    product: Matrices,
+) -> Result<()> {
+    let transposed = match lies {
+        Second::AsIs => sys::cublasOperation_t::CUBLAS_OP_N,
+        Second::Transposed => sys::cublasOperation_t::CUBLAS_OP_T,
+    };
+    let (one, zero) = (1f32, 0f32);
+    // cuBLAS counts columns first, so to it every matrix is its transpose, and so is the product.
+    // SAFETY: the caller vouches for the matrices.
+    unsafe {
+        cublas::gemm_strided_batched_ex(
+            *device.cublas_handle().handle(),
+            transposed,
+            sys::cublasOperation_t::CUBLAS_OP_N,
+            n as i32,
+            m as i32,
+            k as i32,
+            (&raw const one).cast(),
+            second.pointer as *const _,
+            data_type(second.dtype)?,
+            second.stride as i32,
+            second.batch_stride as i64,
+            first.pointer as *const _,
+            data_type(first.dtype)?,
+            first.stride as i32,
+            first.batch_stride as i64,
+            (&raw const zero).cast(),
+            product.pointer as *mut _,
+            data_type(product.dtype)?,
+            product.stride as i32,
+            product.batch_stride as i64,
+            batch as i32,
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+        )
+    }
+    .map_err(Error::wrap)
+}
+
+fn data_type(dtype: DType) -> Result<sys::cudaDataType> {
+    match dtype {
+        DType::F32 => Ok(sys::cudaDataType::CUDA_R_32F),
+        DType::BF16 => Ok(sys::cudaDataType::CUDA_R_16BF),
+        other => bail!("there are no kernels for {other:?} on a GPU"),
     }
 }

@@ -2,21 +2,46 @@
 //!
 //! Work is queued on one stream, in order, and so is the release of memory: what a function here
 //! launches may outlive the tensors that it was given.
+//!
+//! With the feature `emulate-cuda` the same kernels run on the processor, a thread after the other: to
+//! test them where there is no GPU.
 
+mod arguments;
 mod attention;
+#[cfg(feature = "cuda")]
 mod device;
+#[cfg_attr(feature = "emulate-cuda", path = "emulator.rs")]
 mod launch;
 mod norm;
 mod product;
+#[cfg(all(test, feature = "emulate-cuda"))]
+mod tests;
 mod token;
 
 pub(crate) use attention::{attend_images, attend_rows, places};
+#[cfg(feature = "cuda")]
 pub(crate) use device::{card, check, prepare};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use product::{finish, product};
 pub(crate) use token::{likeliest, logits};
 
+/// There is no card where the kernels are emulated.
+#[cfg(feature = "emulate-cuda")]
+pub(crate) fn card(_: usize) -> candle_core::Result<crate::Card> {
+    Err(candle_core::Error::NotCompiledWithCudaSupport)
+}
+
 /// The kernels' text, one constant a file.
+#[cfg(not(feature = "emulate-cuda"))]
 mod ptx {
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+}
+
+/// The kernels are part of the program.
+#[cfg(feature = "emulate-cuda")]
+mod ptx {
+    pub const ATTENTION: &str = "";
+    pub const NORM: &str = "";
+    pub const PRODUCT: &str = "";
+    pub const TOKEN: &str = "";
 }

@@ -2,9 +2,8 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::launch::{
-    Argument, Kernel, device, optional_pointer, pack, pointer, size, suffix, uninit,
-};
+use super::arguments::{Argument, Kernel, optional_pointer, pack, size, suffix};
+use super::launch::{device, pointer, uninit};
 use super::ptx;
 
 /// Packs of a row that a thread keeps.

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::launch::{Kernel, THREADS, device, pack, pointer, size, suffix, uninit};
+use super::arguments::{Kernel, THREADS, pack, size, suffix};
+use super::launch::{device, pointer, uninit};
 use super::ptx;
 use crate::token::{Likeliest, Logprobs, Neighbours, Report};
 

@@ -1,0 +1,163 @@
+//! Stands for a GPU: the kernels of emulator.cpp, on tensors in the processor's memory.
+
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
+use half::bf16;
+
+use super::arguments::{Argument, Kernel, Matrices, Second};
+
+/// The processor, which does everything at once.
+#[derive(Clone)]
+pub(super) struct Gpu;
+
+unsafe extern "C" {
+    /// 1 if there is no kernel of that name, otherwise 0 after all threads have run.
+    fn emulate(
+        name: *const c_char,
+        grid: *const c_uint,
+        threads: c_uint,
+        shared: c_uint,
+        arguments: *const *const c_void,
+    ) -> c_int;
+}
+
+/// Blocks share memory, so one kernel runs at a time.
+static RUNS: Mutex<()> = Mutex::new(());
+
+pub(super) fn device(_: &Tensor) -> Result<Gpu> {
+    Ok(Gpu)
+}
+
+/// Where the values of a contiguous tensor begin.
+pub(super) fn pointer(tensor: &Tensor) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        bail!("a kernel got values that are not contiguous")
+    };
+    let base = match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => values.as_ptr() as u64,
+        Storage::Cpu(CpuStorage::BF16(values)) => values.as_ptr() as u64,
+        Storage::Cpu(CpuStorage::U32(values)) => values.as_ptr() as u64,
+        _ => bail!("there are no kernels for {:?}", tensor.dtype()),
+    };
+    Ok(base + (start * tensor.dtype().size_in_bytes()) as u64)
+}
+
+/// Memory for a result, whose values are no numbers.
+pub(super) fn uninit(_: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+    let shape = shape.into();
+    match dtype {
+        DType::F32 => Tensor::full(f32::NAN, shape, &Device::Cpu),
+        DType::BF16 => Tensor::full(bf16::NAN, shape, &Device::Cpu),
+        _ => Tensor::full(0xdead_u32, shape, &Device::Cpu),
+    }
+}
+
+impl Kernel<'_> {
+    /// Runs the kernel.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    ///
+    /// # Safety
+    /// The arguments are what the kernel's source says.
+    pub(super) unsafe fn launch(&self, _: &Gpu, arguments: &[Argument]) -> Result<()> {
+        let _one_at_a_time = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(name) = CString::new(self.name) else {
+            bail!("a kernel's name has no zeros")
+        };
+        let arguments: Vec<*const c_void> = arguments.iter().map(Argument::address).collect();
+        let (x, y, z) = self.grid;
+        // SAFETY: the caller vouches for the arguments.
+        let outcome = unsafe {
+            emulate(
+                name.as_ptr(),
+                [x, y, z].as_ptr(),
+                self.threads as c_uint,
+                self.shared as c_uint,
+                arguments.as_ptr(),
+            )
+        };
+        match outcome {
+            0 => Ok(()),
+            _ => bail!("there is no kernel {} in {}", self.name, self.module.0),
+        }
+    }
+}
+
+/// So few that decoding has several parts even of short sequences.
+pub(super) fn multiprocessors(_: &Gpu) -> Result<usize> {
+    Ok(8)
+}
+
+/// As cuBLAS does it: `first` `[m, k]` times `second` into `product` `[m, n]`, for each of `batch`
+/// matrices, summed in f32.
+///
+/// # Safety
+/// All matrices lie within memory.
+pub(super) unsafe fn multiply(
+    _: &Gpu,
+    batch: usize,
+    (m, n, k): (usize, usize, usize),
+    first: Matrices,
+    (second, lies): (Matrices, Second),
+    product: Matrices,
+) -> Result<()> {
+    for matrix in 0..batch {
+        for row in 0..m {
+            for column in 0..n {
+                let sum = (0..k)
+                    .map(|i| {
+                        let (r, c) = match lies {
+                            Second::AsIs => (i, column),
+                            Second::Transposed => (column, i),
+                        };
+                        // SAFETY: the caller vouches for the matrices.
+                        unsafe { read(first, matrix, row, i) * read(second, matrix, r, c) }
+                    })
+                    .sum();
+                // SAFETY: as above.
+                unsafe { write(product, matrix, row, column, sum) };
+            }
+        }
+    }
+    Ok(())
+}
+
+fn at(matrices: Matrices, matrix: usize, row: usize, column: usize) -> usize {
+    matrix * matrices.batch_stride + row * matrices.stride + column
+}
+
+unsafe fn read(matrices: Matrices, matrix: usize, row: usize, column: usize) -> f32 {
+    let at = at(matrices, matrix, row, column);
+    match matrices.dtype {
+        DType::BF16 => {
+            let values = matrices.pointer as *const bf16;
+            // SAFETY: the caller vouches for the place.
+            unsafe { *values.add(at) }.to_f32()
+        }
+        _ => {
+            let values = matrices.pointer as *const f32;
+            // SAFETY: as above.
+            unsafe { *values.add(at) }
+        }
+    }
+}
+
+unsafe fn write(matrices: Matrices, matrix: usize, row: usize, column: usize, value: f32) {
+    let at = at(matrices, matrix, row, column);
+    match matrices.dtype {
+        DType::BF16 => {
+            let values = matrices.pointer as *mut bf16;
+            // SAFETY: the caller vouches for the place.
+            unsafe { *values.add(at) = bf16::from_f32(value) }
+        }
+        _ => {
+            let values = matrices.pointer as *mut f32;
+            // SAFETY: as above.
+            unsafe { *values.add(at) = value }
+        }
+    }
+}
