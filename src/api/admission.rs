@@ -12,7 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::{ApiError, ErrorCode};
 use super::uploads::Upload;
 use crate::engine::EngineHandle;
-use crate::settings::Settings;
 use crate::telemetry::metrics;
 
 /// Bounds the requests on their way to the engine. Clones share the bound.
@@ -39,12 +38,12 @@ pub struct Admitted {
 
 impl Admission {
     /// One permit for each of the engine's slots and each place in its queue.
-    pub fn new(settings: &Settings) -> Self {
-        let limit = settings.slots + settings.queue;
+    pub fn new(slots: usize, queue: usize) -> Self {
+        let limit = slots + queue;
         Self {
             permits: Arc::new(Semaphore::new(limit)),
             limit,
-            queue: settings.queue,
+            queue,
         }
     }
 

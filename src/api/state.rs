@@ -67,7 +67,7 @@ impl AppState {
             fetcher: ImageFetcher::new(&settings),
             mask_decoder: runtime.mask_decoder.clone(),
             keys: Keys::new(&settings)?,
-            admission: Admission::new(&settings),
+            admission: Admission::new(runtime.info.slots, settings.queue),
             uploads: Uploads::new(&settings),
             model: Arc::new(runtime.info.clone()),
             bins: bins(&runtime.tokenizer),

@@ -73,6 +73,12 @@ impl WeightFiles {
             .sum()
     }
 
+    /// How many numbers they are.
+    pub fn values(&self) -> u64 {
+        let count = |tensor: &StoredTensor| tensor.shape.iter().product::<usize>() as u64;
+        self.of_models().map(count).sum()
+    }
+
     /// The dtypes that they have there, such as `bf16`.
     pub fn dtypes(&self) -> String {
         let dtypes: BTreeSet<&str> = self

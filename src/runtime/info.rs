@@ -25,6 +25,8 @@ pub struct ModelInfo {
     pub image_tokens: usize,
     /// Tokens that image, prompt and answer may have together.
     pub context: usize,
+    /// Sequences generated at the same time.
+    pub slots: usize,
     /// The format of the weights, such as `bf16`.
     pub dtype: String,
     /// Where the model runs, such as `cpu` or `cuda:0`.
@@ -43,6 +45,7 @@ impl ModelInfo {
         placement: Placement,
         instructions: Option<Instructions>,
         context: usize,
+        slots: usize,
         masks: bool,
     ) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -57,6 +60,7 @@ impl ModelInfo {
             image_size: config.vision.image_size as u32,
             image_tokens: config.image_tokens(),
             context,
+            slots,
             dtype: placement.format.to_string(),
             device: match placement.gpu {
                 Some(gpu) => format!("cuda:{gpu}"),

@@ -2,6 +2,7 @@
 //! decoder, and a factory of the model itself. Every subcommand starts from a [`Runtime`].
 
 mod info;
+mod memory;
 mod source;
 
 use std::fmt::Display;
@@ -16,15 +17,17 @@ use crate::checkpoint::CheckpointError;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::hub::HubError;
 use crate::kernels::{
-    Instructions, Placement, PlacementError, UnusableInstructions, choose_instructions,
+    Instructions, Placement, PlacementError, UnusableInstructions, choose_instructions, reason,
 };
-use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained};
+use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained, Question, greedy, waves};
 use crate::pixels::{ImageLimits, Preprocessor};
 use crate::settings::{Settings, SettingsError};
 use crate::telemetry::load_progress::LoadProgress;
 use crate::tokenizer::Tokenizer;
 
 pub use info::{ModelInfo, served_names};
+pub use memory::DoesNotFit;
+use memory::Needs;
 use source::Source;
 
 /// How much longer a stream may wait for its next token when nobody says. On a CPU tokens then still
@@ -73,6 +76,10 @@ pub enum RuntimeError {
     NoModel(String),
     #[error("no folder {name} here, and the hub's model can't be fetched: {error}")]
     Hub { name: String, error: Box<HubError> },
+    #[error(transparent)]
+    DoesNotFit(#[from] DoesNotFit),
+    #[error("the GPU does not tell its memory: {0}")]
+    Card(String),
     #[error("reading the checkpoint was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
@@ -82,7 +89,7 @@ impl RuntimeError {
     pub fn is_of_settings(&self) -> bool {
         matches!(
             self,
-            Self::Settings(_) | Self::Placement(_) | Self::Instructions(_)
+            Self::Settings(_) | Self::Placement(_) | Self::Instructions(_) | Self::DoesNotFit(_)
         )
     }
 }
@@ -111,12 +118,22 @@ impl Runtime<()> {
         let (mut pretrained, mask_decoder) = tokio::task::spawn_blocking(open).await??;
         pretrained.weights_cache = weights_cache(&settings, instructions);
         let context = context(&settings, &pretrained)?;
+        let needs = Needs::new(
+            &pretrained.config,
+            pretrained.weights.values(),
+            placement.format,
+            context,
+            batch_tokens(&settings, placement),
+            settings.image_cache.as_u64(),
+        );
+        let slots = memory::slots(placement, needs, settings.slots)?;
         let info = ModelInfo::new(
             &settings,
             &pretrained.config,
             placement,
             instructions,
             context,
+            slots,
             mask_decoder.is_some(),
         );
         Ok(Runtime {
@@ -124,7 +141,7 @@ impl Runtime<()> {
             preprocessor: preprocessor(&settings, info.image_size),
             mask_decoder: mask_decoder.map(Arc::new),
             loading: pretrained.weights.progress.clone(),
-            factory: factory(pretrained, placement, settings.slots, info.clone()),
+            factory: factory(pretrained, placement, info.clone()),
             info,
             placement,
             settings,
@@ -153,16 +170,16 @@ impl<F> Runtime<F> {
     /// An engine as the settings want it.
     pub fn engine_options(&self) -> EngineOptions {
         let settings = &self.settings;
-        let (token_gap, batch_tokens) = match self.placement.gpu {
-            Some(_) => (AUTO_TOKEN_GAP_GPU, AUTO_BATCH_TOKENS_GPU),
-            None => (AUTO_TOKEN_GAP_CPU, AUTO_BATCH_TOKENS_CPU),
+        let token_gap = match self.placement.gpu {
+            Some(_) => AUTO_TOKEN_GAP_GPU,
+            None => AUTO_TOKEN_GAP_CPU,
         };
         EngineOptions {
-            slots: settings.slots,
+            slots: self.info.slots,
             queue: settings.queue,
             context: self.info.context,
             max_token_gap: settings.max_token_gap.unwrap_or(token_gap),
-            prefill_batch_tokens: settings.prefill_batch_tokens.unwrap_or(batch_tokens),
+            prefill_batch_tokens: batch_tokens(settings, self.placement),
             image_cache_bytes: usize::try_from(settings.image_cache.as_u64()).unwrap_or(usize::MAX),
             model_restarts: settings.model_restarts,
             step_timeout: settings.step_timeout,
@@ -184,7 +201,6 @@ impl<F> Runtime<F> {
 fn factory(
     pretrained: Pretrained,
     placement: Placement,
-    slots: usize,
     info: ModelInfo,
 ) -> impl Fn() -> Result<PaliGemma, CheckpointError> + Send + 'static {
     move || {
@@ -203,17 +219,46 @@ fn factory(
             .open_device()
             .map_err(|error| CheckpointError::Weights(error.to_string()))?;
         let model = pretrained.load(&device, placement.format)?;
+        if placement.gpu.is_some() {
+            warm_up(&model, pretrained.config.vision.image_size)
+                .map_err(|error| CheckpointError::Weights(reason(&error)))?;
+        }
         let dtype = placement.format.activation_dtype();
-        let cache = pretrained.config.text.cache_shape(slots, info.context);
+        let cache = pretrained.config.text.cache_shape(info.slots, info.context);
         tracing::info!(
             seconds = began.elapsed().as_secs_f32(),
             kv_cache = %ByteSize(cache.bytes(dtype) as u64),
-            slots,
+            slots = info.slots,
             context = info.context,
             "model loaded"
         );
         Ok(model)
     }
+}
+
+/// Answers something with a GPU's model: the first time, kernels are translated and libraries loaded,
+/// which takes longer than an answer.
+fn warm_up(model: &PaliGemma, side: usize) -> candle_core::Result<()> {
+    for together in [1, 2, 8] {
+        let questions: Vec<Question> = (0..together)
+            .map(|index| Question {
+                pixels: waves(side, index),
+                prompt: vec![0; 8],
+            })
+            .collect();
+        greedy(model, &questions, 2, None)?;
+    }
+    Ok(())
+}
+
+/// Tokens that are prefilled together.
+fn batch_tokens(settings: &Settings, placement: Placement) -> usize {
+    settings
+        .prefill_batch_tokens
+        .unwrap_or(match placement.gpu {
+            Some(_) => AUTO_BATCH_TOKENS_GPU,
+            None => AUTO_BATCH_TOKENS_CPU,
+        })
 }
 
 /// The folder of packed weights, if there is one and something is packed.

@@ -82,8 +82,9 @@ pub struct Settings {
     pub idle_timeout: Duration,
     #[serde(deserialize_with = "value::duration::<_, 100>")]
     pub write_timeout: Duration,
-    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_024>")]
-    pub slots: usize,
+    /// `None`: as the device suggests.
+    #[serde(deserialize_with = "value::auto_or_whole::<_, 1, 1_024>")]
+    pub slots: Option<usize>,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000_000>")]
     pub queue: usize,
     /// In tokens. `None`: the image's tokens plus a fixed number.

@@ -206,7 +206,7 @@ pub(super) fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Strin
 }
 
 pub(super) fn dtype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FormatChoice, D::Error> {
-    scalar(deserializer, &"auto, f32, f16, bf16, q8_0 or q4k", |text| {
+    scalar(deserializer, &"auto, f32, bf16, q8_0 or q4k", |text| {
         text.parse().ok()
     })
 }

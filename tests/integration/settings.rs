@@ -83,7 +83,7 @@ fn flags_beat_variables_then_the_file_then_the_defaults() {
     };
     let settings = settings.load().unwrap();
     assert_eq!(settings.max_images, 16, "default");
-    assert_eq!(settings.slots, 2, "file over default");
+    assert_eq!(settings.slots, Some(2), "file over default");
     assert_eq!(settings.queue, 30, "variable over file");
     assert_eq!(settings.port, 4000, "flag over variable");
 }

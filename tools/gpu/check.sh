@@ -4,8 +4,8 @@
 #   tools/gpu/build.sh --bins --examples       (elsewhere; then bring target/cuda along)
 #   tools/gpu/check.sh [SHAPE]                 SHAPE: of random_checkpoint, paligemma2-3b-224 by default
 #
-# First parity with the recorded answers of transformers (f32 must agree to the token), then speed
-# against transformers on the same card and checkpoint. Needs python3 with torch, transformers,
+# First parity with the recorded answers of transformers (f32 must agree to the token) and memory errors,
+# then the doctor, then speed against transformers on the same card and checkpoint. Needs python3 with torch, transformers,
 # pillow and numpy for the second part, and CUDA 13's libraries for both.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -22,13 +22,20 @@ export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 "$bin/examples/parity" --goldens --device cuda --dtype f32 --at-least 1.0
-for dtype in bf16 f16 q8_0; do
+for dtype in bf16 q8_0; do
   "$bin/examples/parity" --goldens --device cuda --dtype "$dtype" | tail -n 1
 done
+
+if command -v compute-sanitizer >/dev/null; then
+  compute-sanitizer --tool memcheck --error-exitcode 1 "$bin/examples/parity" --goldens --device cuda --dtype bf16 |
+    tail -n 1
+fi
+"$bin/paligemma-server" doctor
 
 checkpoint=$(mktemp -d)
 trap 'rm -rf "$checkpoint"' EXIT
 "$bin/examples/random_checkpoint" --shape "$shape" --out "$checkpoint"
-"$bin/examples/parity" --checkpoint "$checkpoint" --device cuda --dtype bf16
+"$bin/examples/parity" --checkpoint "$checkpoint" --device cuda --dtype bf16 | tail -n 1
 python3 tools/bench/compare.py --checkpoint "$checkpoint" --binary "$bin/paligemma-server" \
-  --device cuda --tokens 64 --repeats 7
+  --device cuda --slots 64 --tokens 64 --repeats 5 \
+  --concurrency 1,8,64 --reference-concurrency 1,8,64

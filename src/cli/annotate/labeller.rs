@@ -33,6 +33,9 @@ pub struct Labeller {
     /// The model's tokens of bins, if it has them all.
     bins: Option<Neighbours>,
     max_tokens: usize,
+    /// How many pictures to label at once: twice the number of slots, so that images are decoded while
+    /// others are in the model.
+    pub ahead: usize,
 }
 
 impl Labeller {
@@ -48,8 +51,9 @@ impl Labeller {
             )?),
             _ => None,
         };
+        let ahead = runtime.info.slots * 2;
         let options = EngineOptions {
-            queue: settings.slots * 2,
+            queue: ahead,
             image_cache_bytes: 0,
             // Nobody reads along, and fewer, longer steps get more done.
             max_token_gap: Duration::MAX,
@@ -63,6 +67,7 @@ impl Labeller {
             bail!("{reason}");
         }
         Ok(Self {
+            ahead,
             engine,
             preprocessor,
             decoder,

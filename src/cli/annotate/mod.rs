@@ -69,9 +69,7 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
     };
     let mut progress = Progress::new(all, done.len(), failed);
     if let Some(labeller) = labeller {
-        // Twice the number of slots, so that images are decoded while others are in the model.
-        let ahead = settings.slots * 2;
-        let labelling = label(&labeller, left, ahead, &mut output, &mut progress);
+        let labelling = label(&labeller, left, labeller.ahead, &mut output, &mut progress);
         tokio::select! {
             outcome = labelling => outcome?,
             name = shutdown.next() => {
