@@ -2,7 +2,7 @@
 
 use paligemma_server::api::StartError;
 use paligemma_server::runtime::RuntimeError;
-use paligemma_server::server::ServerError;
+use paligemma_server::server::{ServerError, TlsError};
 use paligemma_server::settings::SettingsError;
 
 /// Arguments that are wrong, or that don't fit together.
@@ -23,6 +23,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
     let server = error.downcast_ref::<ServerError>();
     if error.is::<UsageError>()
         || error.is::<SettingsError>()
+        || error.is::<TlsError>()
         || runtime.is_some_and(RuntimeError::is_of_settings)
         || matches!(server, Some(ServerError::Start(StartError::Keys(_))))
     {

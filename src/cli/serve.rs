@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use paligemma_server::runtime::Runtime;
-use paligemma_server::server::{self, Shutdown};
+use paligemma_server::server::{self, Shutdown, Tls};
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
 use tokio::net::TcpListener;
@@ -47,6 +47,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::on_signals()?;
+    // A certificate that can't be used is said before the model is loaded.
+    Tls::of(&settings)?;
     // Bind before fetching the model, so that a port in use is reported at once.
     let listener = bind(&settings).await?;
     let runtime = tokio::select! {
@@ -61,10 +63,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         tracing::info!("this is {description}; --model selects another");
     }
     let address = listener.local_addr()?;
-    tracing::info!("listening on http://{address}");
+    let scheme = match settings.tls_cert.as_os_str().is_empty() {
+        true => "http",
+        false => "https",
+    };
+    tracing::info!("listening on {scheme}://{address}");
     // The address on stdout tells a caller that passed port 0, even when the log is JSON or off.
     // Ignore errors: a caller that closed stdout doesn't need it.
-    let _ = writeln!(std::io::stdout(), "http://{address}");
+    let _ = writeln!(std::io::stdout(), "{scheme}://{address}");
     server::run(listener, runtime, &mut shutdown).await?;
     tracing::info!("stopped");
     Ok(())

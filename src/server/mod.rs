@@ -4,6 +4,7 @@ mod connections;
 mod descriptors;
 mod reload;
 mod shutdown;
+mod tls;
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::models::Model;
 use crate::runtime::Runtime;
 
 pub use shutdown::{Shutdown, Trigger};
+pub use tls::{Tls, TlsError};
 
 /// How long answers that are complete may take to reach their clients before connections are cut.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -35,6 +37,9 @@ pub enum ServerError {
     /// It could not begin.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Its certificate or key can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A second signal came before everything had ended.
     #[error("{0} came again: ended at once, with requests cut off")]
     Hurried(&'static str),
@@ -76,7 +81,8 @@ pub async fn serve(
         0 => tracing::info!("/v1 needs no key: everyone who can reach this address may use it"),
         keys => tracing::info!(keys, "/v1 needs a key"),
     }
-    let reloading = tokio::spawn(reload::on_hangup(state.keys.clone()));
+    let tls = Tls::of(&settings)?;
+    let reloading = tokio::spawn(reload::on_hangup(state.keys.clone(), tls.clone()));
     let grace = settings.shutdown_grace;
     let connections = descriptors::connections(settings.max_connections);
     let router = api::router(state);
@@ -87,7 +93,8 @@ pub async fn serve(
         write: settings.write_timeout,
     };
     // Ends by itself only when it is told to.
-    let serving = tokio::spawn(connections::serve(listener, router, limits, close.clone()));
+    let serving = connections::serve(listener, tls, router, limits, close.clone());
+    let serving = tokio::spawn(serving);
 
     let outcome = tokio::select! {
         name = shutdown.next() => {

@@ -2,14 +2,16 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::tls::Tls;
 use crate::api::Keys;
 
-/// Reads the keys again at each SIGHUP. Never returns, unless signals can't be heard.
-pub(super) async fn on_hangup(keys: Keys) {
+/// Reads the keys and the certificate again at each SIGHUP. Never returns, unless signals can't be
+/// heard.
+pub(super) async fn on_hangup(keys: Keys, tls: Option<Tls>) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => {
-            tracing::warn!(%error, "SIGHUP can't be heard, so keys are never read again");
+            tracing::warn!(%error, "SIGHUP can't be heard, so keys and certificates are never read again");
             return;
         }
     };
@@ -17,6 +19,11 @@ pub(super) async fn on_hangup(keys: Keys) {
         match keys.reload() {
             Ok(keys) => tracing::info!(keys, "keys were read again"),
             Err(error) => tracing::warn!("the keys stay as they are: {error}"),
+        }
+        match tls.as_ref().map(Tls::reload) {
+            Some(Ok(())) => tracing::info!("the certificate was read again"),
+            Some(Err(error)) => tracing::warn!("the certificate stays as it is: {error}"),
+            None => {}
         }
     }
 }

@@ -66,6 +66,9 @@ pub struct Settings {
     pub api_keys: Vec<ApiKey>,
     /// Empty: none.
     pub api_key_file: PathBuf,
+    /// Empty: HTTP.
+    pub tls_cert: PathBuf,
+    pub tls_key: PathBuf,
     /// Requests a minute; 0: any number.
     #[serde(deserialize_with = "value::whole::<_, _, 0, 1_000_000_000>")]
     pub key_rate: u32,

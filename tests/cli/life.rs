@@ -51,7 +51,8 @@ impl Server {
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
         let stderr = BufReader::new(process.stderr.take().unwrap());
-        let address = line.trim().strip_prefix("http://").unwrap().to_owned();
+        let (_, address) = line.trim().split_once("://").unwrap();
+        let address = address.to_owned();
         Self {
             process,
             stderr,

@@ -12,6 +12,7 @@ mod help;
 mod keys;
 mod life;
 mod mistakes;
+mod tls;
 
 use std::process::{Command, Output, Stdio};
 

@@ -17,7 +17,9 @@ use axum::extract::{ConnectInfo, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +27,7 @@ use tower::ServiceExt;
 
 use self::places::{Place, Places};
 use self::protocol_errors::ProtocolErrors;
+use super::tls::Tls;
 use crate::api::{GuardedBody, SpareConnection};
 
 /// How long to wait when the operating system has no more descriptors or memory for a connection.
@@ -45,6 +48,7 @@ pub struct Limits {
 /// end.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
     limits: Limits,
     close: CancellationToken,
@@ -62,15 +66,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (router, place) = (router.clone(), places.take());
-                tracker.spawn(connection(
-                    stream,
+                let connection = Connection {
                     peer,
-                    router,
-                    place,
+                    router: router.clone(),
+                    place: places.take(),
                     limits,
-                    close.clone(),
-                ));
+                    close: close.clone(),
+                };
+                tracker.spawn(connection.begin(stream, tls.clone()));
             }
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
@@ -95,54 +98,84 @@ fn is_of_the_client(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(
-    stream: TcpStream,
+/// One connection, from its socket to its end.
+struct Connection {
     peer: SocketAddr,
     router: Router,
     place: Place,
     limits: Limits,
     close: CancellationToken,
-) {
-    // Each event of a stream is a packet of its own: waiting to fill one would hold tokens back.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!("a connection keeps Nagle's algorithm: {error}");
-    }
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.write));
-    let answer = async |request: Request<Incoming>| {
-        let busy = place.busy();
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        if place.is_spare() {
-            request.extensions_mut().insert(SpareConnection);
+}
+
+impl Connection {
+    /// Shakes hands, if there is a certificate, and serves.
+    async fn begin(self, stream: TcpStream, tls: Option<Tls>) {
+        // Each event of a stream is a packet of its own: waiting to fill one would hold tokens back.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!("a connection keeps Nagle's algorithm: {error}");
         }
-        let response = router.clone().oneshot(request).await;
-        response.map(|response| response.map(|body| GuardedBody::new(body, busy)))
-    };
-    let service = hyper::service::service_fn(answer);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle)
-        .serve_connection(TokioIo::new(ProtocolErrors::new(Box::pin(stream))), service);
-    let mut connection = std::pin::pin!(connection);
-    let mut closing = false;
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-                return;
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.limits.write));
+        let stream = Box::pin(stream);
+        let Some(tls) = tls else {
+            return self.serve(stream).await;
+        };
+        // A handshake is as good as a head that does not come.
+        let shaken = tokio::select! {
+            shaken = timeout(self.limits.idle, tls.accept(stream)) => shaken,
+            () = self.place.gives_way() => return,
+            () = self.close.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+            Err(_) => tracing::debug!("a handshake took too long"),
+        }
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let Self {
+            peer,
+            router,
+            place,
+            limits,
+            close,
+        } = self;
+        let answer = async |request: Request<Incoming>| {
+            let busy = place.busy();
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            if place.is_spare() {
+                request.extensions_mut().insert(SpareConnection);
             }
-            () = place.gives_way(), if !closing => {
-                // A request may have come since it was chosen; it is still answered.
-                if !place.is_busy() {
+            let response = router.clone().oneshot(request).await;
+            response.map(|response| response.map(|body| GuardedBody::new(body, busy)))
+        };
+        let service = hyper::service::service_fn(answer);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.idle)
+            .serve_connection(TokioIo::new(ProtocolErrors::new(stream)), service);
+        let mut connection = std::pin::pin!(connection);
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended early");
+                    }
                     return;
                 }
+                () = place.gives_way(), if !closing => {
+                    // A request may have come since it was chosen; it is still answered.
+                    if !place.is_busy() {
+                        return;
+                    }
+                }
+                () = close.cancelled(), if !closing => {}
             }
-            () = close.cancelled(), if !closing => {}
+            closing = true;
+            connection.as_mut().graceful_shutdown();
         }
-        closing = true;
-        connection.as_mut().graceful_shutdown();
     }
 }
