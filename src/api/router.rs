@@ -14,7 +14,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::error::{ApiError, ErrorCode};
 use super::middleware::admission::admit;
-use super::middleware::auth::require_key;
+use super::middleware::auth::{require_key, require_key_for_pages};
 use super::middleware::lingering_close::lingering_close;
 use super::middleware::observe::observe;
 use super::middleware::problems::write_problems;
@@ -56,8 +56,10 @@ pub fn router(state: AppState) -> Router {
         .route_layer(from_fn_with_state(state.clone(), admit))
         .merge(keyed)
         .route_layer(from_fn_with_state(state.keys.clone(), require_key))
-        .merge(open)
-        .merge(pages())
+        .merge(
+            open.merge(pages())
+                .route_layer(from_fn_with_state(state.clone(), require_key_for_pages)),
+        )
         .fallback(not_found)
         .method_not_allowed_fallback(unknown::method_not_allowed)
         .layer(layers)

@@ -22,7 +22,7 @@ use crate::kernels::{DeviceChoice, FormatChoice, InstructionsChoice};
 
 pub use error::SettingsError;
 pub use key::{KEYS, Key, table};
-pub use value::{ApiKey, LogFormat, TaskName};
+pub use value::{ApiKey, KeyedPage, LogFormat, TaskName};
 
 use layer::TextLayer;
 
@@ -66,6 +66,8 @@ pub struct Settings {
     pub api_keys: Vec<ApiKey>,
     /// Empty: none.
     pub api_key_file: PathBuf,
+    #[serde(deserialize_with = "value::keyed_pages")]
+    pub keyed_pages: Vec<KeyedPage>,
     /// Empty: HTTP.
     pub tls_cert: PathBuf,
     pub tls_key: PathBuf,
@@ -134,6 +136,8 @@ pub struct Settings {
     /// Host names and addresses, in lower case.
     #[serde(deserialize_with = "value::hosts")]
     pub image_hosts: Vec<String>,
+    #[serde(deserialize_with = "value::ports")]
+    pub image_ports: Vec<u16>,
     #[serde(deserialize_with = "value::duration::<_, 1>")]
     pub image_fetch_timeout: Duration,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_024>")]

@@ -53,6 +53,15 @@ pub enum TaskName {
     Segment,
 }
 
+/// What may be closed to those who have no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyedPage {
+    /// `/metrics`.
+    Metrics,
+    /// `/docs`, `/openapi.yaml` and `/openapi.json`.
+    Docs,
+}
+
 impl TaskName {
     /// Every task.
     pub const ALL: [Self; 5] = [
@@ -129,6 +138,10 @@ fn list<'de, D: Deserializer<'de>, T>(
                 return Ok(Vec::new());
             }
             text.split(',').map(|item| self.item(item)).collect()
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Vec<T>, E> {
+            self.visit_str(&number.to_string())
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
@@ -267,6 +280,22 @@ pub(super) fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
         "a host name or an address, without scheme and port, such as images.example.org",
         parse_host,
     )
+}
+
+pub(super) fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Error> {
+    list(deserializer, "a port from 1 to 65535", |text| {
+        text.parse().ok().filter(|&port| port > 0)
+    })
+}
+
+pub(super) fn keyed_pages<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<KeyedPage>, D::Error> {
+    list(deserializer, "metrics or docs", |text| match text {
+        "metrics" => Some(KeyedPage::Metrics),
+        "docs" => Some(KeyedPage::Docs),
+        _ => None,
+    })
 }
 
 pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

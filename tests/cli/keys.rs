@@ -58,6 +58,30 @@ fn a_key_that_has_used_its_requests_up_waits_and_others_do_not() {
 }
 
 #[test]
+fn pages_that_need_a_key_are_closed_without_one() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("alice {FIRST}\n")).unwrap();
+    let path = file.path().to_str().unwrap();
+    let server = Server::ready(&["--api-key-file", path, "--keyed-pages", "metrics,docs"]);
+    for page in [
+        "/metrics",
+        "/docs",
+        "/docs/",
+        "/openapi.yaml",
+        "/openapi.json",
+    ] {
+        assert_eq!(server.get(page), 401, "{page}");
+        let head = format!("GET {page} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+        let answer = server.last_words(&format!("{head}x-api-key: first\r\n\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{page}: {answer}");
+    }
+    for page in ["/", "/health/ready", "/health/live"] {
+        assert_eq!(server.get(page), 200, "{page}");
+    }
+    assert_eq!(server.get("/nowhere"), 404);
+}
+
+#[test]
 fn a_file_of_keys_that_can_not_be_used_ends_the_start() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "alice hunter2\n").unwrap();

@@ -1,8 +1,8 @@
 //! Images by URL, from hosts that the operator has listed and from nowhere else.
 //!
-//! A URL is an order to this server to open a connection, so: https only, listed hosts only, names
-//! that lead to public addresses only (the operator may list a literal address of any kind), no
-//! redirects, no proxy, and bounds on bytes and time. The client connects to the addresses that its
+//! A URL is an order to this server to open a connection, so: https only, listed hosts and ports only,
+//! names that lead to public addresses only (the operator may list a literal address of any kind), few
+//! redirects, each checked like the URL itself, no proxy, and bounds on bytes and time. The client connects to the addresses that its
 //! own resolver checked, so a name can't change its address between check and connection.
 
 mod public_dns;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use reqwest::{Client, redirect};
+use reqwest::{Client, Response, header, redirect};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
@@ -22,10 +22,14 @@ use super::error::{ApiError, ErrorCode};
 use crate::http_client;
 use crate::settings::Settings;
 
+/// How often a URL may lead to another.
+const MOST_REDIRECTS: usize = 3;
+
 /// Fetches images over https from the hosts in `image_hosts`.
 #[derive(Debug, Clone)]
 pub struct ImageFetcher {
     hosts: Vec<String>,
+    ports: Vec<u16>,
     timeout: Duration,
     max_bytes: u64,
     client: Arc<OnceCell<Client>>,
@@ -35,6 +39,7 @@ impl ImageFetcher {
     pub fn new(settings: &Settings) -> Self {
         Self {
             hosts: settings.image_hosts.clone(),
+            ports: settings.image_ports.clone(),
             timeout: settings.image_fetch_timeout,
             max_bytes: settings.max_body.as_u64(),
             client: Arc::default(),
@@ -49,7 +54,8 @@ impl ImageFetcher {
     pub async fn fetch(&self, url: &str) -> Result<Bytes, ApiError> {
         let fetched = async {
             let url = self.check(url)?;
-            download(self.client().await?, url, self.max_bytes).await
+            let check = |url: &str| self.check(url);
+            download(self.client().await?, url, self.max_bytes, check).await
         };
         tokio::time::timeout(self.timeout, fetched)
             .await
@@ -92,6 +98,12 @@ impl ImageFetcher {
                 "the host `{host}` is not among those that this server fetches from"
             )));
         }
+        let port = url.port_or_known_default().unwrap_or_default();
+        if !self.ports.contains(&port) {
+            return Err(not_allowed(format!(
+                "the port {port} is not among those that this server fetches from"
+            )));
+        }
         Ok(url)
     }
 
@@ -111,14 +123,42 @@ impl ImageFetcher {
     }
 }
 
-async fn download(client: &Client, url: Url, max_bytes: u64) -> Result<Bytes, ApiError> {
-    let response = client.get(url).send().await.map_err(transport)?;
-    let status = response.status();
-    if status.is_redirection() {
-        return Err(failed(format!(
-            "the host answered {status}, and redirects are not followed"
-        )));
+/// Gets what is behind `url`, which has passed `check`, as every URL to which it leads must.
+async fn download(
+    client: &Client,
+    url: Url,
+    max_bytes: u64,
+    check: impl Fn(&str) -> Result<Url, ApiError>,
+) -> Result<Bytes, ApiError> {
+    let mut url = url;
+    for _ in 0..=MOST_REDIRECTS {
+        let response = client.get(url.clone()).send().await.map_err(transport)?;
+        if !response.status().is_redirection() {
+            return body(response, max_bytes).await;
+        }
+        url = check(target(&url, &response)?.as_str()).map_err(|error| {
+            not_allowed(format!("it leads elsewhere, and there: {}", error.detail))
+        })?;
     }
+    Err(failed(format!(
+        "it leads elsewhere more than {MOST_REDIRECTS} times"
+    )))
+}
+
+/// Where a redirect leads.
+fn target(url: &Url, response: &Response) -> Result<Url, ApiError> {
+    let location = response.headers().get(header::LOCATION);
+    location
+        .and_then(|location| location.to_str().ok())
+        .and_then(|location| url.join(location).ok())
+        .ok_or_else(|| {
+            let status = response.status();
+            failed(format!("the host answered {status} without a place to go"))
+        })
+}
+
+async fn body(response: Response, max_bytes: u64) -> Result<Bytes, ApiError> {
+    let status = response.status();
     if !status.is_success() {
         return Err(failed(format!("the host answered {status}")));
     }
@@ -173,8 +213,10 @@ fn too_large(max_bytes: u64) -> ApiError {
 #[cfg(test)]
 mod tests {
     use axum::Router;
+    use axum::extract::Path;
     use axum::http::StatusCode;
-    use axum::response::IntoResponse;
+    use axum::response::{IntoResponse, Redirect};
+    use axum::routing::get;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -182,6 +224,7 @@ mod tests {
     fn fetcher(hosts: &[&str]) -> ImageFetcher {
         ImageFetcher {
             hosts: hosts.iter().map(ToString::to_string).collect(),
+            ports: vec![443, 8443],
             timeout: Duration::from_secs(5),
             max_bytes: 1_000,
             client: Arc::default(),
@@ -204,6 +247,7 @@ mod tests {
             "https://evil.com#images.example.org",
             "https://images.example.org@evil.com/",
             "https://user:secret@images.example.org/",
+            "https://images.example.org:22/cow.jpg",
             "https://127.0.0.1/",
             "https://[::1]/",
             "https://",
@@ -240,8 +284,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_listed_address_is_connected_to() {
-        let fetcher = fetcher(&["127.0.0.1"]);
+        let mut fetcher = fetcher(&["127.0.0.1"]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        fetcher.ports = vec![listener.local_addr().unwrap().port()];
         let url = format!("https://{}/", listener.local_addr().unwrap());
         let (error, connection) = tokio::join!(fetcher.fetch(&url), async {
             // Closed at once: the TLS handshake fails.
@@ -259,12 +304,52 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let host = Router::new().fallback(move || async move { response });
         tokio::spawn(async move { axum::serve(listener, host).await });
+        from_loopback(&url).await
+    }
+
+    /// What `download` makes of a URL, with a check that passes all of loopback but `/forbidden`.
+    async fn from_loopback(url: &str) -> Result<Bytes, ApiError> {
         let client = http_client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
             .build()
             .unwrap();
-        download(&client, url.parse().unwrap(), 1_000).await
+        let check = |url: &str| match url.ends_with("/forbidden") {
+            true => Err(not_allowed("it is forbidden")),
+            false => Ok(url.parse().unwrap()),
+        };
+        download(&client, url.parse().unwrap(), 1_000, check).await
+    }
+
+    #[tokio::test]
+    async fn redirects_are_followed_a_few_times_and_checked_each_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = format!("http://{}", listener.local_addr().unwrap());
+        // `/3` leads to `/2` and so on, and `/0` is the file.
+        let step = async |Path(left): Path<usize>| match left {
+            0 => [7; 10].into_response(),
+            _ => Redirect::temporary(&(left - 1).to_string()).into_response(),
+        };
+        let routes = Router::new()
+            .route("/{left}", get(step))
+            .route("/out", get(async || Redirect::temporary("/forbidden")))
+            .route("/nowhere", get(async || StatusCode::FOUND));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let bytes = from_loopback(&format!("{host}/3")).await.unwrap();
+        assert_eq!(bytes, [7; 10][..]);
+        for (path, code, words) in [
+            ("4", ErrorCode::ImageFetchFailed, "more than 3 times"),
+            (
+                "out",
+                ErrorCode::ImageUrlNotAllowed,
+                "there: it is forbidden",
+            ),
+            ("nowhere", ErrorCode::ImageFetchFailed, "without a place"),
+        ] {
+            let error = from_loopback(&format!("{host}/{path}")).await.unwrap_err();
+            assert_eq!(error.code, code, "{path}");
+            assert!(error.detail.contains(words), "{error}");
+        }
     }
 
     #[tokio::test]
@@ -280,11 +365,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn redirects_and_failures_of_the_host_are_reported() {
-        for status in [302, 404, 500] {
+    async fn failures_of_the_host_are_reported() {
+        for status in [404, 500] {
             let status = StatusCode::from_u16(status).unwrap();
-            let response = (status, [("location", "https://a.b/")]);
-            let error = download_of(response).await.unwrap_err();
+            let error = download_of(status).await.unwrap_err();
             assert_eq!(error.code, ErrorCode::ImageFetchFailed);
             assert!(error.detail.contains(status.as_str()), "{error}");
         }

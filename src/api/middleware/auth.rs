@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Response};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::guarded_body::GuardedBody;
 use crate::api::keys::Keys;
+use crate::api::state::AppState;
+use crate::settings::KeyedPage;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -31,6 +33,27 @@ pub async fn require_key(State(keys): State<Keys>, mut request: Request, next: N
     request.extensions_mut().insert(KeyName(turn.name.clone()));
     let response = next.run(request).await;
     response.map(|body| Body::new(GuardedBody::new(body, turn)))
+}
+
+/// [`require_key`] for the pages that the settings close.
+pub async fn require_key_for_pages(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    let page = match path {
+        "/metrics" => Some(KeyedPage::Metrics),
+        "/openapi.yaml" | "/openapi.json" => Some(KeyedPage::Docs),
+        _ if path.starts_with("/docs") => Some(KeyedPage::Docs),
+        _ => None,
+    };
+    match page {
+        Some(page) if state.settings.keyed_pages.contains(&page) => {
+            require_key(State(state.keys), request, next).await
+        }
+        _ => next.run(request).await,
+    }
 }
 
 /// The key that was sent.
