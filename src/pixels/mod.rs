@@ -2,6 +2,7 @@
 
 mod colour;
 mod decode;
+mod decode_memory;
 mod error;
 mod format;
 mod jpeg;

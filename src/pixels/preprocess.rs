@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 
 use super::decode::File;
+use super::decode_memory::DecodeMemory;
 use super::{ImageError, ImageLimits, Pixels, resize};
 use crate::telemetry::metrics::{Preparing, Stage};
-
-/// Memory is counted in units of so many bytes.
-const MEMORY_UNIT: u64 = 1 << 16;
 
 /// Decodes and resizes pictures for one model. Clones share the bound on concurrent work.
 #[derive(Debug, Clone)]
@@ -19,8 +17,7 @@ pub struct Preprocessor {
     side: u32,
     limits: ImageLimits,
     permits: Arc<Semaphore>,
-    /// In units of [`MEMORY_UNIT`].
-    memory: Arc<Semaphore>,
+    memory: DecodeMemory,
 }
 
 impl Preprocessor {
@@ -28,13 +25,11 @@ impl Preprocessor {
     /// a time, and the others wait.
     pub fn new(side: u32, limits: ImageLimits, concurrency: usize) -> Self {
         let permits = concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let memory = usize::try_from(limits.memory.div_ceil(MEMORY_UNIT)).unwrap_or(usize::MAX);
-        let memory = memory.min(Semaphore::MAX_PERMITS);
         Self {
             side,
             limits,
             permits: Arc::new(Semaphore::new(permits)),
-            memory: Arc::new(Semaphore::new(memory)),
+            memory: DecodeMemory::new(limits.memory, permits),
         }
     }
 
@@ -51,11 +46,7 @@ impl Preprocessor {
         let (limits, header) = (self.limits, bytes.clone());
         let memory = move || File::new(&header)?.memory(limits);
         let memory = self.bounded(memory).await.map_err(not_done)??;
-        let permits = u32::try_from(memory.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.memory)
-            .acquire_many_owned(permits)
-            .await
-            .expect("the semaphore is never closed");
+        let memory = self.memory.take(memory).await;
         let preprocessor = self.clone();
         let work = move || {
             drop(waiting);
@@ -73,10 +64,7 @@ impl Preprocessor {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let permit = acquired(&self.permits, 1).await;
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work()
@@ -111,6 +99,14 @@ impl Preprocessor {
             height,
         })
     }
+}
+
+/// So many permits of a semaphore, once it has them.
+pub(super) async fn acquired(semaphore: &Arc<Semaphore>, permits: u32) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore)
+        .acquire_many_owned(permits)
+        .await
+        .expect("the semaphore is never closed")
 }
 
 /// Why work on a picture has no result.
