@@ -21,6 +21,8 @@ pub(super) struct Trace {
     encoded: Option<Instant>,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
+    /// Chosen so far, the end's counted.
+    tokens: u32,
 }
 
 impl Trace {
@@ -35,6 +37,7 @@ impl Trace {
             encoded: None,
             first_token: None,
             last_token: None,
+            tokens: 0,
         }
     }
 
@@ -62,6 +65,7 @@ impl Trace {
 
     /// A token was chosen.
     pub(super) fn token(&mut self, now: Instant) {
+        self.tokens += 1;
         match self.last_token.replace(now) {
             Some(last) => metrics::next_token(now - last),
             None => {
@@ -83,7 +87,7 @@ impl Trace {
         };
         let _entered = self.span.enter();
         tracing::debug!(reason, total = ?timings.total, "finished");
-        metrics::finished(reason, timings.decode);
+        metrics::finished(reason, self.tokens, timings.decode, timings.total);
         timings
     }
 

@@ -1,7 +1,7 @@
 //! All metrics: their names, their meaning, and the function that sets each.
 //!
 //! Names begin with `paligemma_` and end in their base unit; those of the process have the names that
-//! all of Prometheus' clients use. [`Metrics::install`] registers the series of the engine with the
+//! all of Prometheus' clients use, and some are there under others' names, too. [`Metrics::install`] registers the series of the engine with the
 //! value 0, so that they exist before their first event and rates and alerts see it. Those of HTTP
 //! requests come with the first request: routes times statuses would be hundreds that never count.
 
@@ -11,6 +11,8 @@ mod recorder;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
@@ -152,6 +154,33 @@ const MODEL_RESTARTS: Metric = (
     "Times the model failed and was loaded again.",
 );
 
+// Names by which routers, autoscalers and dashboards know other servers: vLLM's, and those of
+// OpenTelemetry's conventions for generative AI.
+const VLLM_WAITING: Metric = (
+    "vllm:num_requests_waiting",
+    "paligemma_queue_length and all of paligemma_preparing together, under vLLM's name.",
+);
+const VLLM_RUNNING: Metric = (
+    "vllm:num_requests_running",
+    "paligemma_slots_used under vLLM's name.",
+);
+const VLLM_CACHE: Metric = (
+    "vllm:kv_cache_usage_perc",
+    "The share of slots in use, from 0 to 1, under vLLM's name.",
+);
+const GEN_AI_REQUEST: Metric = (
+    "gen_ai_server_request_duration_seconds",
+    "Time from a generation's submission to its end, under OpenTelemetry's name.",
+);
+const GEN_AI_FIRST_TOKEN: Metric = (
+    "gen_ai_server_time_to_first_token_seconds",
+    "paligemma_time_to_first_token_seconds under OpenTelemetry's name.",
+);
+const GEN_AI_TOKEN: Metric = (
+    "gen_ai_server_time_per_output_token_seconds",
+    "A generation's mean time between tokens after the first, under OpenTelemetry's name.",
+);
+
 /// Counters without labels.
 const COUNTERS: [Metric; 6] = [
     MODEL_RESTARTS,
@@ -181,7 +210,10 @@ const LABELLED_COUNTERS: [(Metric, &str, &[&str]); 4] = [
     ),
 ];
 
-const GAUGES: [Metric; 9] = [
+const GAUGES: [Metric; 12] = [
+    VLLM_WAITING,
+    VLLM_RUNNING,
+    VLLM_CACHE,
     CONNECTIONS,
     QUEUE_LENGTH,
     QUEUE_CAPACITY,
@@ -194,7 +226,10 @@ const GAUGES: [Metric; 9] = [
 ];
 
 /// Histograms without labels, and their buckets.
-const HISTOGRAMS: [(Metric, &[f64]); 9] = [
+const HISTOGRAMS: [(Metric, &[f64]); 12] = [
+    (GEN_AI_REQUEST, &SECONDS),
+    (GEN_AI_FIRST_TOKEN, &SECONDS),
+    (GEN_AI_TOKEN, &SECONDS),
     (QUEUE_SECONDS, &SECONDS),
     (VISION_SECONDS, &SECONDS),
     (PREFILL_SECONDS, &SECONDS),
@@ -205,6 +240,10 @@ const HISTOGRAMS: [(Metric, &[f64]); 9] = [
     (BATCH_SIZE, &SEQUENCES),
     (PREFILL_BATCH_SIZE, &SEQUENCES),
 ];
+
+/// What was reported last, for metrics that are made of several.
+static QUEUED: AtomicUsize = AtomicUsize::new(0);
+static SLOTS_THERE: AtomicUsize = AtomicUsize::new(0);
 
 /// An HTTP request was answered. `route` is the matched pattern, never the path itself.
 pub fn http_request(method: &'static str, route: &str, status: u16, duration: Duration) {
@@ -234,6 +273,7 @@ pub(crate) fn model_loaded(duration: Duration) {
 /// The engine's limits, known once it starts.
 pub(crate) fn capacities(slots: usize, queue: usize, image_cache_bytes: usize) {
     gauge!(SLOTS.0).set(slots as f64);
+    SLOTS_THERE.store(slots, Relaxed);
     gauge!(QUEUE_CAPACITY.0).set(queue as f64);
     gauge!(CACHE_CAPACITY.0).set(image_cache_bytes as f64);
 }
@@ -263,6 +303,11 @@ pub(crate) fn model_restart() {
 pub(crate) fn load(queued: usize, slots_used: usize) {
     gauge!(QUEUE_LENGTH.0).set(queued as f64);
     gauge!(SLOTS_USED.0).set(slots_used as f64);
+    let before = QUEUED.swap(queued, Relaxed);
+    gauge!(VLLM_WAITING.0).increment(queued as f64 - before as f64);
+    gauge!(VLLM_RUNNING.0).set(slots_used as f64);
+    let slots = SLOTS_THERE.load(Relaxed).max(1);
+    gauge!(VLLM_CACHE.0).set(slots_used as f64 / slots as f64);
 }
 
 /// The model ran one step that decoded `batch` sequences.
@@ -301,6 +346,7 @@ pub(crate) fn vision(duration: Duration) {
 pub(crate) fn first_token(prefill: Duration, since_submission: Duration) {
     histogram!(PREFILL_SECONDS.0).record(prefill);
     histogram!(FIRST_TOKEN_SECONDS.0).record(since_submission);
+    histogram!(GEN_AI_FIRST_TOKEN.0).record(since_submission);
 }
 
 /// A generation produced a token after its first.
@@ -313,9 +359,14 @@ pub(crate) fn completion_token() {
     counter!(COMPLETION_TOKENS.0).increment(1);
 }
 
-/// A generation finished after decoding for `decode`; `reason` is one of those listed for the metric.
-pub(crate) fn finished(reason: &'static str, decode: Duration) {
+/// A generation finished after `tokens` tokens, the end's counted: after decoding for `decode`, and
+/// after `total` since its submission. `reason` is one of those listed for the metric.
+pub(crate) fn finished(reason: &'static str, tokens: u32, decode: Duration, total: Duration) {
     histogram!(DECODE_SECONDS.0).record(decode);
+    histogram!(GEN_AI_REQUEST.0).record(total);
+    if tokens > 1 {
+        histogram!(GEN_AI_TOKEN.0).record(decode / (tokens - 1));
+    }
     counter!(FINISHED.0, "reason" => reason).increment(1);
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use metrics::{describe_gauge, describe_histogram, gauge, histogram};
 
-use super::{PREPARING, PREPARING_SECONDS};
+use super::{PREPARING, PREPARING_SECONDS, VLLM_WAITING};
 
 /// Where a request, or one of its images, stands before the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,7 @@ impl Preparing {
     /// The stage begins.
     pub fn new(stage: Stage) -> Self {
         gauge!(PREPARING.0, "stage" => stage.name()).increment(1.0);
+        gauge!(VLLM_WAITING.0).increment(1.0);
         Self {
             stage,
             begun: Instant::now(),
@@ -59,6 +60,7 @@ impl Drop for Preparing {
     fn drop(&mut self) {
         let stage = self.stage.name();
         gauge!(PREPARING.0, "stage" => stage).decrement(1.0);
+        gauge!(VLLM_WAITING.0).decrement(1.0);
         histogram!(PREPARING_SECONDS.0, "stage" => stage).record(self.begun.elapsed());
     }
 }

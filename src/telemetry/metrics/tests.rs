@@ -53,7 +53,7 @@ fn every_event() {
     for (metric, _, values) in LABELLED_COUNTERS {
         for value in values {
             match metric {
-                FINISHED => finished(value, Duration::from_secs(1)),
+                FINISHED => finished(value, 3, Duration::from_secs(1), Duration::from_secs(2)),
                 CANCELLED => cancelled(value),
                 FAILED => failed(value),
                 REJECTED => rejected(value, 2),
@@ -146,7 +146,9 @@ fn names_have_the_prefix_and_a_unit() {
     let (samples, rendered) = samples_after(every_event);
     for series in samples.keys() {
         let name = name(series);
-        assert!(name.starts_with("paligemma_"), "{name}");
+        let prefixes = ["paligemma_", "vllm:", "gen_ai_server_"];
+        let known = prefixes.iter().any(|prefix| name.starts_with(prefix));
+        assert!(known, "{name}");
         let counts = rendered.contains(&format!("# TYPE {name} counter"));
         assert_eq!(counts, name.ends_with("_total"), "{name}");
     }
