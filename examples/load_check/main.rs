@@ -1,16 +1,20 @@
 //! Many impatient clients against a real server on loopback, for a bounded time.
 //!
 //! First each request of the mix is sent alone. Then the clients send them at random: some stream,
-//! and some leave before the first token, mid-stream or without streaming. The check fails unless
-//! every answer equals the one given alone, every status is 200 or 429, every slot is free at the end
-//! and the server's memory stays flat.
+//! some leave before the first token, mid-stream or without streaming, and some send what is wrong. The
+//! check fails unless every answer equals the one given alone, every status is 200, 429 or what a wrong
+//! request must get, every slot and descriptor is free at the end and the server's memory stays flat.
+//! Meanwhile a probe asks for health and metrics, as an orchestrator would.
 //!
 //! ```text
 //! cargo build --release && cargo run --release --example random_checkpoint -- --shape tiny --out DIR
-//! cargo run --release --example load_check -- --model DIR
+//! cargo run --release --example load_check -- --model DIR                  a minute
+//! cargo run --release --example load_check -- --model DIR --seconds 900    a soak
 //! ```
 
+mod bad;
 mod mix;
+mod probe;
 mod server;
 mod visit;
 
@@ -46,6 +50,9 @@ struct Args {
     /// Share of requests whose client leaves early
     #[arg(long, default_value_t = 0.3)]
     leaving: f64,
+    /// Share of requests that are wrong
+    #[arg(long, default_value_t = 0.1)]
+    bad: f64,
     /// Length of the server's queue; shorter than the number of clients, so that some are refused
     #[arg(long, default_value_t = 32)]
     queue: usize,
@@ -71,24 +78,32 @@ async fn main() -> Result<()> {
         alone.push(answers(&response.json().await?)?);
     }
     let alone = Arc::new(alone);
+    let descriptors = server.descriptors()?;
 
     let end = Instant::now() + Duration::from_secs(args.seconds);
     let mut clients = JoinSet::new();
     for seed in 0..args.clients {
         let (mix, alone, url) = (mix.clone(), alone.clone(), server.url.clone());
-        let (leaving, client) = (args.leaving, http_client::builder().build()?);
+        let (leaving, bad) = (args.leaving, args.bad);
+        let client = http_client::builder().build()?;
         clients.spawn(async move {
             let mut tally = Tally::default();
             let mut rng = StdRng::seed_from_u64(seed);
             while Instant::now() < end {
-                let index = rng.random_range(0..mix.len());
-                let visit = Visit::draw(&mut rng, leaving);
-                let outcome = visit.run(&client, &url, &mix[index], &alone[index]).await;
+                let outcome = match rng.random_bool(bad) {
+                    true => bad::send(&mut rng, &client, &url).await,
+                    false => {
+                        let index = rng.random_range(0..mix.len());
+                        let visit = Visit::draw(&mut rng, leaving);
+                        visit.run(&client, &url, &mix[index], &alone[index]).await
+                    }
+                };
                 tally.count(outcome);
             }
             tally
         });
     }
+    let probes = tokio::spawn(probe::until(end, server.url.clone()));
     let memory = server.watch_memory(end).await?;
     let mut total = Tally::default();
     while let Some(tally) = clients.join_next().await {
@@ -96,7 +111,9 @@ async fn main() -> Result<()> {
     }
     let idle = server.wait_until_idle(&client).await;
     report(&args, &total, &memory);
+    probes.await??.report();
     idle?;
+    server.check_descriptors(descriptors).await?;
     total.check(&memory)?;
     server.stop().await
 }
@@ -106,6 +123,7 @@ struct Tally {
     answered: usize,
     refused: usize,
     left: usize,
+    bad: usize,
     wrong: usize,
     /// The first few wrong answers.
     examples: Vec<String>,
@@ -117,6 +135,7 @@ impl Tally {
             Outcome::Answered => self.answered += 1,
             Outcome::Refused => self.refused += 1,
             Outcome::Left => self.left += 1,
+            Outcome::Bad => self.bad += 1,
             Outcome::Wrong(what) => {
                 self.wrong += 1;
                 self.examples.push(what);
@@ -128,6 +147,7 @@ impl Tally {
         self.answered += other.answered;
         self.refused += other.refused;
         self.left += other.left;
+        self.bad += other.bad;
         self.wrong += other.wrong;
         self.examples.extend(other.examples);
         self.examples.truncate(5);
@@ -155,8 +175,14 @@ impl Tally {
 fn report(args: &Args, total: &Tally, memory: &[f64]) {
     let at = |index: usize| memory.get(index).copied().unwrap_or(0.0);
     println!(
-        "{} clients, {} s: {} answered as when alone, {} refused with 429, {} left early, {} wrong",
-        args.clients, args.seconds, total.answered, total.refused, total.left, total.wrong
+        "{} clients, {} s: {} answered as when alone, {} refused with 429, {} left early, {} refused as wrong, {} with a wrong answer",
+        args.clients,
+        args.seconds,
+        total.answered,
+        total.refused,
+        total.left,
+        total.bad,
+        total.wrong
     );
     println!(
         "memory: {:.0} MiB after a second, {:.0} MiB in the middle, {:.0} MiB at the end",

@@ -55,7 +55,8 @@ pub fn mix() -> Vec<Ask> {
     mix
 }
 
-fn picture(index: u8) -> Vec<u8> {
+/// A PNG.
+pub fn picture(index: u8) -> Vec<u8> {
     let image = RgbImage::from_fn(90 + u32::from(index), 70, |x, y| {
         Rgb([
             x as u8 ^ index,

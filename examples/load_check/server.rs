@@ -74,6 +74,27 @@ impl Server {
         Ok(samples)
     }
 
+    /// File descriptors that the server has open.
+    pub fn descriptors(&self) -> Result<usize> {
+        let id = self.process.id().context("the server has ended")?;
+        Ok(std::fs::read_dir(format!("/proc/{id}/fd"))?.count())
+    }
+
+    /// Waits until there are about as many descriptors as at first: all connections but a few have ended.
+    pub async fn check_descriptors(&self, first: usize) -> Result<()> {
+        let mut open = 0;
+        for _ in 0..100 {
+            open = self.descriptors()?;
+            if open <= first + 2 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!(
+            "{open} descriptors are open 10 s after the last client, and {first} were before"
+        )
+    }
+
     /// Waits until no slot is in use and the queue is empty.
     pub async fn wait_until_idle(&self, client: &Client) -> Result<()> {
         let mut busy = String::new();

@@ -27,6 +27,8 @@ pub enum Outcome {
     Answered,
     Refused,
     Left,
+    /// It was wrong, and refused as it should be.
+    Bad,
     Wrong(String),
 }
 
