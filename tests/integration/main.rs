@@ -1,6 +1,7 @@
 //! The library, and servers in this process, as their users meet them: one binary, so that it is
 //! linked once.
 
+mod any_input;
 mod checkpoint;
 mod engine;
 mod http;
