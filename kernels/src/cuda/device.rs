@@ -30,9 +30,10 @@ pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
 fn keep_freed_memory(device: &CudaDevice) -> std::result::Result<(), result::DriverError> {
     let ordinal = device.cuda_stream().context().cu_device();
     let mut threshold = u64::MAX;
-    // SAFETY: the device is open, and the attribute is a number of 64 bits.
+    // SAFETY: the device is open.
+    let pool = unsafe { result::device::get_default_mem_pool(ordinal) }?;
+    // SAFETY: the attribute is a number of 64 bits.
     unsafe {
-        let pool = result::device::get_default_mem_pool(ordinal)?;
         result::mem_pool::set_attribute(
             pool,
             sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,

@@ -115,7 +115,9 @@ pub(super) unsafe fn multiply(
                             Second::Transposed => (column, i),
                         };
                         // SAFETY: the caller vouches for the matrices.
-                        unsafe { read(first, matrix, row, i) * read(second, matrix, r, c) }
+                        let factor = unsafe { read(first, matrix, row, i) };
+                        // SAFETY: as above.
+                        factor * unsafe { read(second, matrix, r, c) }
                     })
                     .sum();
                 // SAFETY: as above.
@@ -134,14 +136,14 @@ unsafe fn read(matrices: Matrices, matrix: usize, row: usize, column: usize) -> 
     let at = at(matrices, matrix, row, column);
     match matrices.dtype {
         DType::BF16 => {
-            let values = matrices.pointer as *const bf16;
+            let place = (matrices.pointer as *const bf16).wrapping_add(at);
             // SAFETY: the caller vouches for the place.
-            unsafe { *values.add(at) }.to_f32()
+            unsafe { place.read() }.to_f32()
         }
         _ => {
-            let values = matrices.pointer as *const f32;
+            let place = (matrices.pointer as *const f32).wrapping_add(at);
             // SAFETY: as above.
-            unsafe { *values.add(at) }
+            unsafe { place.read() }
         }
     }
 }
@@ -150,14 +152,14 @@ unsafe fn write(matrices: Matrices, matrix: usize, row: usize, column: usize, va
     let at = at(matrices, matrix, row, column);
     match matrices.dtype {
         DType::BF16 => {
-            let values = matrices.pointer as *mut bf16;
+            let place = (matrices.pointer as *mut bf16).wrapping_add(at);
             // SAFETY: the caller vouches for the place.
-            unsafe { *values.add(at) = bf16::from_f32(value) }
+            unsafe { place.write(bf16::from_f32(value)) }
         }
         _ => {
-            let values = matrices.pointer as *mut f32;
+            let place = (matrices.pointer as *mut f32).wrapping_add(at);
             // SAFETY: as above.
-            unsafe { *values.add(at) = value }
+            unsafe { place.write(value) }
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use candle_core::cuda_backend::cudarc::cublas::{result as cublas, sys};
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
-use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+};
 use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, DType, Error, Result, Shape, Storage, Tensor, bail};
@@ -40,14 +42,11 @@ pub(super) fn pointer(tensor: &Tensor) -> Result<u64> {
 pub(super) fn uninit(device: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
     let shape = shape.into();
     let count = shape.elem_count();
-    // SAFETY: these are plain numbers, of which any bits are valid, and a kernel writes them first.
-    let slice = unsafe {
-        match dtype {
-            DType::F32 => CudaStorageSlice::F32(device.alloc(count)?),
-            DType::BF16 => CudaStorageSlice::BF16(device.alloc(count)?),
-            DType::U32 => CudaStorageSlice::U32(device.alloc(count)?),
-            other => bail!("there are no kernels for {other:?} on a GPU"),
-        }
+    let slice = match dtype {
+        DType::F32 => CudaStorageSlice::F32(numbers(device, count)?),
+        DType::BF16 => CudaStorageSlice::BF16(numbers(device, count)?),
+        DType::U32 => CudaStorageSlice::U32(numbers(device, count)?),
+        other => bail!("there are no kernels for {other:?} on a GPU"),
     };
     let storage = CudaStorage {
         slice,
@@ -59,6 +58,11 @@ pub(super) fn uninit(device: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Res
         BackpropOp::none(),
         false,
     ))
+}
+
+fn numbers<T: DeviceRepr>(device: &Gpu, count: usize) -> Result<CudaSlice<T>> {
+    // SAFETY: these are plain numbers, of which any bits are valid, and a kernel writes them first.
+    unsafe { device.alloc(count) }
 }
 
 impl Kernel<'_> {

@@ -8,8 +8,10 @@
 
 mod arguments;
 mod attention;
+mod decode;
 #[cfg(feature = "cuda")]
 mod device;
+mod images;
 #[cfg_attr(feature = "emulate-cuda", path = "emulator.rs")]
 mod launch;
 mod norm;
@@ -18,9 +20,10 @@ mod product;
 mod tests;
 mod token;
 
-pub(crate) use attention::{attend_images, attend_rows, places};
+pub(crate) use attention::{attend_rows, places};
 #[cfg(feature = "cuda")]
 pub(crate) use device::{card, check, prepare};
+pub(crate) use images::attend_images;
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use product::{finish, product};
 pub(crate) use token::{likeliest, logits};
