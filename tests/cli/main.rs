@@ -7,6 +7,7 @@ mod connections;
 mod contract;
 mod decoding;
 mod demo;
+mod doctor;
 mod health;
 mod help;
 mod keys;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod fake_hub;
+pub mod flaky_model;
 pub mod golden;
 pub mod server;
 pub mod toy_model;

@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
+use candle_core::Device;
 use paligemma_server::api::{self, AppState};
+use paligemma_server::checkpoint::CheckpointError;
 use paligemma_server::engine::{EngineHandle, State};
 use paligemma_server::http_client;
-use paligemma_server::models::{Model, Pretrained};
+use paligemma_server::models::{Model, PaliGemma, Pretrained, WeightFormat};
 use paligemma_server::runtime::Runtime;
 use paligemma_server::server::{self, ServerError, Shutdown, Trigger};
 use paligemma_server::settings::Settings;
@@ -52,6 +54,24 @@ impl Server {
         let own = [("served_model_name", names.as_str())];
         let settings = load_settings(&[&own, settings].concat());
         let server = Self::start(Runtime::load(&settings).await.unwrap()).await;
+        server.wait_until_ready().await;
+        server
+    }
+
+    /// Serves the demo in f32 as `wrap` makes it, each time that it is loaded; `settings` by key.
+    pub async fn demo_as<M: Model>(
+        settings: &[(&str, &str)],
+        wrap: impl Fn(PaliGemma) -> M + Send + 'static,
+    ) -> Self {
+        let runtime = Runtime::load(&load_settings(settings)).await.unwrap();
+        let image_tokens = runtime.info.image_tokens;
+        let load = move || {
+            let demo = Pretrained::demo()?;
+            // What is computed again as part of a prefix comes out the same in f32 only.
+            let model = demo.load(&Device::Cpu, WeightFormat::F32)?;
+            Ok::<_, CheckpointError>(wrap(model))
+        };
+        let server = Self::start(runtime.with_factory(image_tokens, load)).await;
         server.wait_until_ready().await;
         server
     }

@@ -45,12 +45,17 @@ __device__ void one_row(const T *__restrict__ x, const T *__restrict__ weight, c
       for (int j = 0; j < AHEAD; j++) {
         int i = start + j * step;
         if (i >= in) break;
+        alignas(16) float factors[PACK<T>];
+        if (scale) {
+#pragma unroll
+          for (int k = 0; k < PACK<T>; k += 4) *(float4 *)(factors + k) = *(const float4 *)(scale + i + k);
+        }
 #pragma unroll
         for (int k = 0; k < PACK<T>; k++) {
           float value = to_f32(own[j].values[k]);
           if (scale) {
             squares += value * value;
-            value *= scale[i + k];
+            value *= factors[k];
           }
           sum += to_f32(w[j].values[k]) * value;
           if (GATED) second_sum += to_f32(v[j].values[k]) * value;

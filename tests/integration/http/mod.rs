@@ -3,6 +3,7 @@
 mod bodies;
 mod demo;
 mod detect;
+mod faults;
 mod held;
 mod images;
 mod leaving;
