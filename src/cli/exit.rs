@@ -1,6 +1,7 @@
 //! Exit codes, and the errors that have one of their own. `docs/command-line.md` lists them.
 
 use paligemma_server::api::StartError;
+use paligemma_server::kernels::{PlacementError, UnusableInstructions};
 use paligemma_server::runtime::RuntimeError;
 use paligemma_server::server::{ServerError, TlsError};
 use paligemma_server::settings::SettingsError;
@@ -24,6 +25,8 @@ pub fn code(error: &anyhow::Error) -> u8 {
     if error.is::<UsageError>()
         || error.is::<SettingsError>()
         || error.is::<TlsError>()
+        || error.is::<PlacementError>()
+        || error.is::<UnusableInstructions>()
         || runtime.is_some_and(RuntimeError::is_of_settings)
         || matches!(server, Some(ServerError::Start(StartError::Keys(_))))
     {
