@@ -124,11 +124,13 @@ async fn image_urls_are_fetched_from_listed_hosts_only() {
     assert_image_problem(&answer, 422, "image_url_not_allowed");
 
     // Port 1 of loopback, where nothing listens: listed, so it is tried.
-    let open = server(&[("image_hosts", "127.0.0.1,localhost")]).await;
+    let hosts = ("image_hosts", "127.0.0.1,localhost");
+    let open = server(&[hosts, ("image_ports", "443,1")]).await;
     let answer = caption(&open, "https://127.0.0.1:1/cow.jpg").await;
     assert_image_problem(&answer, 422, "image_fetch_failed");
     for url in [
         "https://localhost/cow.jpg",
+        "https://127.0.0.1:2/",
         "http://127.0.0.1/",
         "https://127.0.0.2/",
     ] {
