@@ -69,7 +69,7 @@ impl Report {
         let ok = error <= allowed;
         let word = if ok { "ok" } else { "WRONG" };
         self.line(&format!(
-            "{word:<7}{name:<58}off by {error:<9.1e} at most {allowed:.0e}"
+            "{word:<7}{name:<66}off by {error:<9.1e} at most {allowed:.0e}"
         ));
         self.checks.push(Check {
             name,
@@ -96,7 +96,7 @@ impl Report {
             format!("{:>6.0} % of the limit", 100.0 * share)
         });
         self.line(&format!(
-            "{name:<58}{median:>12.4} {unit:<6} best {best:<10.4}{share}"
+            "{name:<46}{median:>12.4} {unit:<6} best {best:<10.4}{share}"
         ));
         self.speed.push(Figure {
             name,

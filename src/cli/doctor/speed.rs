@@ -29,17 +29,14 @@ pub fn measure(
     shape: Shape,
 ) -> anyhow::Result<()> {
     report.heading("How fast it is, with random weights");
-    let copied = copy(device)?;
-    report.figure(
-        "copying memory, read and written",
-        copied.clone(),
-        "s/TB",
-        None,
-    );
-    let seconds_per_byte = copied[copied.len() / 2] / 1e12;
-
+    // What a processor's memory allows, examples/machine_limits measures.
+    let mut seconds_per_byte = None;
     if device.is_cuda() {
-        kernels::measure(report, device, format, seconds_per_byte)?;
+        let copied = copy(device)?;
+        let median = copied[copied.len() / 2] / 1e12;
+        report.figure("copying memory, read and written", copied, "s/TB", None);
+        kernels::measure(report, device, format, median)?;
+        seconds_per_byte = Some(median);
     }
     let began = Instant::now();
     let model = shape.load(device, format)?;
@@ -51,7 +48,7 @@ pub fn measure(
         None,
     );
     let bytes = read_bytes(shape, format);
-    let limit = bytes * seconds_per_byte * 1e3;
+    let limit = seconds_per_byte.map(|seconds| bytes * seconds * 1e3);
     for together in TOGETHER {
         if device.is_cpu() && together > MOST_ON_CPU {
             continue;
@@ -61,8 +58,10 @@ pub fn measure(
         let name = |stage: &str| format!("{stage}, {together} together");
         report.figure(name("vision"), stages.encode, "ms", None);
         report.figure(name("prefill"), stages.prefill, "ms", None);
-        report.figure(name("decoding a token, queued"), stages.queued, "ms", None);
-        report.figure(name("decoding a token"), stages.decode, "ms", Some(limit));
+        if device.is_cuda() {
+            report.figure(name("decoding a token, queued"), stages.queued, "ms", None);
+        }
+        report.figure(name("decoding a token"), stages.decode, "ms", limit);
         report.figure(name("choosing a token"), stages.choose, "ms", None);
     }
     Ok(())
@@ -79,10 +78,9 @@ fn read_bytes(shape: Shape, format: WeightFormat) -> f64 {
     layers * format.bytes_per_weight() + table * format.for_token_table().bytes_per_weight()
 }
 
-/// Seconds for each terabyte that is read or written, ascending.
+/// Seconds for each terabyte that is read or written in a GPU's memory, ascending.
 fn copy(device: &Device) -> Result<Vec<f64>> {
-    let megabytes = if device.is_cpu() { 256 } else { 2048 };
-    let bytes = megabytes << 20;
+    let bytes = 2048usize << 20;
     let from = Tensor::zeros(bytes / 4, DType::F32, device)?;
     let mut seconds = Vec::new();
     for _ in 0..8 {
