@@ -55,9 +55,9 @@ EMPTY = 2  # prompts about shapes in a scene without any
 EMPTY_TASKS = [tasks.question, tasks.detect, tasks.segment]
 
 
-def pixels(drawn):
+def pixels(images):
     """uint8 [n, height, width, 3] to the model's input, f32 [n, 3, height, width] in -1..1."""
-    return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 @dataclass
@@ -164,8 +164,8 @@ class Batches:
         return [scenes.numbered(self.stream, index * self.images + i) for i in range(self.images)]
 
     def pictures(self, drawn):
-        """Pixels and dense labels of a list of scenes."""
-        images = pixels([scenes.seen(s, IMAGE_SIZE) for s in drawn])
+        """A list of scenes as uint8 [n, height, width, 3], and its dense labels."""
+        images = torch.from_numpy(np.stack([scenes.seen(s, IMAGE_SIZE) for s in drawn]))
         return images, Dense(*(torch.from_numpy(np.stack(part)) for part in zip(*map(_dense, drawn))))
 
     def _chosen(self, scene, rng, prompts):

@@ -15,10 +15,10 @@ IMAGE_SIZE, PATCH = 192, 16
 GRID = IMAGE_SIZE // PATCH
 IMAGE_TOKENS = GRID * GRID
 
-VISION = {"hidden_size": 128, "num_hidden_layers": 7, "num_attention_heads": 4, "intermediate_size": 512}
+VISION = {"hidden_size": 128, "num_hidden_layers": 9, "num_attention_heads": 4, "intermediate_size": 512}
 TEXT = {
     "hidden_size": 128,
-    "num_hidden_layers": 5,
+    "num_hidden_layers": 6,
     "num_attention_heads": 4,
     "num_key_value_heads": 1,
     "head_dim": 32,
@@ -182,6 +182,11 @@ def hidden_states(model, features, ids, mask, position=None):
         places = torch.cat([places[:, :IMAGE_TOKENS].expand(len(ids), -1), position], 1)
     states = language(inputs_embeds=embeds, attention_mask=mask, position_ids=places, use_cache=False)
     return states.last_hidden_state[:, IMAGE_TOKENS:]
+
+
+def autocast(model):
+    """Matrices multiply in bf16 on the model's device."""
+    return torch.autocast(model.device.type, torch.bfloat16)
 
 
 def image_features(model, pixels):

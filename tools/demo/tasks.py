@@ -13,7 +13,7 @@ SEG = "<seg>"  # stands for the 16 mask codes of one shape, see `with_codes`
 ROWS, COLUMNS = ["top", "middle", "bottom"], ["left", "center", "right"]
 EDGE = 0.05  # a centre this near to a third of the picture is not asked for
 LARGER = 1.5  # least ratio of areas for "which is larger"
-PHRASES = [0.3, 0.2, 0.17, 0.13, 0.1, 0.1]  # how often one to six objects are asked for
+PHRASES = [0.16, 0.14, 0.16, 0.18, 0.18, 0.18]  # how often one to six objects are asked for
 ABSENT = 0.3  # share of phrases that mostly name nothing
 INSIDE, OUTSIDE = 0.8, 0.2  # shares of a shape's box from which it counts as in a region, and up to which as not
 
@@ -88,7 +88,7 @@ def _share_inside(shape, region):
 def caption_region(scene, rng):
     """A box around one shape, as `detect` gives it, or any box, that cuts no shape in two."""
     for _ in range(8 if scene.shapes else 0):
-        if rng.random() < 0.65:
+        if rng.random() < 0.5:
             y0, x0, y1, x1 = _pick(rng, scene.shapes).box
             dy, dx = rng.uniform(-0.06, 0.2, 2) * (y1 - y0, x1 - x0)
             region = np.clip([y0 - dy, x0 - dx, y1 + dy, x1 + dx], 0, 1)

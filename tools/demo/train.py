@@ -2,12 +2,14 @@
 
     python train.py --state DIR --from ../../models/demo --vision-minutes 20 --minutes 40 [--resume]
 
-Processes with one thread each share every step's batch; minutes are the CPU time of one process. The state in DIR is
+On the CPU, processes with one thread each share every step's batch, and minutes are the CPU time of one process. On a GPU
+(`--device cuda`) one process trains, `--workers` draw for it, and minutes are those of the clock. The state in DIR is
 written every few minutes and holds everything needed to resume; DIR/best.safetensors is the model with the best score on
 the validation scenes.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -22,20 +24,18 @@ import torch.multiprocessing as mp
 from safetensors.torch import save_file
 
 import model as paligemma
-from data import TRAIN, Batches
+from data import TRAIN, Batches, pixels
+from drawing import GROUPED_PROMPTS, PACKED, VISION, moved, steps
 from losses import DenseHead, answer_loss
 from validation import validate
 from vqvae import MaskCodes
 
 CODES = Path(__file__).with_name("mask_codes.json")  # of the decoder in models/demo
 SAVE_SECONDS = 120
-VALIDATE_SECONDS = 480
 LOG_STEPS = 25
-GROUPS, GROUPED = 3, 4  # of prompts of about one length, and how many of them a picture has in the last part
 SEED_SCENES = 10**8  # batches between the first ones of two seeds
-ROW = 256  # tokens of one picture's packed prompts
 WARMUP, COOLDOWN = 0.03, 0.6  # shares of a stage at which the peak rate is reached, and left
-PACKED = 0.9  # share of the second stage in which a picture's prompts share its tokens
+PACKED_SHARE = 0.9  # of the second stage, in which a picture's prompts share its tokens
 # Width of the loc targets in bins at a stage's begin and end. While it is large, no bin is likely by itself, and an answer
 # to `detect` ends at once if there is a small chance that nothing is there; so it ends narrow.
 VISION_WIDTH, PROMPT_WIDTH = (40, 8), (16, 1.5)
@@ -65,14 +65,15 @@ class Trainer:
         self.model, self.tokenizer = paligemma.build(args.seed)
         if args.take_over:
             paligemma.take_over(self.model, self.tokenizer, args.take_over)
-        self.model.set_attn_implementation("sdpa_f32")
+        self.model.to(args.device)
+        self.model.set_attn_implementation("sdpa" if args.device == "cuda" else "sdpa_f32")
         self.see = partial(paligemma.image_features, self.model)
         self.think = partial(paligemma.hidden_states, self.model)
         self.think_alone = self.think  # of rows whose length changes, for which compiling does not pay
         if args.compile:
             self.see, self.think = torch.compile(self.see), torch.compile(self.think)
         width = paligemma.TEXT["hidden_size"]
-        self.head = DenseHead(width, torch.Generator().manual_seed(args.seed + 1))
+        self.head = DenseHead(width, torch.Generator().manual_seed(args.seed + 1)).to(args.device)
         self.first_loc = self.tokenizer.token_to_id("<loc0000>")
         self.first_seg = self.tokenizer.token_to_id("<seg000>")
         self.codes = MaskCodes(args.codes)
@@ -86,7 +87,7 @@ class Trainer:
     # State
 
     def load(self):
-        state = torch.load(self.args.state / "state.pt", weights_only=True)
+        state = torch.load(self.args.state / "state.pt", self.args.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -107,10 +108,10 @@ class Trainer:
 
     # Steps
 
-    def vision_loss(self, images, dense, width):
-        with torch.autocast("cpu", torch.bfloat16):
-            features = self.see(images)
-        return features, *self.head(features.float(), dense, self.loc_embedding(), width)
+    def vision_loss(self, step, width):
+        with paligemma.autocast(self.model):
+            features = self.see(pixels(step.images))
+        return features, *self.head(features.float(), step.dense, self.loc_embedding(), width)
 
     def loc_embedding(self):
         first = self.first_loc
@@ -133,7 +134,7 @@ class Trainer:
         return logits, packed.targets[packed.targets >= 0]
 
     def answer_logits(self, think, features, prompts, mask, position=None):
-        with torch.autocast("cpu", torch.bfloat16):
+        with paligemma.autocast(self.model):
             states = think(features, prompts.ids, mask, position)
             return (states[prompts.targets >= 0] @ self.model.lm_head.weight.t()).float()
 
@@ -153,47 +154,57 @@ class Trainer:
         self.optimizer.step()
         return norm
 
-    def run_stage(self, stage, minutes, images, peak, step_loss):
-        """Steps until the stage's minutes of CPU time are over; every rank stops at the same step.
+    def run_stage(self, stage, minutes, images, peak, parts):
+        """Runs the parts of a stage, (what for, share of the minutes at which it ends, loss of a step) each.
 
-        CPU time, as a machine that is busy with other work must not shorten the training.
+        Every rank stops at the same step.
         """
         if self.progress["stage"] != stage:
             return
         batches = Batches(self.tokenizer, self.codes, TRAIN, images, self.args.prompts)
-        clock = time.process_time()
-        saved = validated = time.monotonic()
+        for purpose, end, step_loss in parts:
+            drawn = steps(batches, purpose, self.numbers(), self.args.workers)
+            self.run_part(stage, drawn, 60 * minutes, end, peak, step_loss)
+        self.finish(stage)
+
+    def numbers(self):
+        """Of this rank's next steps; the vision stage and each rank draw different scenes."""
+        for step in itertools.count(self.progress["step"]):
+            index = 2 * (step * self.args.processes + self.rank) + (self.progress["stage"] == "prompts")
+            yield index + self.args.seed * SEED_SCENES
+
+    def clock(self):
+        """In seconds: CPU time on the CPU, as a machine that is busy with other work must not shorten the training."""
+        return time.process_time() if self.args.device == "cpu" else time.monotonic()
+
+    def run_part(self, stage, drawn, seconds, end, peak, step_loss):
+        clock, saved, validated = self.clock(), time.monotonic(), time.monotonic()
         totals = {}
-        while True:
-            now, before, clock = time.monotonic(), clock, time.process_time()
+        for step in drawn:
+            now, before, clock = time.monotonic(), clock, self.clock()
             spent = self.agreed(self.progress["seconds"][stage] + clock - before)
             self.progress["seconds"][stage] = spent
-            share = spent / (minutes * 60)
-            if share >= 1:
+            share = spent / seconds
+            if share >= end:
                 break
-            # The vision stage and each rank draw different scenes.
-            index = 2 * (self.progress["step"] * self.args.processes + self.rank) + (stage == "prompts")
-            index += self.args.seed * SEED_SCENES
-            loss, parts = step_loss(batches, index, share)
+            loss, parts = step_loss(moved(step, self.args.device), share)
             rate = learning_rate(share, peak)
-            norm = self.step(loss, rate)
+            parts["norm"] = self.step(loss, rate)
             self.progress["step"] += 1
-            self.progress["scenes"] += images * self.args.processes
-            parts["norm"] = norm
+            self.progress["scenes"] += len(step.images) * self.args.processes
             for name, value in parts.items():
-                totals.setdefault(name, []).append(float(value.detach()))
+                totals.setdefault(name, []).append(value.detach())
             if self.rank == 0 and self.progress["step"] % LOG_STEPS == 0:
-                means = " ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in totals.items())
+                means = " ".join(f"{k} {torch.stack(v).mean().item():.3f}" for k, v in totals.items())
                 at = f"{time.strftime('%H:%M:%S')} {stage} {self.progress['step']} {spent / 60:.1f} min"
                 print(f"{at} rate {rate:.5f} {means}", flush=True)
                 totals = {}
             if self.rank == 0 and now - saved > SAVE_SECONDS:
                 self.save()
                 saved = now
-            if self.rank == 0 and stage == "prompts" and now - validated > VALIDATE_SECONDS:
+            if self.rank == 0 and stage == "prompts" and now - validated > self.args.validation_seconds:
                 self.score()
                 validated = now
-        self.finish(stage)
 
     def finish(self, stage):
         self.progress["stage"] = "prompts"
@@ -216,36 +227,37 @@ class Trainer:
         if scores["score"] > self.progress["best"]:
             self.save_best(scores["score"])
 
-    def vision_step(self, batches, index, share):
-        images, dense = batches.pictures(batches.scenes(index))
-        _, loss, parts = self.vision_loss(images, dense, loc_width(share, VISION_WIDTH))
+    def vision_step(self, step, share):
+        _, loss, parts = self.vision_loss(step, loc_width(share, VISION_WIDTH))
         return loss, parts
 
-    def prompt_step(self, batches, index, share):
-        drawn = batches.scenes(index)
-        images, dense = batches.pictures(drawn)
+    def packed_step(self, step, share):
+        asked = step.packed.segment.amax(1).sum()
+        return self.prompt_step(step, share, asked, lambda features: self.packed_answers(features, step.packed))
+
+    def grouped_step(self, step, share):
+        asked = sum(len(group.ids) for group in step.groups)
+        return self.prompt_step(step, share, asked, lambda features: self.grouped_answers(features, step.groups))
+
+    def prompt_step(self, step, share, asked, answered):
         width = loc_width(share, PROMPT_WIDTH)
-        features, dense_loss, parts = self.vision_loss(images, dense, width)
-        if share < PACKED:
-            packed = batches.packed(drawn, index, ROW)
-            logits, targets = self.packed_answers(features, packed)
-            asked = int(packed.segment.amax(1).sum())
-        else:
-            groups = batches.groups(drawn, index, GROUPS, GROUPED)
-            logits, targets = self.grouped_answers(features, groups)
-            asked = sum(len(group.ids) for group in groups)
-        self.progress["prompts"] += asked * self.args.processes
+        features, dense_loss, parts = self.vision_loss(step, width)
+        logits, targets = answered(features)
+        self.progress["prompts"] += int(asked) * self.args.processes
         answers = answer_loss(logits, targets, self.first_loc, self.first_seg, width)
         shown = {k: parts[k] for k in ("color", "kind", "order", "pose", "box_error", "letters", "read")}
         return answers + DENSE_WEIGHT * dense_loss, {"answers": answers, **shown}
 
     def run(self):
         args = self.args
-        self.run_stage("vision", args.vision_minutes, args.vision_images, args.vision_rate, self.vision_step)
-        self.run_stage("prompts", args.minutes, args.images, args.rate, self.prompt_step)
+        vision = [(VISION, 1, self.vision_step)]
+        self.run_stage("vision", args.vision_minutes, args.vision_images, args.vision_rate, vision)
+        prompts = [(PACKED, PACKED_SHARE, self.packed_step), (GROUPED_PROMPTS, 1, self.grouped_step)]
+        self.run_stage("prompts", args.minutes, args.images, args.rate, prompts)
         if self.rank == 0:
-            machine = f"{args.processes} threads of {platform.processor() or platform.machine()}"
-            print(f"done on {machine}; seconds are CPU time of each: {json.dumps(self.progress)}", flush=True)
+            machine = f"{args.processes} threads of {platform.processor() or platform.machine()}; seconds are CPU time"
+            machine = machine if args.device == "cpu" else torch.cuda.get_device_name()
+            print(f"done on {machine}: {json.dumps(self.progress)}", flush=True)
 
 
 def worker(rank, args):
@@ -272,10 +284,16 @@ def arguments():
     parser.add_argument("--vision-rate", type=float, default=2e-3)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--validation-images", type=int, default=160)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--validation-seconds", type=float, default=480, help="between two validations")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw, for each that trains")
+    parser.add_argument("--processes", type=int, default=2, help="that train, on the CPU")
     parser.add_argument("--port", type=int, default=29517, help="on 127.0.0.1, for the processes to meet")
     parser.add_argument("--seed", type=int, default=0, help="another one draws other scenes")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.device == "cuda":
+        args.processes = 1
+    return args
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from collections import defaultdict
 import torch
 
 import model as paligemma
-from data import VALIDATION, Batches
+from data import VALIDATION, Batches, pixels
+from drawing import moved
 from tasks import BINS
 
 PROMPTS = 6
@@ -25,7 +26,7 @@ def box_ious(first, second):
 
 
 def _guesses(model, features, group):
-    with torch.autocast("cpu", torch.bfloat16):
+    with paligemma.autocast(model):
         mask = paligemma.prefix_lm_mask(group.prefix, paligemma.IMAGE_TOKENS + group.ids.shape[1])
         states = paligemma.hidden_states(model, features[group.image], group.ids, mask)
         return (states @ model.lm_head.weight.t()).argmax(-1)
@@ -37,12 +38,13 @@ def validate(model, tokenizer, mask_codes, images):
     model.eval()
     batches = Batches(tokenizer, mask_codes, VALIDATION, images, PROMPTS)
     drawn = batches.scenes(0)
-    pixels, _ = batches.pictures(drawn)
-    with torch.autocast("cpu", torch.bfloat16):
-        features = paligemma.image_features(model, pixels)
+    images, _ = batches.pictures(drawn)
+    with paligemma.autocast(model):
+        features = paligemma.image_features(model, pixels(images.to(model.device)))
     first_loc = tokenizer.token_to_id("<loc0000>")
     right, ious = defaultdict(list), []
     for group in batches.groups(drawn, 0, 12, PROMPTS):
+        group = moved(group, model.device)
         for guess, target, name in zip(_guesses(model, features, group), group.targets, group.names):
             guess, target = guess[target >= 0], target[target >= 0]
             is_loc = (target >= first_loc) & (target < first_loc + BINS)
