@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 from data import Batches, Dense, Packed
 
 GROUPS, GROUPED = 3, 4  # of prompts of about one length, and how many of them a picture has in the last part
-ROW = 256  # tokens of one picture's packed prompts
+ROW = 384  # tokens of one picture's packed prompts
 VISION, PACKED, GROUPED_PROMPTS = "vision", "packed", "grouped"  # what a step's pictures are drawn for
 
 
