@@ -1,6 +1,7 @@
 //! A checkpoint's files: its configuration as it stands there, and its weights a tensor at a time.
 //! What they mean is a model's business.
 
+pub mod adapter;
 mod content_hash;
 mod error;
 mod files;
@@ -8,6 +9,7 @@ mod finite;
 pub mod raw;
 mod weights;
 
+pub use adapter::Adapter;
 pub use error::CheckpointError;
 pub use files::Checkpoint;
 pub use weights::WeightFiles;

@@ -34,13 +34,13 @@ pub struct WeightFiles {
 
 /// Where one tensor's bytes lie.
 #[derive(Debug)]
-struct StoredTensor {
+pub struct StoredTensor {
     /// Its name in its file.
     name: String,
     file: Arc<WeightBytes>,
     range: Range<usize>,
     dtype: DType,
-    shape: Vec<usize>,
+    pub shape: Vec<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,8 +57,9 @@ impl WeightFiles {
     pub fn open(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         let (mut files, mut tensors) = (Vec::new(), HashMap::new());
         for name in weight_files(checkpoint)? {
-            files.push(add_tensors(checkpoint, &name, &mut tensors)?);
+            files.push(add_tensors(checkpoint, &name, uniform_name, &mut tensors)?);
         }
+        tensors.retain(|name, _| !name.contains("lm_head"));
         Ok(Self {
             files,
             tensors: Arc::new(tensors),
@@ -68,29 +69,26 @@ impl WeightFiles {
 
     /// How many bytes a model's tensors have in the files.
     pub fn bytes(&self) -> u64 {
-        self.of_models()
-            .map(|tensor| tensor.range.len() as u64)
-            .sum()
+        let tensors = self.tensors.values();
+        tensors.map(|tensor| tensor.range.len() as u64).sum()
+    }
+
+    /// The shape of a tensor, if it is there.
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
     }
 
     /// How many numbers they are.
     pub fn values(&self) -> u64 {
         let count = |tensor: &StoredTensor| tensor.shape.iter().product::<usize>() as u64;
-        self.of_models().map(count).sum()
+        self.tensors.values().map(count).sum()
     }
 
     /// The dtypes that they have there, such as `bf16`.
     pub fn dtypes(&self) -> String {
-        let dtypes: BTreeSet<&str> = self
-            .of_models()
-            .map(|tensor| tensor.dtype.as_str())
-            .collect();
+        let tensors = self.tensors.values();
+        let dtypes: BTreeSet<&str> = tensors.map(|tensor| tensor.dtype.as_str()).collect();
         dtypes.into_iter().collect::<Vec<_>>().join(", ")
-    }
-
-    fn of_models(&self) -> impl Iterator<Item = &StoredTensor> {
-        let read = |(name, _): &(&String, _)| !name.contains("lm_head");
-        self.tensors.iter().filter(read).map(|(_, tensor)| tensor)
     }
 
     fn find(&self, name: &str) -> candle_core::Result<&StoredTensor> {
@@ -114,7 +112,9 @@ impl WeightFiles {
 }
 
 impl StoredTensor {
-    fn read(
+    /// # Errors
+    /// When a number is not finite, or memory runs out.
+    pub fn read(
         &self,
         dtype: DType,
         device: &Device,
@@ -202,10 +202,11 @@ fn weight_files(checkpoint: &Checkpoint) -> Result<BTreeSet<String>, CheckpointE
     })
 }
 
-/// Adds a file's tensors; gives its bytes.
-fn add_tensors(
+/// Adds a file's tensors under the names that `named` gives them; gives its bytes.
+pub(super) fn add_tensors(
     checkpoint: &Checkpoint,
     name: &str,
+    named: impl Fn(&str) -> String,
     tensors: &mut HashMap<String, StoredTensor>,
 ) -> Result<Arc<WeightBytes>, CheckpointError> {
     let bytes = checkpoint.weight_bytes(name)?;
@@ -228,7 +229,7 @@ fn add_tensors(
     let bytes = Arc::new(bytes);
     for (name, info) in metadata.tensors() {
         let dtype = DType::try_from(info.dtype).map_err(|error| damaged(error.to_string()))?;
-        let uniform = uniform_name(&name);
+        let uniform = named(&name);
         let tensor = StoredTensor {
             name,
             file: Arc::clone(&bytes),
@@ -242,7 +243,7 @@ fn add_tensors(
 }
 
 /// A tensor's name in this server, whichever of the layouts it comes from.
-fn uniform_name(name: &str) -> String {
+pub(super) fn uniform_name(name: &str) -> String {
     let name = name.strip_prefix("model.").unwrap_or(name);
     for (theirs, ours) in [
         ("language_model.model.", "language_model."),

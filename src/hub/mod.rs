@@ -21,19 +21,55 @@ pub use settings::HubSettings;
 use crate::telemetry::progress::Progress;
 
 const DEFAULT_REVISION: &str = "main";
-const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
-const OPTIONAL: [&str; 3] = [
-    "tokenizer_config.json",
-    "preprocessor_config.json",
-    "generation_config.json",
-];
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
-/// Fetches the files that the server needs of the model `id` (`owner/name`) at a revision (a branch,
-/// tag or commit; default `main`) and returns their folder: `config.json`, `tokenizer.json`,
-/// `model.safetensors` or the index and its shards, and, if they exist, `tokenizer_config.json`,
-/// `preprocessor_config.json` and `generation_config.json`.
+/// Which files of a repository are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// `config.json`, `tokenizer.json`, `model.safetensors` or the index and its shards, and, if they
+    /// exist, `tokenizer_config.json`, `preprocessor_config.json` and `generation_config.json`.
+    Checkpoint,
+    /// `adapter_config.json` and `adapter_model.safetensors`.
+    Adapter,
+}
+
+impl Wanted {
+    fn required(self) -> &'static [&'static str] {
+        match self {
+            Self::Checkpoint => &["config.json", "tokenizer.json"],
+            Self::Adapter => &["adapter_config.json"],
+        }
+    }
+
+    fn optional(self) -> &'static [&'static str] {
+        match self {
+            Self::Checkpoint => &[
+                "tokenizer_config.json",
+                "preprocessor_config.json",
+                "generation_config.json",
+            ],
+            Self::Adapter => &[],
+        }
+    }
+
+    /// The weights in one file.
+    fn single(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "model.safetensors",
+            Self::Adapter => "adapter_model.safetensors",
+        }
+    }
+
+    /// What names the weights' files if they are several.
+    fn index(self) -> Option<&'static str> {
+        match self {
+            Self::Checkpoint => Some("model.safetensors.index.json"),
+            Self::Adapter => None,
+        }
+    }
+}
+
+/// Fetches the files that are `wanted` of the repository `id` (`owner/name`) at a revision (a branch,
+/// tag or commit; default `main`) and returns their folder.
 ///
 /// Files in the cache are not downloaded again, and interrupted downloads resume, within this call
 /// and after a restart. When the hub can't be reached, a complete checkpoint in the cache is used,
@@ -41,16 +77,17 @@ const INDEX: &str = "model.safetensors.index.json";
 pub async fn fetch(
     id: &str,
     revision: Option<&str>,
+    wanted: Wanted,
     settings: &HubSettings,
 ) -> Result<PathBuf, HubError> {
     let (owner, name) = split_id(id)?;
     let revision = checked_revision(revision.unwrap_or(DEFAULT_REVISION))?;
     let cache = RepoCache::new(&settings.cache_dir, owner, name);
-    if is_commit(revision) && is_settled(&cache, revision)? {
+    if is_commit(revision) && is_settled(&cache, revision, wanted)? {
         return Ok(cache.snapshot(revision));
     }
     if settings.offline {
-        return cached(&cache, revision)?.map_err(|missing| HubError::Offline {
+        return cached(&cache, revision, wanted)?.map_err(|missing| HubError::Offline {
             id: id.to_owned(),
             revision: revision.to_owned(),
             missing,
@@ -60,7 +97,7 @@ pub async fn fetch(
     let remote = Remote::new(owner, name, settings)?;
     let commit = match remote.commit(revision).await {
         Err(HubError::Unreachable { endpoint, reason }) => {
-            let Ok(folder) = cached(&cache, revision)? else {
+            let Ok(folder) = cached(&cache, revision, wanted)? else {
                 return Err(HubError::Unreachable { endpoint, reason });
             };
             tracing::warn!(
@@ -76,6 +113,7 @@ pub async fn fetch(
         cache,
         revision,
         commit,
+        wanted,
         progress: Progress::detect(),
     };
     checkpoint.fetch().await
@@ -87,6 +125,7 @@ struct Checkpoint<'a> {
     cache: RepoCache,
     revision: &'a str,
     commit: String,
+    wanted: Wanted,
     progress: Progress,
 }
 
@@ -94,10 +133,10 @@ impl Checkpoint<'_> {
     async fn fetch(self) -> Result<PathBuf, HubError> {
         let started = Instant::now();
         // Small files first, so that their errors appear before gigabytes are downloaded.
-        for file in REQUIRED {
+        for file in self.wanted.required() {
             self.require(file).await?;
         }
-        for file in OPTIONAL {
+        for file in self.wanted.optional() {
             self.obtain(file).await?;
         }
         self.weights().await?;
@@ -108,19 +147,23 @@ impl Checkpoint<'_> {
             commit = self.commit,
             folder = %folder.display(),
             seconds = started.elapsed().as_secs(),
-            "the checkpoint is in the cache"
+            "in the cache"
         );
         Ok(folder)
     }
 
     async fn weights(&self) -> Result<(), HubError> {
-        if self.obtain(SINGLE).await? {
+        let single = self.wanted.single();
+        if self.obtain(single).await? {
             return Ok(());
         }
-        if !self.obtain(INDEX).await? {
-            return Err(self.missing(&format!("{SINGLE} and no {INDEX}")));
+        let Some(index) = self.wanted.index() else {
+            return Err(self.missing(single));
+        };
+        if !self.obtain(index).await? {
+            return Err(self.missing(&format!("{single} and no {index}")));
         }
-        for shard in shards(&self.cache.snapshot(&self.commit).join(INDEX))? {
+        for shard in shards(&self.cache.snapshot(&self.commit).join(index))? {
             self.require(&shard).await?;
         }
         Ok(())
@@ -162,11 +205,15 @@ impl Checkpoint<'_> {
 }
 
 /// The cached snapshot of a revision, or the names of what is missing.
-fn cached(cache: &RepoCache, revision: &str) -> Result<Result<PathBuf, String>, HubError> {
+fn cached(
+    cache: &RepoCache,
+    revision: &str,
+    wanted: Wanted,
+) -> Result<Result<PathBuf, String>, HubError> {
     let Some(commit) = cache.commit_of(revision) else {
         return Ok(Err("everything".to_owned()));
     };
-    let lacking = lacking(cache, &commit)?;
+    let lacking = lacking(cache, &commit, wanted)?;
     if lacking.is_empty() {
         Ok(Ok(cache.snapshot(&commit)))
     } else {
@@ -175,18 +222,21 @@ fn cached(cache: &RepoCache, revision: &str) -> Result<Result<PathBuf, String>, 
 }
 
 /// Whether the cache has everything about a commit, so that the hub need not be asked.
-fn is_settled(cache: &RepoCache, commit: &str) -> Result<bool, HubError> {
-    let settled = |file| cache.has(commit, file) || cache.is_known_absent(commit, file);
-    Ok(OPTIONAL.into_iter().all(settled) && lacking(cache, commit)?.is_empty())
+fn is_settled(cache: &RepoCache, commit: &str, wanted: Wanted) -> Result<bool, HubError> {
+    let settled = |file: &&str| cache.has(commit, file) || cache.is_known_absent(commit, file);
+    Ok(wanted.optional().iter().all(settled) && lacking(cache, commit, wanted)?.is_empty())
 }
 
 /// The required files of a commit that the cache lacks.
-fn lacking(cache: &RepoCache, commit: &str) -> Result<Vec<String>, HubError> {
-    let mut needed: Vec<String> = REQUIRED.map(str::to_owned).to_vec();
-    if cache.has(commit, INDEX) && !cache.has(commit, SINGLE) {
-        needed.extend(shards(&cache.snapshot(commit).join(INDEX))?);
-    } else {
-        needed.push(SINGLE.to_owned());
+fn lacking(cache: &RepoCache, commit: &str, wanted: Wanted) -> Result<Vec<String>, HubError> {
+    let required = wanted.required().iter();
+    let mut needed: Vec<String> = required.map(|&file| file.to_owned()).collect();
+    let single = wanted.single();
+    match wanted.index() {
+        Some(index) if cache.has(commit, index) && !cache.has(commit, single) => {
+            needed.extend(shards(&cache.snapshot(commit).join(index))?);
+        }
+        _ => needed.push(single.to_owned()),
     }
     needed.retain(|file| !cache.has(commit, file));
     Ok(needed)

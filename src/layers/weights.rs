@@ -41,6 +41,11 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// Whether there is a tensor of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.vb.contains_tensor(name)
+    }
+
     /// For layers too small to be worth quantising.
     pub fn unquantized(self) -> Self {
         Self {

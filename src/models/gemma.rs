@@ -16,6 +16,8 @@ pub struct Gemma {
     norm: RmsNorm,
     /// The token table, shared by the embedding and the logits.
     token_table: Linear,
+    /// What gives the logits where an adapter made that another table.
+    lm_head: Option<Linear>,
     /// `sqrt(hidden)`, rounded to the hidden states' dtype as the reference does.
     embedding_scale: f64,
     dtype: DType,
@@ -37,21 +39,24 @@ pub struct DecoderLayer {
 }
 
 impl Gemma {
-    pub fn load(weights: &Weights<'_>, config: &TextConfig) -> Result<Self> {
+    /// Reads the decoder's `weights`, and of `lm_head` the weight if there is one that is not the token
+    /// table.
+    pub fn load(weights: &Weights<'_>, lm_head: Weights<'_>, config: &TextConfig) -> Result<Self> {
         let dtype = weights.activation_dtype();
+        let table = |weights: Weights<'_>| {
+            let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+            Linear::load(weights.for_token_table(), hidden, vocab, false)
+        };
         // The largest tensor goes first, while the least memory is taken.
-        let token_table = Linear::load(
-            weights.pp("embed_tokens").for_token_table(),
-            config.hidden_size,
-            config.vocab_size,
-            false,
-        )?;
+        let token_table = table(weights.pp("embed_tokens"))?;
+        let lm_head = lm_head.has("weight").then(|| table(lm_head)).transpose()?;
         let scale = Tensor::new(
             &[(config.hidden_size as f64).sqrt() as f32],
             weights.device(),
         )?;
         Ok(Self {
             token_table,
+            lm_head,
             layers: (0..config.layers())
                 .map(|i| DecoderLayer::load(&weights.pp("layers").pp(i), config, i))
                 .collect::<Result<Vec<_>>>()?,
@@ -93,9 +98,9 @@ impl Gemma {
     /// Final hidden states `[rows, hidden]` to f32 logits `[rows, vocab]` of the first `vocab`
     /// tokens, after the final softcap.
     pub fn logits(&self, x: &Tensor, vocab: usize) -> Result<Tensor> {
-        let products =
-            self.token_table
-                .forward_normed(x, Some(&self.norm), &Batch::of_rows(x.dim(0)?))?;
+        let table = self.lm_head.as_ref().unwrap_or(&self.token_table);
+        let batch = Batch::of_rows(x.dim(0)?);
+        let products = table.forward_normed(x, Some(&self.norm), &batch)?;
         kernels::logits(&products, vocab, self.final_softcap)
     }
 }

@@ -53,7 +53,11 @@ impl PaliGemma {
         let device = weights.device().clone();
         let dtype = weights.activation_dtype();
         // The decoder goes first: it holds the largest tensor.
-        let text = Gemma::load(&weights.pp("language_model"), &config.text)?;
+        let text = Gemma::load(
+            &weights.pp("language_model"),
+            weights.pp("lm_head"),
+            &config.text,
+        )?;
         Ok(Self {
             vision: VisionTower::load(&weights.pp("vision_tower"), &config.vision)?,
             projector: Linear::load(

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
+use candle_nn::var_builder::SimpleBackend;
 
 use super::config::{self, ModelConfig};
 use super::{PaliGemma, WeightFormat, reason};
-use crate::checkpoint::{Checkpoint, CheckpointError, WeightFiles};
+use crate::checkpoint::adapter::{AdapterError, MergedWeights};
+use crate::checkpoint::{Adapter, Checkpoint, CheckpointError, WeightFiles};
 use crate::kernels::{CacheProgress, WeightsCache};
 use crate::layers::Weights;
 use crate::tokenizer::Tokenizer;
@@ -23,6 +25,8 @@ pub struct Pretrained {
     /// Where it is, for people to read: a folder, or `demo`.
     pub path: PathBuf,
     pub weights: WeightFiles,
+    /// Becomes a part of the weights while they are read.
+    merged: Option<Adapter>,
 }
 
 impl Pretrained {
@@ -61,6 +65,20 @@ impl Pretrained {
                 Checkpoint::Demo => PathBuf::from("demo"),
             },
             weights: WeightFiles::open(checkpoint)?,
+            merged: None,
+        })
+    }
+
+    /// The same with an adapter that becomes a part of the weights.
+    ///
+    /// # Errors
+    /// When it does not fit these.
+    pub fn merge(self, adapter: Adapter) -> Result<Self, AdapterError> {
+        adapter.check(&self.weights)?;
+        adapter.check_merging(&self.weights)?;
+        Ok(Self {
+            merged: Some(adapter),
+            ..self
         })
     }
 
@@ -82,17 +100,27 @@ impl Pretrained {
         model
     }
 
+    fn backend(&self) -> Box<dyn SimpleBackend> {
+        let base = self.weights.clone();
+        match self.merged.clone() {
+            Some(adapter) => Box::new(MergedWeights { base, adapter }),
+            None => Box::new(base),
+        }
+    }
+
     fn read_model(
         &self,
         device: &Device,
         format: WeightFormat,
     ) -> Result<PaliGemma, CheckpointError> {
         let progress = &self.weights.progress;
-        let backend = Box::new(self.weights.clone());
-        let vb = VarBuilder::from_backend(backend, DType::F32, device.clone());
+        let vb = VarBuilder::from_backend(self.backend(), DType::F32, device.clone());
         let mut weights = Weights::new(vb, format);
         let cache = self.weights_cache.as_deref().map(|folder| {
-            let hash = self.weights.content_hash(folder);
+            let mut hash = self.weights.content_hash(folder);
+            if let Some(adapter) = &self.merged {
+                hash = adapter.merged_hash(&hash);
+            }
             let told = |news| match news {
                 CacheProgress::Begins { bytes } => {
                     progress.stage("checking cached weights");

@@ -14,6 +14,7 @@ use bytesize::ByteSize;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::adapter::AdapterError;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::hub::HubError;
 use crate::kernels::{
@@ -70,10 +71,14 @@ pub enum RuntimeError {
     Instructions(#[from] UnusableInstructions),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error("--model {0} is a file; name the folder that holds config.json and the weights")]
-    ModelIsFile(String),
-    #[error("--model {0:?} is neither demo, a folder that exists nor a hub id (owner/name)")]
-    NoModel(String),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    #[error(
+        "{flag} {name} is a file; name the folder that holds its configuration and the weights"
+    )]
+    IsFile { flag: &'static str, name: String },
+    #[error("{flag} {name:?} is neither demo, a folder that exists nor a hub id (owner/name)")]
+    NotFound { flag: &'static str, name: String },
     #[error("no folder {name} here, and the hub's model can't be fetched: {error}")]
     Hub { name: String, error: Box<HubError> },
     #[error(transparent)]
@@ -108,12 +113,20 @@ impl Runtime<()> {
         let placement = Placement::resolve(settings.device, settings.dtype)?;
         let instructions = choose_instructions(&placement, settings.cpu_instructions)?;
         let source = Source::find(settings).await?;
+        let merged = match settings.merge_adapter.as_str() {
+            "" => None,
+            name => Some(source::adapter(name, "--merge-adapter").await?),
+        };
         let settings = Arc::new(settings.clone());
         let for_masks = settings.clone();
         // Reads large files: not on a thread that has signals to hear.
         let open = move || {
             let masks = source.mask_decoder(&for_masks)?;
-            Ok::<_, RuntimeError>((source.open()?, masks))
+            let pretrained = match merged {
+                Some(adapter) => source.open()?.merge(adapter)?,
+                None => source.open()?,
+            };
+            Ok::<_, RuntimeError>((pretrained, masks))
         };
         let (mut pretrained, mask_decoder) = tokio::task::spawn_blocking(open).await??;
         pretrained.weights_cache = weights_cache(&settings, instructions);

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::RuntimeError;
-use crate::hub::{self, HubSettings};
+use crate::checkpoint::Adapter;
+use crate::hub::{self, HubSettings, Wanted};
 use crate::models::{
     MaskDecoder, Pretrained, demo_mask_decoder, mask_decoder_in, open_mask_decoder,
 };
@@ -25,7 +26,11 @@ impl Source {
     pub(super) async fn find(settings: &Settings) -> Result<Self, RuntimeError> {
         match settings.model.as_str() {
             DEMO => Ok(Self::Demo),
-            _ => Ok(Self::Folder(folder(settings).await?)),
+            name => {
+                let revision = Some(settings.revision.as_str());
+                let folder = folder(name, "--model", revision, Wanted::Checkpoint).await?;
+                Ok(Self::Folder(folder))
+            }
         }
     }
 
@@ -50,22 +55,33 @@ impl Source {
     }
 }
 
-async fn folder(settings: &Settings) -> Result<PathBuf, RuntimeError> {
-    let name = settings.model.as_str();
+/// The adapter in a folder or on the hub, which the flag `--merge-adapter` or such named.
+pub(super) async fn adapter(name: &str, flag: &'static str) -> Result<Adapter, RuntimeError> {
+    let folder = folder(name, flag, None, Wanted::Adapter).await?;
+    Ok(Adapter::open(&folder)?)
+}
+
+async fn folder(
+    name: &str,
+    flag: &'static str,
+    revision: Option<&str>,
+    wanted: Wanted,
+) -> Result<PathBuf, RuntimeError> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.to_owned());
     }
+    let name = name.to_owned();
     if path.exists() {
-        return Err(RuntimeError::ModelIsFile(name.to_owned()));
+        return Err(RuntimeError::IsFile { flag, name });
     }
-    if !is_hub_id(name) {
-        return Err(RuntimeError::NoModel(name.to_owned()));
+    if !is_hub_id(&name) {
+        return Err(RuntimeError::NotFound { flag, name });
     }
-    hub::fetch(name, Some(&settings.revision), &HubSettings::from_env())
+    hub::fetch(&name, revision, wanted, &HubSettings::from_env())
         .await
         .map_err(|error| RuntimeError::Hub {
-            name: name.to_owned(),
+            name,
             error: Box::new(error),
         })
 }

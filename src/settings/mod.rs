@@ -48,6 +48,8 @@ pub struct Settings {
     /// `None`: one per usable core.
     #[serde(deserialize_with = "value::auto_or_whole::<_, 1, 1_024>")]
     pub threads: Option<usize>,
+    /// A folder or a hub id. Empty: none.
+    pub merge_adapter: String,
     /// Empty: derived from `model`.
     #[serde(deserialize_with = "value::names")]
     pub served_model_name: Vec<String>,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use axum::http::StatusCode;
-use paligemma_server::hub::{HubError, HubSettings, fetch};
+use paligemma_server::hub::{HubError, HubSettings, Wanted, fetch};
 
 use super::{WEIGHTS, assert_says, failure, files, hub, repo, settings, weights};
 use paligemma_test_support::fake_hub::{COMMIT, Faults, ID, etag};
@@ -13,9 +13,16 @@ use paligemma_test_support::fake_hub::{COMMIT, Faults, ID, etag};
 async fn a_second_fetch_downloads_nothing_again() {
     let (hub, cache) = hub(Faults::default()).await;
     let settings = settings(&hub, &cache);
-    let first = fetch(ID, None, &settings).await.unwrap();
+    let first = fetch(ID, None, Wanted::Checkpoint, &settings)
+        .await
+        .unwrap();
     let before = hub.seen().len();
-    assert_eq!(fetch(ID, None, &settings).await.unwrap(), first);
+    assert_eq!(
+        fetch(ID, None, Wanted::Checkpoint, &settings)
+            .await
+            .unwrap(),
+        first
+    );
     let after: Vec<_> = hub.seen()[before..]
         .iter()
         .map(|request| request.path.clone())
@@ -27,13 +34,20 @@ async fn a_second_fetch_downloads_nothing_again() {
 async fn a_commit_that_is_in_the_cache_asks_the_hub_nothing() {
     let (hub, cache) = hub(Faults::default()).await;
     let settings = settings(&hub, &cache);
-    let folder = fetch(ID, Some("v1"), &settings).await.unwrap();
+    let folder = fetch(ID, Some("v1"), Wanted::Checkpoint, &settings)
+        .await
+        .unwrap();
     assert_eq!(
         fs::read(repo(&cache).join("refs/v1")).unwrap(),
         COMMIT.as_bytes()
     );
     let before = hub.seen().len();
-    assert_eq!(fetch(ID, Some(COMMIT), &settings).await.unwrap(), folder);
+    assert_eq!(
+        fetch(ID, Some(COMMIT), Wanted::Checkpoint, &settings)
+            .await
+            .unwrap(),
+        folder
+    );
     assert_eq!(hub.seen().len(), before);
 }
 
@@ -44,7 +58,9 @@ async fn offline_with_an_empty_cache_says_what_is_missing_and_asks_nothing() {
         offline: true,
         ..settings(&hub, &cache)
     };
-    let error = fetch(ID, None, &settings).await.unwrap_err();
+    let error = fetch(ID, None, Wanted::Checkpoint, &settings)
+        .await
+        .unwrap_err();
     assert!(matches!(error, HubError::Offline { .. }), "{error:?}");
     assert_says(&error, &["HF_HUB_OFFLINE is set", ID, "main", "everything"]);
     assert!(hub.seen().is_empty());
@@ -70,7 +86,12 @@ async fn offline_uses_a_snapshot_that_the_python_tools_made() {
         offline: true,
         ..settings(&hub, &cache)
     };
-    assert_eq!(fetch(ID, None, &settings).await.unwrap(), snapshot);
+    assert_eq!(
+        fetch(ID, None, Wanted::Checkpoint, &settings)
+            .await
+            .unwrap(),
+        snapshot
+    );
     assert!(hub.seen().is_empty());
 }
 
@@ -78,13 +99,20 @@ async fn offline_uses_a_snapshot_that_the_python_tools_made() {
 async fn when_the_hub_is_down_the_cache_is_used_and_without_one_it_is_unreachable() {
     let (hub, cache) = hub(Faults::default()).await;
     let settings = settings(&hub, &cache);
-    let folder = fetch(ID, None, &settings).await.unwrap();
+    let folder = fetch(ID, None, Wanted::Checkpoint, &settings)
+        .await
+        .unwrap();
     let refuse = Some((StatusCode::SERVICE_UNAVAILABLE, ""));
     hub.set_faults(Faults {
         refuse,
         ..Faults::default()
     });
-    assert_eq!(fetch(ID, None, &settings).await.unwrap(), folder);
+    assert_eq!(
+        fetch(ID, None, Wanted::Checkpoint, &settings)
+            .await
+            .unwrap(),
+        folder
+    );
 
     let empty = tempfile::tempdir().unwrap();
     let error = failure(&hub, &empty).await;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use axum::http::Method;
-use paligemma_server::hub::{HubSettings, fetch};
+use paligemma_server::hub::{HubSettings, Wanted, fetch};
 
 use super::{TOKEN, WEIGHTS, assert_says, files, hub, repo, settings, weights};
 use paligemma_test_support::fake_hub::{COMMIT, FakeHub, Faults, Host, ID, etag};
@@ -12,7 +12,9 @@ use paligemma_test_support::fake_hub::{COMMIT, FakeHub, Faults, Host, ID, etag};
 #[tokio::test]
 async fn a_fetch_brings_the_files_that_exist_in_the_standard_cache_layout() {
     let (hub, cache) = hub(Faults::default()).await;
-    let folder = fetch(ID, None, &settings(&hub, &cache)).await.unwrap();
+    let folder = fetch(ID, None, Wanted::Checkpoint, &settings(&hub, &cache))
+        .await
+        .unwrap();
 
     assert_eq!(folder, repo(&cache).join("snapshots").join(COMMIT));
     assert_eq!(fs::read(folder.join(WEIGHTS)).unwrap(), weights());
@@ -35,7 +37,9 @@ async fn a_fetch_brings_the_files_that_exist_in_the_standard_cache_layout() {
 #[tokio::test]
 async fn the_token_goes_to_the_hub_and_not_to_the_host_it_redirects_to() {
     let (hub, cache) = hub(Faults::default()).await;
-    fetch(ID, None, &settings(&hub, &cache)).await.unwrap();
+    fetch(ID, None, Wanted::Checkpoint, &settings(&hub, &cache))
+        .await
+        .unwrap();
 
     let (at_hub, at_cdn): (Vec<_>, Vec<_>) = hub
         .seen()
@@ -58,7 +62,9 @@ async fn without_a_token_no_authorization_is_sent() {
         token: None,
         ..settings(&hub, &cache)
     };
-    fetch(ID, None, &settings).await.unwrap();
+    fetch(ID, None, Wanted::Checkpoint, &settings)
+        .await
+        .unwrap();
     assert!(
         hub.seen()
             .iter()
@@ -78,7 +84,7 @@ async fn all_shards_in_the_index_are_fetched_and_no_others() {
     let hub = FakeHub::start(files, Faults::default()).await;
     let cache = tempfile::tempdir().unwrap();
     let online = settings(&hub, &cache);
-    let folder = fetch(ID, None, &online).await.unwrap();
+    let folder = fetch(ID, None, Wanted::Checkpoint, &online).await.unwrap();
     assert_eq!(
         fs::read(folder.join("m-1-of-2.safetensors")).unwrap(),
         vec![1; 5000]
@@ -93,8 +99,13 @@ async fn all_shards_in_the_index_are_fetched_and_no_others() {
         offline: true,
         ..online
     };
-    assert_eq!(fetch(ID, None, &offline).await.unwrap(), folder);
+    assert_eq!(
+        fetch(ID, None, Wanted::Checkpoint, &offline).await.unwrap(),
+        folder
+    );
     fs::remove_file(folder.join("m-2-of-2.safetensors")).unwrap();
-    let error = fetch(ID, None, &offline).await.unwrap_err();
+    let error = fetch(ID, None, Wanted::Checkpoint, &offline)
+        .await
+        .unwrap_err();
     assert_says(&error, &["lacks m-2-of-2.safetensors in the cache"]);
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use paligemma_server::hub::{HubError, fetch};
+use paligemma_server::hub::{HubError, Wanted, fetch};
 
 use super::{WEIGHTS, assert_says, failure, hub, repo, settings, weights};
 use paligemma_test_support::fake_hub::{Faults, ID, etag};
@@ -14,7 +14,9 @@ async fn a_cut_connection_is_resumed_from_the_byte_it_was_cut_at() {
         ..Faults::default()
     })
     .await;
-    let folder = fetch(ID, None, &settings(&hub, &cache)).await.unwrap();
+    let folder = fetch(ID, None, Wanted::Checkpoint, &settings(&hub, &cache))
+        .await
+        .unwrap();
 
     assert_eq!(fs::read(folder.join(WEIGHTS)).unwrap(), weights());
     let ranges: Vec<_> = hub
@@ -40,7 +42,9 @@ async fn a_server_that_ignores_ranges_makes_the_download_start_afresh() {
         ..Faults::default()
     };
     let (hub, cache) = hub(faults).await;
-    let folder = fetch(ID, None, &settings(&hub, &cache)).await.unwrap();
+    let folder = fetch(ID, None, Wanted::Checkpoint, &settings(&hub, &cache))
+        .await
+        .unwrap();
     assert_eq!(fs::read(folder.join(WEIGHTS)).unwrap(), weights());
 }
 
@@ -70,7 +74,9 @@ async fn a_connection_that_stays_cut_ends_the_fetch_and_a_new_start_resumes() {
 
     hub.set_faults(Faults::default());
     let before = hub.downloads().len();
-    let folder = fetch(ID, None, &settings(&hub, &cache)).await.unwrap();
+    let folder = fetch(ID, None, Wanted::Checkpoint, &settings(&hub, &cache))
+        .await
+        .unwrap();
     assert_eq!(fs::read(folder.join(WEIGHTS)).unwrap(), weights());
     let range = Some("bytes=150000-399999".to_owned());
     assert_eq!(
@@ -120,7 +126,10 @@ async fn two_fetches_at_once_share_one_download_and_both_succeed() {
     })
     .await;
     let settings = settings(&hub, &cache);
-    let (first, second) = tokio::join!(fetch(ID, None, &settings), fetch(ID, None, &settings));
+    let (first, second) = tokio::join!(
+        fetch(ID, None, Wanted::Checkpoint, &settings),
+        fetch(ID, None, Wanted::Checkpoint, &settings)
+    );
     let folder = first.unwrap();
     assert_eq!(second.unwrap(), folder);
     assert_eq!(fs::read(folder.join(WEIGHTS)).unwrap(), weights());

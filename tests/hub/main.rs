@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use paligemma_server::hub::{HubError, HubSettings, fetch};
+use paligemma_server::hub::{HubError, HubSettings, Wanted, fetch};
 use paligemma_test_support::fake_hub::{FakeHub, Faults, ID};
 use tempfile::TempDir;
 
@@ -45,7 +45,9 @@ fn settings(hub: &FakeHub, cache: &TempDir) -> HubSettings {
 }
 
 async fn failure(hub: &FakeHub, cache: &TempDir) -> HubError {
-    fetch(ID, None, &settings(hub, cache)).await.unwrap_err()
+    fetch(ID, None, Wanted::Checkpoint, &settings(hub, cache))
+        .await
+        .unwrap_err()
 }
 
 fn assert_says(error: &HubError, parts: &[&str]) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::{fs, io};
 
 use axum::http::StatusCode;
-use paligemma_server::hub::{HubError, HubSettings, fetch};
+use paligemma_server::hub::{HubError, HubSettings, Wanted, fetch};
 
 use super::{TOKEN, WEIGHTS, assert_says, failure, files, hub, settings, weights};
 use paligemma_test_support::fake_hub::{FakeHub, Faults, ID};
@@ -35,7 +35,9 @@ async fn a_gated_repository_without_a_token_says_to_accept_the_licence_and_set_o
         token: None,
         ..settings(&hub, &cache)
     };
-    let error = fetch(ID, None, &settings).await.unwrap_err();
+    let error = fetch(ID, None, Wanted::Checkpoint, &settings)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, HubError::TokenNeeded { status: 401, .. }),
         "{error:?}"
@@ -125,7 +127,9 @@ async fn the_log_tells_of_retries_in_words_and_the_token_is_in_no_error_and_no_l
         cut: Some((150_000, 1)),
         ..Faults::default()
     });
-    fetch(ID, None, &settings).await.unwrap();
+    fetch(ID, None, Wanted::Checkpoint, &settings)
+        .await
+        .unwrap();
     tracing::info!(?settings, "settings");
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
@@ -148,7 +152,9 @@ async fn an_unknown_repository_or_revision_names_both() {
     let (hub, cache) = hub(Faults::default()).await;
     let settings = settings(&hub, &cache);
     for (id, revision) in [("google/nothing", None), (ID, Some("v9"))] {
-        let error = fetch(id, revision, &settings).await.unwrap_err();
+        let error = fetch(id, revision, Wanted::Checkpoint, &settings)
+            .await
+            .unwrap_err();
         assert!(matches!(error, HubError::NotFound { .. }), "{error:?}");
         assert_says(
             &error,
@@ -217,7 +223,9 @@ async fn malformed_ids_and_revisions_are_refused_with_the_expected_form() {
         "a/b?c",
         "",
     ] {
-        let error = fetch(id, None, &settings).await.unwrap_err();
+        let error = fetch(id, None, Wanted::Checkpoint, &settings)
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, HubError::InvalidId { .. }),
             "{id}: {error:?}"
@@ -225,7 +233,9 @@ async fn malformed_ids_and_revisions_are_refused_with_the_expected_form() {
         assert_says(&error, &[&format!("`{id}`"), "owner/name"]);
     }
     for revision in ["", "../x", "a//b", "/etc", "a\\b", "a b"] {
-        let error = fetch(ID, Some(revision), &settings).await.unwrap_err();
+        let error = fetch(ID, Some(revision), Wanted::Checkpoint, &settings)
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, HubError::InvalidRevision { .. }),
             "{revision}: {error:?}"
@@ -243,7 +253,9 @@ async fn a_malformed_endpoint_is_named() {
             endpoint: endpoint.clone(),
             ..settings(&hub, &cache)
         };
-        let error = fetch(ID, None, &settings).await.unwrap_err();
+        let error = fetch(ID, None, Wanted::Checkpoint, &settings)
+            .await
+            .unwrap_err();
         assert_says(&error, &[&endpoint, "HF_ENDPOINT"]);
     }
 }
@@ -258,7 +270,9 @@ async fn a_hub_that_is_not_there_is_named_with_the_reason_in_words() {
         endpoint: endpoint.clone(),
         ..settings(&hub, &cache)
     };
-    let error = fetch(ID, None, &settings).await.unwrap_err();
+    let error = fetch(ID, None, Wanted::Checkpoint, &settings)
+        .await
+        .unwrap_err();
     assert_says(
         &error,
         &[
@@ -277,7 +291,9 @@ async fn a_cache_that_cannot_be_written_names_the_path() {
         cache_dir: in_the_way.clone(),
         ..settings(&hub, &cache)
     };
-    let error = fetch(ID, None, &settings).await.unwrap_err();
+    let error = fetch(ID, None, Wanted::Checkpoint, &settings)
+        .await
+        .unwrap_err();
     assert!(matches!(error, HubError::Disk { .. }), "{error:?}");
     assert_says(&error, &[in_the_way.to_str().unwrap()]);
 }
@@ -289,7 +305,9 @@ async fn a_malformed_token_is_refused_without_being_repeated() {
         token: Some(format!("{TOKEN}\nsecond line")),
         ..settings(&hub, &cache)
     };
-    let error = fetch(ID, None, &settings).await.unwrap_err();
+    let error = fetch(ID, None, Wanted::Checkpoint, &settings)
+        .await
+        .unwrap_err();
     assert!(matches!(error, HubError::InvalidToken), "{error:?}");
     assert!(!error.to_string().contains(TOKEN));
     assert!(hub.seen().is_empty());

@@ -1,8 +1,10 @@
 //! The library, and servers in this process, as their users meet them: one binary, so that it is
 //! linked once.
 
+mod adapters;
 mod any_input;
 mod checkpoint;
+mod company;
 mod engine;
 mod http;
 mod layers;

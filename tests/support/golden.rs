@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub struct Golden {
     pub folder: PathBuf,
     pub cases: Vec<Case>,
+    /// The name of an adapter's base.
+    pub base: String,
     tensors: HashMap<String, Tensor>,
 }
 
@@ -31,19 +33,34 @@ pub struct Case {
 #[derive(Deserialize)]
 struct File {
     cases: Vec<Case>,
+    /// Of an adapter: the folder's name of what it was trained on.
+    base: Option<String>,
 }
 
 impl Golden {
     /// Every checkpoint there is, in the order of their names.
     pub fn all() -> Vec<Self> {
-        let root = crate::root().join("tests/goldens/model");
+        Self::in_folder("tests/goldens/model", 8)
+    }
+
+    /// Every adapter there is, in the order of their names. Images are those of the adapter's base.
+    pub fn adapters() -> Vec<Self> {
+        Self::in_folder("tests/goldens/adapters", 10)
+    }
+
+    fn in_folder(folder: &str, least: usize) -> Vec<Self> {
+        let root = crate::root().join(folder);
         let mut folders: Vec<PathBuf> = std::fs::read_dir(&root)
             .unwrap_or_else(|error| panic!("{}: {error}", root.display()))
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.join("golden.json").exists())
             .collect();
         folders.sort();
-        assert!(folders.len() >= 8, "only {folders:?} in {}", root.display());
+        assert!(
+            folders.len() >= least,
+            "only {folders:?} in {}",
+            root.display()
+        );
         folders.into_iter().map(Self::read).collect()
     }
 
@@ -54,6 +71,7 @@ impl Golden {
         Self {
             tensors: candle_core::safetensors::load(tensors, &Device::Cpu).unwrap(),
             cases: file.cases,
+            base: file.base.unwrap_or_default(),
             folder,
         }
     }
