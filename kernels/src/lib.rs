@@ -13,6 +13,7 @@ mod cuda;
 #[path = "no_cuda.rs"]
 mod cuda;
 mod format;
+mod low_rank;
 mod matmul;
 mod norm;
 mod placement;
@@ -29,6 +30,7 @@ pub use attention::{
 pub use card::{Card, card};
 pub use cpu::{Instructions, InstructionsChoice, UnusableInstructions};
 pub use format::{UnknownFormat, WeightFormat};
+pub use low_rank::{LowRank, Update};
 pub use matmul::{Epilogue, Matmul, Norm, Outputs};
 pub use norm::{layer_norm, rms_norm, rms_norm_add};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};

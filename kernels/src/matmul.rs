@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::attention::{optional_values, values};
 use super::cpu::{self, Arrangement, Instructions, PackedFormat, PackedShape, PackedWeight};
+use super::low_rank::{RowUpdates, Update, updated};
 use super::norm::rms_norm;
 use super::{WeightFormat, WeightsCache, cuda, on_gpu, own_kernels, portable};
 
@@ -39,10 +40,12 @@ impl Outputs {
     }
 }
 
-/// What happens to a product before it is stored: `gelu(y + bias) + residual`. A gated product has
-/// none of it.
+/// What happens to a product before it is stored: `gelu(y + updates + bias) + residual`. A gated product
+/// has nothing of it but the updates.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Epilogue<'a> {
+    /// What adapters add.
+    pub updates: &'a [Update<'a>],
     /// `[out]`.
     pub bias: Option<&'a Tensor>,
     /// In the tanh approximation (Hendrycks and Gimpel, arXiv 1606.08415), which all of PaliGemma
@@ -142,6 +145,7 @@ impl Matmul {
         let gated = self.outputs == Outputs::Gated;
         if let Weight::Dense(weight) = &self.weight
             && on_gpu(x.device())
+            && epilogue.updates.is_empty()
         {
             return cuda::product(x, norm, weight, gated, epilogue);
         }
@@ -160,7 +164,7 @@ impl Matmul {
                 matmul.forward(&x.pad_with_zeros(1, 0, padded - in_features)?.contiguous()?)?
             }
         };
-        let y = y.to_dtype(x.dtype())?;
+        let y = updated(y.to_dtype(x.dtype())?, epilogue.updates)?;
         if on_gpu(y.device()) {
             return cuda::finish(&y, gated, epilogue);
         }
@@ -175,6 +179,14 @@ impl Matmul {
         match epilogue.residual {
             Some(residual) => residual + y,
             None => Ok(y),
+        }
+    }
+
+    /// How it is packed, where our own kernels multiply.
+    pub(super) fn packed_shape(&self) -> Option<PackedShape> {
+        match &self.weight {
+            Weight::Packed(weight) => Some(weight.shape),
+            Weight::Dense(_) | Weight::Quantized { .. } => None,
         }
     }
 
@@ -226,6 +238,8 @@ fn multiply(
 ) -> Result<Tensor> {
     let x = x.contiguous()?;
     let rows = x.dim(0)?;
+    let updates = RowUpdates::new(epilogue.updates)?;
+    let updates = updates.by_row(rows)?;
     let residual = epilogue.residual.map(Tensor::contiguous).transpose()?;
     let x = x.storage_and_layout();
     let bias = epilogue.bias.map(Tensor::storage_and_layout);
@@ -236,6 +250,7 @@ fn multiply(
         values(&x.0, x.1)?,
         many,
         cpu::Epilogue {
+            updates: &updates,
             bias: optional_values(&bias)?,
             gelu: epilogue.gelu,
             residual: optional_values(&residual)?,

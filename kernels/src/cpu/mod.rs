@@ -36,6 +36,7 @@ mod self_check;
 mod softmax;
 mod tile;
 mod tiled_product;
+mod up_panels;
 
 pub(super) use attention::attend_all;
 pub(super) use cached_attention::attend_cached;
@@ -46,6 +47,7 @@ pub(super) use norm::{Norm, norm};
 pub(super) use packed::{MappedBytes, PackedWeight};
 pub(super) use product::{Epilogue, product};
 pub(super) use rotate::rotate;
+pub(super) use up_panels::{RowUpdate, UpPanels};
 
 #[cfg(test)]
 mod tests;

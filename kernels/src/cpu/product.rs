@@ -12,15 +12,19 @@ use super::packed::PackedWeight;
 use super::parallel::in_parallel;
 use super::tile::{ByteTile, FloatTile, MAX_BLOCKS, Sums, run_byte_rows, run_floats};
 use super::tiled_product::{TILE_PANELS, multiply_in_tiles};
+use super::up_panels::RowUpdate;
 
 /// Parts of a product in tiles for each thread: few, so that many panels meet the same rows.
 const TILED_PARTS_PER_THREAD: usize = 4;
 /// The most panels of such a part, in twos: what is summed up of them stays in the second cache.
 const MAX_PART: usize = 16;
 
-/// What happens to a product's values before they are stored: `gelu(y + bias) + residual`.
+/// What happens to a product's values before they are stored: `gelu(y + update + bias) + residual`. A
+/// gated product has nothing of it but the updates.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Epilogue<'a> {
+    /// One for each row, or none at all.
+    pub updates: &'a [Option<RowUpdate<'a>>],
     /// A value for each output.
     pub bias: Option<&'a [f32]>,
     pub gelu: bool,
@@ -53,6 +57,7 @@ fn run<I: Isa>(weight: &PackedWeight, x: &[f32], many: usize, epilogue: Epilogue
     let rows = x.len() / depth;
     assert!(many <= rows, "{many} of {rows} rows");
     let width = weight.shape.width();
+    assert!(epilogue.updates.is_empty() || epilogue.updates.len() == rows);
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == width));
     assert!(epilogue.residual.is_none_or(|it| it.len() == rows * width));
     let quantized = weight.shape.format != PackedFormat::F32;
@@ -129,7 +134,7 @@ impl<I: Isa> Work<I> for Product<'_, I> {
             // SAFETY: the caller's; the rows are as deep as the weight.
             unsafe {
                 if let Some(tiles) = self.tiles {
-                    let finish = |row, panel, sums: &[f32]| finish_row(self, row, panel, sums);
+                    let finish = |row, panel, sums: &mut [f32]| finish_row(self, row, panel, sums);
                     multiply_in_tiles::<I>(tiles, self.weight, panels.clone(), finish);
                 }
                 multiply_panels(self, tiled, panels);
@@ -158,8 +163,9 @@ unsafe fn multiply_panels<I: Isa>(job: &Product<'_, I>, tiled: usize, panels: Ra
             }
         }
         // SAFETY: every sum of the group was written.
-        let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr(), job.rows * sums_stride) };
-        for (row, sums) in sums.chunks_exact(sums_stride).enumerate() {
+        let sums =
+            unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr(), job.rows * sums_stride) };
+        for (row, sums) in sums.chunks_exact_mut(sums_stride).enumerate() {
             // SAFETY: the columns are this part's.
             unsafe { finish_row(job, tiled + row, first, sums) }
         }
@@ -230,7 +236,11 @@ unsafe fn sum_panels<I: Isa>(
 
 /// Stores a row's sums of a group whose first panel is `panel`, through the epilogue.
 #[inline(always)]
-unsafe fn finish_row<I: Isa>(job: &Product<'_, I>, row: usize, panel: usize, sums: &[f32]) {
+unsafe fn finish_row<I: Isa>(job: &Product<'_, I>, row: usize, panel: usize, sums: &mut [f32]) {
+    if let Some(Some(update)) = job.epilogue.updates.get(row) {
+        // SAFETY: the caller's.
+        unsafe { update.add::<I>(panel, sums) }
+    }
     let width = job.weight.shape.width();
     let gated = job.weight.shape.arrangement == Arrangement::Gated;
     // Panels of gates and of what they multiply alternate.
@@ -255,10 +265,11 @@ unsafe fn finish_row<I: Isa>(job: &Product<'_, I>, row: usize, panel: usize, sum
         bias,
         gelu,
         residual,
+        ..
     } = job.epilogue;
     let bias = bias.map(|bias| &bias[start..start + columns]);
     let residual = residual.map(|it| &it[row * width + start..][..columns]);
-    for (i, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
+    for (i, (out, &mut sum)) in out.iter_mut().zip(sums).enumerate() {
         let y = bias.map_or(sum, |bias| sum + bias[i]);
         let y = if gelu { gelu_tanh(y) } else { y };
         out.write(residual.map_or(y, |residual| residual[i] + y));

@@ -47,7 +47,7 @@ pub unsafe fn multiply_in_tiles<I: Isa>(
     rows: &Bf16Rows,
     weight: &PackedWeight,
     panels: Range<usize>,
-    finish: impl Fn(usize, usize, &[f32]),
+    finish: impl Fn(usize, usize, &mut [f32]),
 ) {
     const STRIDE: usize = TILE_PANELS * COLUMNS;
     let panel_bytes = weight.shape.panel_bytes();
@@ -84,8 +84,8 @@ pub unsafe fn multiply_in_tiles<I: Isa>(
             for (i, row) in block.clone().enumerate() {
                 // SAFETY: the sums of the block's rows were written.
                 let sums = unsafe {
-                    let sums = sums.as_ptr().add(group * group_sums + i * STRIDE);
-                    std::slice::from_raw_parts(sums, columns)
+                    let sums = sums.as_mut_ptr().add(group * group_sums + i * STRIDE);
+                    std::slice::from_raw_parts_mut(sums, columns)
                 };
                 finish(row, panels.start + first, sums);
             }

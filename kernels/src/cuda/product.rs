@@ -74,13 +74,15 @@ fn one_row(
     Ok(y)
 }
 
-/// What follows a product `y` `[rows, out]`: see [`Epilogue`]; a gated one is half as wide then.
+/// What follows a product `y` `[rows, out]` and its updates: see [`Epilogue`]; a gated one is half as
+/// wide then.
 pub(crate) fn finish(y: &Tensor, gated: bool, epilogue: Epilogue<'_>) -> Result<Tensor> {
     let (rows, out) = y.dims2()?;
     let Epilogue {
         bias,
         gelu,
         residual,
+        ..
     } = epilogue;
     if !gated && bias.is_none() && !gelu && residual.is_none() {
         return Ok(y.clone());

@@ -153,6 +153,7 @@ fn the_epilogue_follows_the_product() {
             bias: Some(&bias),
             gelu: true,
             residual: Some(&residual),
+            ..Epilogue::default()
         };
         let y = product(instructions, &weight, &x, many, epilogue);
         for (i, (y, plain)) in y.iter().zip(&plain).enumerate() {
@@ -161,6 +162,83 @@ fn the_epilogue_follows_the_product() {
                 (y - expected).abs() < 1e-6,
                 "{instructions}: {y}, not {expected}"
             );
+        }
+    }
+}
+
+/// `[out, ranks]`, of which only the first rank counts for the upper half of the rows.
+fn up_of(shape: PackedShape, ranks: usize, seed: u64) -> Vec<f32> {
+    let mut up = random(shape.out_features * ranks, seed);
+    for (row, ranks) in up.chunks_mut(ranks).enumerate() {
+        if row < shape.out_features / 2 {
+            ranks[1..].fill(0.0);
+        }
+    }
+    up
+}
+
+#[test]
+fn updates_are_added_to_their_rows_before_anything_else_happens_to_them() {
+    let (rows, depth, width, ranks) = (35, 70, 21, 5);
+    let (x, weight) = (random(rows * depth, 21), random(2 * width * depth, 22));
+    let all: Vec<&[f32]> = weight.chunks(depth).collect();
+    let bias = random(2 * width, 23);
+    for (format, tolerance) in [(PackedFormat::F32, 1e-5), (PackedFormat::Q8, 1e-2)] {
+        for arrangement in [Arrangement::InOrder, Arrangement::Gated] {
+            let weight = PackedWeight::new(&all, format, arrangement).unwrap();
+            let in_order = PackedWeight::new(&all, format, Arrangement::InOrder).unwrap();
+            let ups = [24, 25].map(|seed| up_of(weight.shape, ranks, seed));
+            let in_halves = format != PackedFormat::F32;
+            let panels = [(&ups[0], None), (&ups[1], Some(bias.as_slice()))]
+                .map(|(up, bias)| UpPanels::new(up, ranks, bias, weight.shape, in_halves));
+            let values = random(rows * ranks, 26);
+            let scaled: Vec<Vec<f32>> = (0..rows)
+                .map(|row| {
+                    let unit = panels[row % 2].unit();
+                    let values = &values[row * ranks..][..ranks];
+                    values.iter().map(|value| value * unit).collect()
+                })
+                .collect();
+            // Every third row has none.
+            let updates: Vec<_> = (0..rows)
+                .map(|row| {
+                    (row % 3 > 0).then(|| RowUpdate {
+                        up: &panels[row % 2],
+                        values: &scaled[row],
+                    })
+                })
+                .collect();
+            for (instructions, many) in kinds_of_rows(rows) {
+                let plain = product(instructions, &in_order, &x, many, Epilogue::default());
+                let epilogue = Epilogue {
+                    updates: &updates,
+                    ..Epilogue::default()
+                };
+                let y = product(instructions, &weight, &x, many, epilogue);
+                for row in 0..rows {
+                    let sum = |column: usize| {
+                        let plain = plain[row * 2 * width + column];
+                        if row % 3 == 0 {
+                            return plain;
+                        }
+                        let up = &ups[row % 2][column * ranks..][..ranks];
+                        let values = &values[row * ranks..][..ranks];
+                        let added: f32 = up.iter().zip(values).map(|(a, b)| a * b).sum();
+                        plain + added + if row % 2 == 1 { bias[column] } else { 0.0 }
+                    };
+                    for column in 0..weight.shape.width() {
+                        let expected = match arrangement {
+                            Arrangement::InOrder => sum(column),
+                            Arrangement::Gated => gelu::gelu_tanh(sum(column)) * sum(width + column),
+                        };
+                        let y = y[row * weight.shape.width() + column];
+                        assert!(
+                            (y - expected).abs() < tolerance * (1.0 + expected.abs()),
+                            "{instructions}, {format:?}, {arrangement:?}: {y}, not {expected}"
+                        );
+                    }
+                }
+            }
         }
     }
 }
