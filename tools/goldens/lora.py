@@ -125,3 +125,11 @@ def check_base_copies(tensors, adapter, base_folder):
         if key.endswith(".base_layer.weight"):
             name = "lm_head.weight" if "lm_head" in key else "model.language_model.embed_tokens.weight"
             assert torch.equal(tensor.float(), base[name]), key
+
+
+def check_tied(tensors, config):
+    """Fails if an adapter with tied weights does not have both, one the other's transpose."""
+    if config["ensure_weight_tying"]:
+        own = {key.split(".")[-1 if "embedding" in key else -2]: tensor for key, tensor in tensors.items()}
+        assert torch.equal(own["lora_A"], own["lora_embedding_B"].T)
+        assert torch.equal(own["lora_B"], own["lora_embedding_A"].T)

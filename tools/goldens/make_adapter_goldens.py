@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 import ablations
 import adapter_ablations
+import adapter_refusals
 import adapters as ad
 import cases
 import checkpoints as ck
@@ -145,7 +146,9 @@ def make(adapter, base_folder, folder, others):
     made = lora.make(adapter, base_folder)
     with tempfile.TemporaryDirectory() as plain:
         lora.save(made, adapter, Path(plain))
-        shutil.copytree(plain, folder)
+        folder.mkdir()
+        for file in Path(plain).iterdir():
+            shutil.copyfile(file, folder / file.name)
         peft_model = lora.load(base_folder, plain)
     model = peft_model.get_base_model()
     for (name, own), (_, read) in zip(made.named_parameters(), peft_model.named_parameters(), strict=True):
@@ -153,6 +156,7 @@ def make(adapter, base_folder, folder, others):
     tensors, config = lora.rewrite(adapter, folder)
     lora.check_patterns(model, adapter, config)
     lora.check_base_copies(tensors, adapter, base_folder)
+    lora.check_tied(tensors, config)
 
     records, answers, golden = ask(model, index, base_folder, pixel_values)
     arguments = reference.inputs(model, pixel_values[0], records[0]["prompt_ids"])
@@ -212,6 +216,7 @@ def main():
             f"{adapter.name}: smallest margin {margin:.4f}, {len(changes)} mistakes, least visible: {weakest} "
             f"({changes[weakest]:.3f}), {'read' if read else 'not read'} by peft under these names"
         )
+    print(f"{adapter_refusals.make(options.model, options.out / 'refused')} adapters to refuse")
 
 
 if __name__ == "__main__":
