@@ -171,7 +171,10 @@ def make(adapter, base_folder, folder, others):
         changes = {mistake: min(change, changes.get(mistake, change)) for mistake, change in found.items()}
     ablations.check(changes, adapter.name)
 
-    base_features = [base_tensors[f"image.{n}.features"] for n in range(2)]
+    with torch.no_grad():
+        base_features = [reference.features(base, p) for p in pixel_values]
+    for number, features in enumerate(base_features):
+        assert reference.relative(features, base_tensors[f"image.{number}.features"]) < SAME
     features = [golden[f"image.{n}.features"] for n in range(2)]
     traits = describe(adapter, model, config, tensors, base_features, features)
     write_golden(folder, adapter, traits, records, golden)
