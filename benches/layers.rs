@@ -126,6 +126,7 @@ fn batch(rows: usize, cache: &KvCache) -> Batch {
             slot,
             position: 264,
             token: 0,
+            adapter: None,
         })
         .collect();
     let layout = DecodeLayout::new(&decode, cache, None, &Device::Cpu).unwrap();

@@ -63,7 +63,10 @@ impl LowRank {
                 let bias = bias.map(Tensor::to_vec1).transpose()?;
                 let rows = up.flatten_all()?.to_vec1()?;
                 let panels = UpPanels::new(&rows, ranks, bias.as_deref(), shape, in_halves);
-                (Up::Panels(panels), rows.len() * if in_halves { 2 } else { 4 })
+                (
+                    Up::Panels(panels),
+                    rows.len() * if in_halves { 2 } else { 4 },
+                )
             }
             None => {
                 let dtype = format.activation_dtype();

@@ -175,6 +175,7 @@ impl Job {
             .zip(texts)
             .map(|(prompt, text)| Request {
                 image: images[prompt.image].clone(),
+                adapter: None,
                 prompt: text,
                 max_tokens,
                 sampling: options.sampling.clone(),

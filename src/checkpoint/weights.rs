@@ -73,6 +73,28 @@ impl WeightFiles {
         tensors.map(|tensor| tensor.range.len() as u64).sum()
     }
 
+    /// Whether a tensor is there with the values of another one.
+    ///
+    /// # Errors
+    /// When a number is not finite.
+    pub(super) fn holds(&self, name: &str, other: &StoredTensor) -> candle_core::Result<bool> {
+        let Some(own) = self.tensors.get(name) else {
+            return Ok(false);
+        };
+        if own.shape != other.shape {
+            return Ok(false);
+        }
+        if own.dtype == other.dtype {
+            return Ok(own.file[own.range.clone()] == other.file[other.range.clone()]);
+        }
+        let values = |tensor: &StoredTensor| {
+            let progress = LoadProgress::default();
+            let tensor = tensor.read(DType::F32, &Device::Cpu, &progress)?;
+            tensor.flatten_all()?.to_vec1::<f32>()
+        };
+        Ok(values(own)? == values(other)?)
+    }
+
     /// The shape of a tensor, if it is there.
     pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|tensor| tensor.shape.as_slice())

@@ -167,6 +167,7 @@ async fn answer(settings: &Settings, question: Question) -> anyhow::Result<Summa
     loaded(&engine).await?;
     let events = engine.submit(Request {
         image: Arc::new(pixels),
+        adapter: None,
         prompt,
         max_tokens: MaxTokens::AtMost(settings.max_tokens_default),
         sampling: Sampling::greedy(),

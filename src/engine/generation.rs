@@ -10,6 +10,7 @@ use futures::Stream;
 use tokio::sync::{mpsc, watch};
 
 use crate::kernels::Neighbours;
+use crate::models::AdapterId;
 use crate::pixels::Pixels;
 
 /// One prompt about one image.
@@ -17,6 +18,8 @@ use crate::pixels::Pixels;
 pub struct Request {
     /// The picture, already at the model's resolution.
     pub image: Arc<Pixels>,
+    /// Which adapter answers; `None`: the base.
+    pub adapter: Option<Answerer>,
     /// The prompt as PaliGemma sees it, without the final newline. May be empty.
     pub prompt: String,
     /// How many tokens may be generated.
@@ -32,6 +35,14 @@ pub struct Request {
     pub neighbours: Option<Neighbours>,
     /// The moment at which the request fails with [`Failure::DeadlineExceeded`].
     pub deadline: Option<Instant>,
+}
+
+/// An adapter that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answerer {
+    pub id: AdapterId,
+    /// Images look different to it, so their features can't be those of the base.
+    pub sees_differently: bool,
 }
 
 /// How many tokens may be generated, at least 1.

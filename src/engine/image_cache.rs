@@ -4,14 +4,36 @@ use std::collections::HashMap;
 
 use candle_core::Tensor;
 
-/// Projected image features by [`Pixels::hash`](crate::pixels::Pixels::hash), within a budget of
+use super::Answerer;
+use crate::models::AdapterId;
+use crate::pixels::Pixels;
+
+/// What an image's features depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ImageKey {
+    hash: [u8; 32],
+    /// The adapter to which it looks different.
+    pub adapter: Option<AdapterId>,
+}
+
+impl ImageKey {
+    pub(super) fn new(image: &Pixels, answerer: Option<Answerer>) -> Self {
+        let differs = answerer.filter(|it| it.sees_differently);
+        Self {
+            hash: image.hash,
+            adapter: differs.map(|it| it.id),
+        }
+    }
+}
+
+/// Projected image features by what they depend on, within a budget of
 /// bytes. What was used longest ago goes first.
 #[derive(Debug)]
 pub(super) struct ImageCache {
     budget: usize,
     bytes: usize,
     uses: u64,
-    entries: HashMap<[u8; 32], Entry>,
+    entries: HashMap<ImageKey, Entry>,
 }
 
 #[derive(Debug)]
@@ -38,17 +60,17 @@ impl ImageCache {
     }
 
     /// The features of an image, if they are kept.
-    pub(super) fn get(&mut self, hash: &[u8; 32]) -> Option<Tensor> {
+    pub(super) fn get(&mut self, image: &ImageKey) -> Option<Tensor> {
         self.uses += 1;
-        let entry = self.entries.get_mut(hash)?;
+        let entry = self.entries.get_mut(image)?;
         entry.last_use = self.uses;
         Some(entry.features.clone())
     }
 
     /// Keeps the features of an image, unless they are larger than the whole budget.
-    pub(super) fn insert(&mut self, hash: [u8; 32], features: &Tensor) {
+    pub(super) fn insert(&mut self, image: ImageKey, features: &Tensor) {
         let bytes = features.elem_count() * features.dtype().size_in_bytes();
-        if bytes > self.budget || self.entries.contains_key(&hash) {
+        if bytes > self.budget || self.entries.contains_key(&image) {
             return;
         }
         while self.bytes + bytes > self.budget {
@@ -61,14 +83,14 @@ impl ImageCache {
             last_use: self.uses,
         };
         self.bytes += bytes;
-        self.entries.insert(hash, entry);
+        self.entries.insert(image, entry);
     }
 
     /// Lets go of what was used longest ago. A scan is quick: features are a megabyte or so each.
     fn evict(&mut self) {
         let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.last_use);
-        if let Some(hash) = oldest.map(|(hash, _)| *hash)
-            && let Some(entry) = self.entries.remove(&hash)
+        if let Some(image) = oldest.map(|(image, _)| *image)
+            && let Some(entry) = self.entries.remove(&image)
         {
             self.bytes -= entry.bytes;
         }
@@ -86,16 +108,23 @@ mod tests {
         Tensor::zeros(floats, DType::F32, &Device::Cpu).unwrap()
     }
 
+    fn image(byte: u8) -> ImageKey {
+        ImageKey {
+            hash: [byte; 32],
+            adapter: None,
+        }
+    }
+
     #[test]
     fn what_was_used_longest_ago_goes_first() {
         let mut cache = ImageCache::new(8);
-        cache.insert([1; 32], &features(1));
-        cache.insert([2; 32], &features(1));
-        assert!(cache.get(&[1; 32]).is_some());
-        cache.insert([3; 32], &features(1));
-        assert!(cache.get(&[1; 32]).is_some());
-        assert!(cache.get(&[2; 32]).is_none());
-        assert!(cache.get(&[3; 32]).is_some());
+        cache.insert(image(1), &features(1));
+        cache.insert(image(2), &features(1));
+        assert!(cache.get(&image(1)).is_some());
+        cache.insert(image(3), &features(1));
+        assert!(cache.get(&image(1)).is_some());
+        assert!(cache.get(&image(2)).is_none());
+        assert!(cache.get(&image(3)).is_some());
         assert_eq!(cache.bytes(), 8);
     }
 
@@ -103,37 +132,50 @@ mod tests {
     fn a_large_image_takes_the_place_of_several() {
         let mut cache = ImageCache::new(12);
         for hash in 1..=3 {
-            cache.insert([hash; 32], &features(1));
+            cache.insert(image(hash), &features(1));
         }
-        cache.insert([9; 32], &features(2));
-        assert!(cache.get(&[1; 32]).is_none());
-        assert!(cache.get(&[2; 32]).is_none());
-        assert!(cache.get(&[3; 32]).is_some());
+        cache.insert(image(9), &features(2));
+        assert!(cache.get(&image(1)).is_none());
+        assert!(cache.get(&image(2)).is_none());
+        assert!(cache.get(&image(3)).is_some());
         assert_eq!(cache.bytes(), 12);
     }
 
     #[test]
     fn an_image_larger_than_the_budget_is_not_kept_and_drives_nothing_out() {
         let mut cache = ImageCache::new(8);
-        cache.insert([1; 32], &features(2));
-        cache.insert([2; 32], &features(3));
-        assert!(cache.get(&[1; 32]).is_some());
-        assert!(cache.get(&[2; 32]).is_none());
+        cache.insert(image(1), &features(2));
+        cache.insert(image(2), &features(3));
+        assert!(cache.get(&image(1)).is_some());
+        assert!(cache.get(&image(2)).is_none());
     }
 
     #[test]
     fn a_budget_of_zero_keeps_nothing() {
         let mut cache = ImageCache::new(0);
-        cache.insert([1; 32], &features(1));
-        assert!(cache.get(&[1; 32]).is_none());
+        cache.insert(image(1), &features(1));
+        assert!(cache.get(&image(1)).is_none());
         assert_eq!(cache.bytes(), 0);
     }
 
     #[test]
     fn the_same_image_is_counted_once() {
         let mut cache = ImageCache::new(8);
-        cache.insert([1; 32], &features(1));
-        cache.insert([1; 32], &features(1));
+        cache.insert(image(1), &features(1));
+        cache.insert(image(1), &features(1));
         assert_eq!(cache.bytes(), 4);
+    }
+
+    #[test]
+    fn an_adapter_that_sees_differently_has_features_of_its_own() {
+        let mut cache = ImageCache::new(8);
+        let seen = ImageKey {
+            adapter: Some(AdapterId(1)),
+            ..image(1)
+        };
+        cache.insert(image(1), &features(1));
+        assert!(cache.get(&seen).is_none());
+        cache.insert(seen, &features(1));
+        assert_eq!(cache.bytes(), 8);
     }
 }

@@ -34,8 +34,8 @@ mod worker;
 
 pub use crate::kernels::Neighbours;
 pub use generation::{
-    Event, Failure, FinishReason, Generation, MaxTokens, Request, Sampling, Summary, Timings,
-    TokenInfo, TopLogprob, Usage, UsageMeter,
+    Answerer, Event, Failure, FinishReason, Generation, MaxTokens, Request, Sampling, Summary,
+    Timings, TokenInfo, TopLogprob, Usage, UsageMeter,
 };
 pub use handle::EngineHandle;
 pub use options::{EngineOptions, State, SubmitError};

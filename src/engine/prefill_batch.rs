@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use candle_core::{Result, Tensor};
 
-use super::image_cache::ImageCache;
+use super::Answerer;
+use super::image_cache::{ImageCache, ImageKey};
 use super::sequence::SharedOutput;
-use crate::models::{Budget, Model, Prefix, Progress};
+use crate::models::{Budget, Model, Picture, Prefix, Progress};
 use crate::pixels::Pixels;
 use crate::telemetry::metrics;
 
@@ -19,10 +20,17 @@ use crate::telemetry::metrics;
 pub(super) struct NewSequence {
     pub slot: usize,
     pub image: Arc<Pixels>,
+    pub adapter: Option<Answerer>,
     pub prompt: Arc<[u32]>,
     /// What was generated before the model failed and was built again; usually nothing.
     pub generated: Vec<u32>,
     pub output: SharedOutput,
+}
+
+impl NewSequence {
+    fn image_key(&self) -> ImageKey {
+        ImageKey::new(&self.image, self.adapter)
+    }
 }
 
 /// Where a batch stands.
@@ -36,9 +44,9 @@ pub(super) enum PrefillBatch<M: Model> {
 pub(super) struct Encoding<M: Model> {
     work: M::Encode,
     /// The images that are encoded, each once.
-    images: Vec<[u8; 32]>,
+    images: Vec<ImageKey>,
     /// The features that are there already.
-    features: HashMap<[u8; 32], Tensor>,
+    features: HashMap<ImageKey, Tensor>,
     sequences: Vec<NewSequence>,
 }
 
@@ -57,25 +65,23 @@ impl<M: Model> PrefillBatch<M> {
         sequences: Vec<NewSequence>,
     ) -> Result<Self> {
         let mut features = HashMap::new();
-        let mut images: Vec<[u8; 32]> = Vec::new();
-        let mut pixels: Vec<&[u8]> = Vec::new();
+        let mut images: Vec<ImageKey> = Vec::new();
+        let mut pictures: Vec<Picture<'_>> = Vec::new();
         let now = Instant::now();
-        for NewSequence {
-            slot,
-            image,
-            output,
-            ..
-        } in &sequences
-        {
-            output.lock().trace.started(*slot, now);
-            if features.contains_key(&image.hash) || images.contains(&image.hash) {
+        for sequence in &sequences {
+            sequence.output.lock().trace.started(sequence.slot, now);
+            let key = sequence.image_key();
+            if features.contains_key(&key) || images.contains(&key) {
                 continue;
             }
-            if let Some(cached) = cache.get(&image.hash) {
-                features.insert(image.hash, cached);
+            if let Some(cached) = cache.get(&key) {
+                features.insert(key, cached);
             } else {
-                images.push(image.hash);
-                pixels.push(&image.data);
+                images.push(key);
+                pictures.push(Picture {
+                    pixels: &sequence.image.data,
+                    adapter: key.adapter,
+                });
             }
         }
         metrics::prefill_batch(sequences.len(), images.len());
@@ -83,7 +89,7 @@ impl<M: Model> PrefillBatch<M> {
             return Self::prefill(model, &sequences, &features);
         }
         Ok(Self::Encoding(Encoding {
-            work: model.begin_encode(&pixels)?,
+            work: model.begin_encode(&pictures)?,
             images,
             features,
             sequences,
@@ -94,13 +100,14 @@ impl<M: Model> PrefillBatch<M> {
     fn prefill(
         model: &M,
         sequences: &[NewSequence],
-        features: &HashMap<[u8; 32], Tensor>,
+        features: &HashMap<ImageKey, Tensor>,
     ) -> Result<Self> {
         let prefixes: Vec<Prefix<'_>> = sequences
             .iter()
             .map(|sequence| Prefix {
                 slot: sequence.slot,
-                features: &features[&sequence.image.hash],
+                adapter: sequence.adapter.map(|adapter| adapter.id),
+                features: &features[&sequence.image_key()],
                 tokens: &sequence.prompt,
                 generated: &sequence.generated,
             })
@@ -129,16 +136,16 @@ impl<M: Model> Encoding<M> {
         wanted: &[usize],
     ) -> Result<PrefillBatch<M>> {
         let encoded = model.finish_encode(self.work)?;
-        for (hash, features) in self.images.iter().zip(encoded) {
-            cache.insert(*hash, &features);
-            self.features.insert(*hash, features);
+        for (image, features) in self.images.iter().zip(encoded) {
+            cache.insert(*image, &features);
+            self.features.insert(*image, features);
         }
         metrics::image_cache(cache.bytes());
         let now = Instant::now();
         let mut sequences = self.sequences;
         sequences.retain(|sequence| wanted.contains(&sequence.slot));
         for sequence in &sequences {
-            if self.images.contains(&sequence.image.hash) {
+            if self.images.contains(&sequence.image_key()) {
                 sequence.output.lock().trace.encoded(now);
             }
         }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::output::Output;
 use super::sampler::Sampler;
 use super::trace::Trace;
-use super::{Event, Generation, Request, UsageMeter};
+use super::{Answerer, Event, Generation, Request, UsageMeter};
 use crate::models::DecodeRow;
 use crate::pixels::Pixels;
 use crate::tokenizer::Tokenizer;
@@ -27,6 +27,7 @@ pub(super) struct Tokenized {
 pub(super) struct Sequence {
     /// The picture that the request is about.
     pub image: Arc<Pixels>,
+    pub adapter: Option<Answerer>,
     /// `<bos>`, the prompt and the newline.
     pub prompt: Arc<[u32]>,
     /// What was generated so far.
@@ -75,6 +76,7 @@ impl Sequence {
         );
         let sequence = Self {
             image: request.image,
+            adapter: request.adapter,
             prompt: prompt.into(),
             generated: Vec::new(),
             output: SharedOutput(Arc::new(Mutex::new(output))),
@@ -108,6 +110,7 @@ impl Sequence {
             slot,
             position: self.prefill_tokens() - 1,
             token: *self.generated.last()?,
+            adapter: self.adapter.map(|adapter| adapter.id),
         })
     }
 }

@@ -76,6 +76,7 @@ fn plan(inner: &mut Inner) -> Option<StepInput> {
         Some(NewSequence {
             slot: *slot,
             image: sequence.image.clone(),
+            adapter: sequence.adapter,
             prompt: sequence.prompt.clone(),
             generated: sequence.generated.clone(),
             output: sequence.output.clone(),

@@ -57,6 +57,11 @@ impl Attention {
         })
     }
 
+    /// Its linear layers.
+    pub fn linears(&mut self) -> [&mut Linear; 2] {
+        [&mut self.qkv, &mut self.o_proj]
+    }
+
     /// `[rows, hidden]` in, the same out; writes the rows' keys and values to the cache.
     ///
     /// # Errors
@@ -185,6 +190,11 @@ impl ImageAttention {
             out_proj: Linear::load(weights.pp("out_proj"), hidden, hidden, true)?,
             heads,
         })
+    }
+
+    /// Its linear layers.
+    pub fn linears(&mut self) -> [&mut Linear; 2] {
+        [&mut self.qkv, &mut self.out_proj]
     }
 
     /// `[images · patches, hidden]` in, the same out, with `residual` added to it.

@@ -1,7 +1,8 @@
 //! What the packed rows of a step are.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
 
+use super::adapters::{AdapterId, AdapterRows};
 use super::kv_cache::DecodeLayout;
 use super::rope::Rope;
 use crate::kernels::RowPlaces;
@@ -20,6 +21,9 @@ pub struct Batch {
     pub(super) rope: Option<Rope>,
     /// Rows of each image, in the vision tower.
     pub(super) rows_per_image: Option<usize>,
+    /// The adapter of every row; empty where there is none at all.
+    row_adapters: Vec<Option<AdapterId>>,
+    adapters: Vec<AdapterRows>,
 }
 
 /// Consecutive packed rows that are one whole prefix, and what was generated after it.
@@ -66,6 +70,8 @@ impl Batch {
             places: RowPlaces::new(&places, kv_heads, device)?,
             rope: Some(rope),
             rows_per_image: None,
+            row_adapters: Vec::new(),
+            adapters: Vec::new(),
         })
     }
 
@@ -78,6 +84,8 @@ impl Batch {
             decode: Some(decode),
             rope: Some(rope),
             rows_per_image: None,
+            row_adapters: Vec::new(),
+            adapters: Vec::new(),
         }
     }
 
@@ -98,14 +106,54 @@ impl Batch {
             places: None,
             rope: None,
             rows_per_image: None,
+            row_adapters: Vec::new(),
+            adapters: Vec::new(),
         }
+    }
+
+    /// The same with the adapter of each of its parts, which are so many rows.
+    ///
+    /// # Errors
+    /// When the parts' rows aren't all rows, or the device fails.
+    pub fn with_adapters(
+        self,
+        parts: impl IntoIterator<Item = (Option<AdapterId>, usize)>,
+        device: &Device,
+    ) -> Result<Self> {
+        let of_part = |(adapter, rows)| std::iter::repeat_n(adapter, rows);
+        let of_rows: Vec<_> = parts.into_iter().flat_map(of_part).collect();
+        self.with_row_adapters(of_rows, device)
+    }
+
+    fn with_row_adapters(self, of_rows: Vec<Option<AdapterId>>, device: &Device) -> Result<Self> {
+        if of_rows.len() != self.rows {
+            bail!("adapters of {} rows, not {}", of_rows.len(), self.rows);
+        }
+        if of_rows.iter().all(Option::is_none) {
+            return Ok(self);
+        }
+        Ok(Self {
+            adapters: AdapterRows::group(&of_rows, device)?,
+            row_adapters: of_rows,
+            ..self
+        })
+    }
+
+    /// The adapter of a row.
+    fn adapter_of(&self, row: usize) -> Option<AdapterId> {
+        self.row_adapters.get(row).copied().flatten()
+    }
+
+    /// Its rows that are those of adapters.
+    pub fn adapters(&self) -> &[AdapterRows] {
+        &self.adapters
     }
 
     /// The prefixes of `self`, and after them the decode rows of `decoding`.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn with_decode(&self, decoding: &Self) -> Result<Self> {
+    pub fn with_decode(&self, decoding: &Self, device: &Device) -> Result<Self> {
         let rope = match (&self.rope, &decoding.rope) {
             (Some(prefixes), Some(decode)) => Some(prefixes.followed_by(decode)?),
             _ => None,
@@ -114,14 +162,29 @@ impl Batch {
             (Some(prefixes), Some(decode)) => Some(prefixes.followed_by(decode)?),
             _ => None,
         };
-        Ok(Self {
+        let both = Self {
             rows: self.rows + decoding.rows,
             prefixes: self.prefixes.clone(),
             decode: decoding.decode.clone(),
             places,
             rope,
             rows_per_image: None,
-        })
+            row_adapters: Vec::new(),
+            adapters: Vec::new(),
+        };
+        let of_prefixes = (0..self.rows).map(|row| self.adapter_of(row));
+        let of_decode = (0..decoding.rows).map(|row| decoding.adapter_of(row));
+        both.with_row_adapters(of_prefixes.chain(of_decode).collect(), device)
+    }
+
+    /// The rows of [`Queries::Last`](super::Queries::Last) as a batch of their own.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn last(&self, device: &Device) -> Result<Self> {
+        let rows = self.last_row_indices();
+        let of_rows = rows.iter().map(|&row| self.adapter_of(row as usize));
+        Self::of_rows(rows.len()).with_row_adapters(of_rows.collect(), device)
     }
 
     /// All rows.
@@ -143,14 +206,17 @@ impl Batch {
     /// # Errors
     /// When the device fails.
     pub fn last_rows(&self, device: &Device) -> Result<Tensor> {
+        Tensor::new(self.last_row_indices(), device)
+    }
+
+    fn last_row_indices(&self) -> Vec<u32> {
         let decoding = self.decode.as_ref().map_or(0, DecodeLayout::rows);
         let prefixes = self.prefixes.iter();
-        let rows: Vec<u32> = prefixes
+        prefixes
             .map(|prefix| prefix.start + prefix.len - 1)
             .chain(self.rows - decoding..self.rows)
             .map(|row| row as u32)
-            .collect();
-        Tensor::new(rows, device)
+            .collect()
     }
 
     /// # Errors

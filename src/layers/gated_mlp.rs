@@ -26,6 +26,11 @@ impl GatedMlp {
         })
     }
 
+    /// Its linear layers.
+    pub fn linears(&mut self) -> [&mut Linear; 2] {
+        [&mut self.gate_up, &mut self.down]
+    }
+
     /// `[rows, hidden]` in, which a norm may be applied to first, and the same out.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use super::AdapterId;
 use crate::kernels::{RowPlaces, Scoring, SeenKeys, attend_cached};
 
 /// One tensor pair a layer, `[slots, kv_heads, context + 1, head_dim]`, written in place.
@@ -108,6 +109,7 @@ pub struct DecodeRow {
     pub position: usize,
     /// The token that was generated last.
     pub token: u32,
+    pub adapter: Option<AdapterId>,
 }
 
 /// Where a step's decode rows stand in the cache; the same for every layer.

@@ -5,6 +5,7 @@
 //! [`attention`] looks at a sequence by itself. The layers are coarse enough for a back end to fuse
 //! what they do.
 
+mod adapters;
 mod attention;
 mod batch;
 mod gated_mlp;
@@ -14,6 +15,7 @@ mod norm;
 mod rope;
 mod weights;
 
+pub use adapters::{AdapterId, AdapterRows, Addition};
 pub use attention::{Attention, AttentionShape, ImageAttention, Queries};
 pub use batch::{Batch, ContinuedMasks, PrefixRows};
 pub use gated_mlp::GatedMlp;

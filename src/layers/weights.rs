@@ -67,6 +67,16 @@ impl<'a> Weights<'a> {
         self.vb.device()
     }
 
+    /// How they are stored.
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
+    /// The module that they are, such as `language_model.layers.0.mlp.up_proj`.
+    pub fn name(&self) -> String {
+        self.vb.prefix()
+    }
+
     /// The dtype of hidden states.
     pub fn activation_dtype(&self) -> DType {
         self.format.activation_dtype()

@@ -1,12 +1,15 @@
 //! Gemma and Gemma 2 decoders (arXiv 2403.08295, 2408.00118) over packed rows.
 
-use candle_core::{DType, Result, Tensor};
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::config::{Family, TextConfig};
+use crate::checkpoint::adapter::{EMBED_TOKENS, LM_HEAD};
 use crate::kernels::{self, Scoring};
 use crate::layers::{
-    Attention, AttentionShape, Batch, GatedMlp, KvCache, LayerCache, Linear, Queries, RmsNorm,
-    Weights,
+    AdapterId, AdapterRows, Addition, Attention, AttentionShape, Batch, GatedMlp, KvCache,
+    LayerCache, Linear, Queries, RmsNorm, Weights,
 };
 
 /// The decoder: embedding, layers, logits.
@@ -18,10 +21,21 @@ pub struct Gemma {
     token_table: Linear,
     /// What gives the logits where an adapter made that another table.
     lm_head: Option<Linear>,
+    /// What adapters change in the embedding.
+    embedding_adapters: HashMap<AdapterId, EmbeddingAdapter>,
     /// `sqrt(hidden)`, rounded to the hidden states' dtype as the reference does.
     embedding_scale: f64,
     dtype: DType,
     final_softcap: Option<f64>,
+}
+
+/// What an adapter changes in the embedding of tokens.
+#[derive(Debug)]
+struct EmbeddingAdapter {
+    /// `[vocab, ranks]` and `[ranks, hidden]`, whose product is added.
+    low_rank: Option<(Tensor, Tensor)>,
+    /// In the place of the token table, `[vocab, hidden]`.
+    table: Option<Tensor>,
 }
 
 /// One layer: attention, then the gated MLP, each after a norm and added to its input.
@@ -48,7 +62,7 @@ impl Gemma {
             Linear::load(weights.for_token_table(), hidden, vocab, false)
         };
         // The largest tensor goes first, while the least memory is taken.
-        let token_table = table(weights.pp("embed_tokens"))?;
+        let token_table = table(weights.pp("embed_tokens"))?.known_as(LM_HEAD);
         let lm_head = lm_head.has("weight").then(|| table(lm_head)).transpose()?;
         let scale = Tensor::new(
             &[(config.hidden_size as f64).sqrt() as f32],
@@ -57,6 +71,7 @@ impl Gemma {
         Ok(Self {
             token_table,
             lm_head,
+            embedding_adapters: HashMap::new(),
             layers: (0..config.layers())
                 .map(|i| DecoderLayer::load(&weights.pp("layers").pp(i), config, i))
                 .collect::<Result<Vec<_>>>()?,
@@ -72,9 +87,59 @@ impl Gemma {
         })
     }
 
-    /// Token ids u32 `[n]` to scaled embeddings `[n, hidden]`.
-    pub fn embed(&self, ids: &Tensor) -> Result<Tensor> {
-        self.token_table.rows(ids)?.to_dtype(self.dtype)? * self.embedding_scale
+    /// Token ids u32 `[n]` to scaled embeddings `[n, hidden]`, some of them as adapters have them.
+    pub fn embed(&self, ids: &Tensor, adapters: &[AdapterRows]) -> Result<Tensor> {
+        let mut x = self.token_table.rows(ids)?.to_dtype(self.dtype)?;
+        for rows in adapters {
+            let Some(adapter) = self.embedding_adapters.get(&rows.adapter) else {
+                continue;
+            };
+            let ids = rows.of(ids)?;
+            if let Some(table) = &adapter.table {
+                x = rows.replace(&x, &table.index_select(&ids, 0)?)?;
+            }
+            if let Some((down, up)) = &adapter.low_rank {
+                let added = down.index_select(&ids, 0)?.matmul(up)?;
+                x = rows.add(&x, &added)?;
+            }
+        }
+        x * self.embedding_scale
+    }
+
+    /// Every linear layer.
+    pub fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let of_layers = self.layers.iter_mut().flat_map(DecoderLayer::linears);
+        let head = self.lm_head.as_mut().unwrap_or(&mut self.token_table);
+        of_layers.chain([head])
+    }
+
+    /// Takes what an adapter changes in the embedding.
+    pub fn add_adapter(&mut self, addition: &mut Addition<'_>, device: &Device) -> Result<()> {
+        let Some(module) = addition.adapter.modules.get(EMBED_TOKENS) else {
+            return Ok(());
+        };
+        let stored = |tensor: Tensor| tensor.to_dtype(self.dtype)?.to_device(device);
+        let low_rank = match &module.low_rank {
+            Some(low_rank) => {
+                let up = (low_rank.up()?.t()? * low_rank.scale)?;
+                let down = low_rank.down()?.t()?.contiguous()?;
+                Some((stored(down)?, stored(up.contiguous()?)?))
+            }
+            None => None,
+        };
+        let table = module.weight()?.map(stored).transpose()?;
+        let kept = [&table, &low_rank.as_ref().map(|(down, _)| down.clone())];
+        let values: usize = kept.into_iter().flatten().map(Tensor::elem_count).sum();
+        addition.bytes += values * self.dtype.size_in_bytes();
+        addition.found(EMBED_TOKENS);
+        let adapter = EmbeddingAdapter { low_rank, table };
+        self.embedding_adapters.insert(addition.id, adapter);
+        Ok(())
+    }
+
+    /// Lets go of what an adapter changes in the embedding.
+    pub fn remove_adapter(&mut self, id: AdapterId) {
+        self.embedding_adapters.remove(&id);
     }
 
     /// One layer over packed rows `[rows, hidden]`; writes the layer's keys and values.
@@ -97,10 +162,9 @@ impl Gemma {
 
     /// Final hidden states `[rows, hidden]` to f32 logits `[rows, vocab]` of the first `vocab`
     /// tokens, after the final softcap.
-    pub fn logits(&self, x: &Tensor, vocab: usize) -> Result<Tensor> {
+    pub fn logits(&self, x: &Tensor, batch: &Batch, vocab: usize) -> Result<Tensor> {
         let table = self.lm_head.as_ref().unwrap_or(&self.token_table);
-        let batch = Batch::of_rows(x.dim(0)?);
-        let products = table.forward_normed(x, Some(&self.norm), &batch)?;
+        let products = table.forward_normed(x, Some(&self.norm), batch)?;
         kernels::logits(&products, vocab, self.final_softcap)
     }
 }
@@ -142,6 +206,12 @@ impl DecoderLayer {
         })
     }
 
+    /// Every linear layer.
+    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let (attention, mlp) = (&mut self.attention, &mut self.mlp);
+        attention.linears().into_iter().chain(mlp.linears())
+    }
+
     /// `[rows, hidden]` in, the same out; writes the rows' keys and values to the cache.
     ///
     /// # Errors
@@ -162,7 +232,7 @@ impl DecoderLayer {
             .attention
             .attend(x, norm, Queries::Last, batch, cache)?;
         let x = x.index_select(&batch.last_rows(x.device())?, 0)?;
-        self.finish(&x, &attended, &Batch::of_rows(x.dim(0)?))
+        self.finish(&x, &attended, &batch.last(x.device())?)
     }
 
     /// What follows the heads' outputs `attended`; `x` is the layer's input.

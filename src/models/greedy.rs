@@ -2,7 +2,7 @@
 
 use candle_core::{Result, bail};
 
-use super::{Budget, DecodeRow, Model, Prefix};
+use super::{Budget, DecodeRow, Model, Picture, Prefix};
 use crate::kernels::likeliest;
 
 /// A budget for a whole stage in one step.
@@ -39,7 +39,10 @@ pub fn greedy<M: Model>(
     steps: usize,
     forced: Option<&[Vec<u32>]>,
 ) -> Result<Answers> {
-    let images: Vec<&[u8]> = questions.iter().map(|q| q.pixels.as_slice()).collect();
+    let images: Vec<Picture<'_>> = questions
+        .iter()
+        .map(|question| Picture::from(question.pixels.as_slice()))
+        .collect();
     let mut encode = model.begin_encode(&images)?;
     model.advance_encode(&mut encode, EVERYTHING)?;
     let features = model.finish_encode(encode)?;
@@ -49,6 +52,7 @@ pub fn greedy<M: Model>(
         .enumerate()
         .map(|(slot, (question, features))| Prefix {
             slot,
+            adapter: None,
             features,
             tokens: &question.prompt,
             generated: &[],
@@ -75,6 +79,7 @@ pub fn greedy<M: Model>(
                 slot,
                 position: length(question) + step - 1,
                 token: forced.unwrap_or(&tokens)[slot][step - 1],
+                adapter: None,
             })
             .collect();
         let output = model.step(&mut cache, None, &rows)?;

@@ -17,8 +17,9 @@ pub mod siglip;
 
 use candle_core::{Result, Tensor};
 
+use crate::checkpoint::Adapter;
 pub use crate::kernels::{WeightFormat, reason};
-pub use crate::layers::{DecodeRow, KvCache};
+pub use crate::layers::{AdapterId, DecodeRow, KvCache};
 pub use config::ModelConfig;
 pub use greedy::{Answers, EVERYTHING, Question, greedy, waves};
 pub use mask_decoder::{MASK_SIDE, MaskDecoder};
@@ -31,12 +32,29 @@ pub use pretrained::Pretrained;
 pub struct Prefix<'a> {
     /// The KV cache slot that the sequence owns.
     pub slot: usize,
+    pub adapter: Option<AdapterId>,
     /// The image's projected features, `[image_tokens, hidden]`.
     pub features: &'a Tensor,
     /// Token ids from `<bos>` to the final newline.
     pub tokens: &'a [u32],
     /// Tokens that were generated before and follow the prefix causally; none for a new request.
     pub generated: &'a [u32],
+}
+
+/// An image that goes through the vision tower.
+#[derive(Debug, Clone, Copy)]
+pub struct Picture<'a> {
+    /// RGB, `image_size × image_size × 3`.
+    pub pixels: &'a [u8],
+    pub adapter: Option<AdapterId>,
+}
+
+impl<'a> From<&'a [u8]> for Picture<'a> {
+    /// For the base.
+    fn from(pixels: &'a [u8]) -> Self {
+        let adapter = None;
+        Self { pixels, adapter }
+    }
 }
 
 /// How much of a prefill or of the vision tower one step may run.
@@ -101,8 +119,17 @@ pub trait Model {
     /// as `0 · value`, which must not be `0 · NaN`.
     fn clear_slot(&self, cache: &mut Self::Cache, slot: usize) -> Result<()>;
 
-    /// Starts the vision tower on images given as RGB bytes, `image_size × image_size × 3` each.
-    fn begin_encode(&self, images: &[&[u8]]) -> Result<Self::Encode>;
+    /// Makes an adapter resident; gives the bytes that it takes.
+    ///
+    /// # Errors
+    /// When it does not fit the model. Nothing of it stays then.
+    fn add_adapter(&mut self, id: AdapterId, adapter: &Adapter) -> Result<usize>;
+
+    /// Lets go of an adapter.
+    fn remove_adapter(&mut self, id: AdapterId);
+
+    /// Starts the vision tower on images.
+    fn begin_encode(&self, images: &[Picture<'_>]) -> Result<Self::Encode>;
 
     /// Runs as many further layers of the vision tower as `budget` allows, at least one.
     fn advance_encode(&self, encode: &mut Self::Encode, budget: Budget) -> Result<Progress>;

@@ -1,13 +1,15 @@
 //! PaliGemma: the vision tower, the projector and the decoder, a step at a time.
 
-use candle_core::{DType, Device, Error, Result, Tensor};
+use candle_core::{DType, Device, Error, Result, Tensor, bail};
 
 use super::gemma::Gemma;
 use super::siglip::VisionTower;
-use super::{Budget, Model, ModelConfig, Prefix, Progress, StepOutput};
+use super::{Budget, Model, ModelConfig, Picture, Prefix, Progress, StepOutput};
+use crate::checkpoint::Adapter;
 use crate::kernels::run_on;
 use crate::layers::{
-    Batch, ContinuedMasks, DecodeLayout, DecodeRow, KvCache, Linear, PrefixRows, RopeTable, Weights,
+    AdapterId, Addition, Batch, ContinuedMasks, DecodeLayout, DecodeRow, KvCache, Linear,
+    PrefixRows, RopeTable, Weights,
 };
 
 /// A resident PaliGemma 1 or 2.
@@ -40,6 +42,8 @@ pub struct Prefill {
     /// `[rows of all prefixes, hidden]`.
     x: Tensor,
     batch: Batch,
+    /// Of each prefix.
+    adapters: Vec<Option<AdapterId>>,
     layers_done: usize,
 }
 
@@ -84,6 +88,20 @@ impl PaliGemma {
         })
     }
 
+    /// Every linear layer.
+    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let vision = self.vision.linears().chain([&mut self.projector]);
+        vision.chain(self.text.linears())
+    }
+
+    fn add(&mut self, addition: &mut Addition<'_>) -> Result<()> {
+        for linear in self.linears() {
+            linear.add_adapter(addition)?;
+        }
+        self.vision.add_adapter(addition)?;
+        self.text.add_adapter(addition, &self.device)
+    }
+
     /// Where the model computes.
     pub fn device(&self) -> &Device {
         &self.device
@@ -117,6 +135,7 @@ impl PaliGemma {
             rows => Some(Decoding::new(self, cache, rows)?),
         };
         let mut final_rows = Vec::new();
+        let mut adapters: Vec<_> = decode.iter().map(|row| row.adapter).collect();
         let progress = match (prefill, decoding) {
             (None, None) => None,
             (None, Some(decoding)) => {
@@ -130,7 +149,7 @@ impl PaliGemma {
                     None => (prefill.x.clone(), prefill.batch.clone()),
                     Some(decoding) => {
                         let x = self.run(&decoding.x, 0..first, &decoding.batch, cache)?;
-                        let batch = prefill.batch.with_decode(&decoding.batch)?;
+                        let batch = prefill.batch.with_decode(&decoding.batch, &self.device)?;
                         (Tensor::cat(&[&prefill.x, &x], 0)?, batch)
                     }
                 };
@@ -140,6 +159,7 @@ impl PaliGemma {
                     let last = x.dim(0)? - decode.len();
                     final_rows.push(x.narrow(0, last, decode.len())?);
                     final_rows.push(x.narrow(0, 0, last)?);
+                    adapters.extend(&prefill.adapters);
                 } else {
                     let x = self.run(&x, first..end, &batch, cache)?;
                     prefill.x = x.narrow(0, 0, prefixes)?;
@@ -160,7 +180,12 @@ impl PaliGemma {
                 self.device.synchronize()?;
                 None
             }
-            rows => Some(self.text.logits(&Tensor::cat(rows, 0)?, self.vocab)?),
+            rows => {
+                let rows = Tensor::cat(rows, 0)?;
+                let parts = adapters.into_iter().map(|adapter| (adapter, 1));
+                let batch = Batch::of_rows(rows.dim(0)?).with_adapters(parts, &self.device)?;
+                Some(self.text.logits(&rows, &batch, self.vocab)?)
+            }
         };
         Ok(StepOutput {
             logits,
@@ -190,10 +215,37 @@ impl Model for PaliGemma {
         cache.clear(slot)
     }
 
-    fn begin_encode(&self, images: &[&[u8]]) -> Result<Encode> {
-        let batch = Batch::of_images(images.len(), self.config.image_tokens());
+    fn add_adapter(&mut self, id: AdapterId, adapter: &Adapter) -> Result<usize> {
+        let mut addition = Addition::new(id, adapter);
+        let added = self.add(&mut addition);
+        let left_over = addition.left_over().next().map(str::to_owned);
+        let bytes = addition.bytes;
+        match (added, left_over) {
+            (Ok(()), None) => Ok(bytes),
+            (added, left_over) => {
+                self.remove_adapter(id);
+                added?;
+                bail!(
+                    "the adapter changes {}, which it can only do with --merge-adapter",
+                    left_over.unwrap_or_default()
+                )
+            }
+        }
+    }
+
+    fn remove_adapter(&mut self, id: AdapterId) {
+        self.linears().for_each(|linear| linear.remove_adapter(id));
+        self.vision.remove_adapter(id);
+        self.text.remove_adapter(id);
+    }
+
+    fn begin_encode(&self, images: &[Picture<'_>]) -> Result<Encode> {
+        let tokens = self.config.image_tokens();
+        let parts = images.iter().map(|image| (image.adapter, tokens));
+        let batch = Batch::of_images(images.len(), tokens).with_adapters(parts, &self.device)?;
+        let pixels: Vec<&[u8]> = images.iter().map(|image| image.pixels).collect();
         Ok(Encode {
-            x: self.vision.embed(images, &batch)?,
+            x: self.vision.embed(&pixels, &batch)?,
             images: images.len(),
             batch,
             layers_done: 0,
@@ -255,9 +307,14 @@ impl Model for PaliGemma {
             });
             positions.extend(0..len as u32);
             let tokens = [prefix.tokens, prefix.generated].concat();
+            let of_tokens = Batch::of_rows(tokens.len())
+                .with_adapters([(prefix.adapter, tokens.len())], &self.device)?;
+            let tokens = Tensor::new(tokens, &self.device)?;
             parts.push(prefix.features.clone());
-            parts.push(self.text.embed(&Tensor::new(tokens, &self.device)?)?);
+            parts.push(self.text.embed(&tokens, of_tokens.adapters())?);
         }
+        let lens = rows.iter().map(|rows| rows.len).collect::<Vec<_>>();
+        let adapters: Vec<_> = prefixes.iter().map(|prefix| prefix.adapter).collect();
         Ok(Prefill {
             x: Tensor::cat(&parts, 0)?,
             batch: Batch::of_prefixes(
@@ -265,7 +322,9 @@ impl Model for PaliGemma {
                 self.rope.at(&positions)?,
                 self.config.text.kv_heads,
                 &self.device,
-            )?,
+            )?
+            .with_adapters(adapters.iter().copied().zip(lens), &self.device)?,
+            adapters,
             layers_done: 0,
         })
     }
@@ -306,9 +365,13 @@ impl Decoding {
         let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
         let window = model.config.text.window();
         let layout = DecodeLayout::new(rows, cache, window, &model.device)?;
+        let batch = Batch::of_decode(layout, model.rope.at(&positions)?);
+        let adapters = rows.iter().map(|row| (row.adapter, 1));
+        let batch = batch.with_adapters(adapters, &model.device)?;
+        let tokens = Tensor::new(tokens, &model.device)?;
         Ok(Self {
-            x: model.text.embed(&Tensor::new(tokens, &model.device)?)?,
-            batch: Batch::of_decode(layout, model.rope.at(&positions)?),
+            x: model.text.embed(&tokens, batch.adapters())?,
+            batch,
         })
     }
 }

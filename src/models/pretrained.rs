@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use candle_nn::var_builder::SimpleBackend;
 
 use super::config::{self, ModelConfig};
-use super::{PaliGemma, WeightFormat, reason};
+use super::{AdapterId, Model, PaliGemma, WeightFormat, reason};
 use crate::checkpoint::adapter::{AdapterError, MergedWeights};
 use crate::checkpoint::{Adapter, Checkpoint, CheckpointError, WeightFiles};
 use crate::kernels::{CacheProgress, WeightsCache};
@@ -26,7 +27,9 @@ pub struct Pretrained {
     pub path: PathBuf,
     pub weights: WeightFiles,
     /// Becomes a part of the weights while they are read.
-    merged: Option<Adapter>,
+    merged: Option<Arc<Adapter>>,
+    /// Resident beside the base.
+    adapters: Vec<(AdapterId, Adapter)>,
 }
 
 impl Pretrained {
@@ -66,6 +69,7 @@ impl Pretrained {
             },
             weights: WeightFiles::open(checkpoint)?,
             merged: None,
+            adapters: Vec::new(),
         })
     }
 
@@ -74,12 +78,25 @@ impl Pretrained {
     /// # Errors
     /// When it does not fit these.
     pub fn merge(self, adapter: Adapter) -> Result<Self, AdapterError> {
-        adapter.check(&self.weights)?;
+        let adapter = adapter.fit(&self.weights)?;
         adapter.check_merging(&self.weights)?;
         Ok(Self {
-            merged: Some(adapter),
+            merged: Some(Arc::new(adapter)),
             ..self
         })
+    }
+
+    /// The same with adapters beside the base, each of which a request may ask for.
+    ///
+    /// # Errors
+    /// When one does not fit.
+    pub fn with_adapters(self, adapters: Vec<(AdapterId, Adapter)>) -> Result<Self, AdapterError> {
+        let fitting = adapters.into_iter().map(|(id, adapter)| {
+            let adapter = adapter.fit(&self.weights)?;
+            Ok::<_, AdapterError>((id, adapter))
+        });
+        let adapters = fitting.collect::<Result<_, _>>()?;
+        Ok(Self { adapters, ..self })
     }
 
     /// Reads the weights into `device`'s memory, quantising them on the way when `format` says so.
@@ -140,8 +157,18 @@ impl Pretrained {
         if let Some(cache) = &cache {
             weights = weights.with_cache(Arc::clone(cache));
         }
-        let model = PaliGemma::load(&weights, &self.config, self.tokenizer.vocab_size())
-            .map_err(|error| CheckpointError::Weights(reason(&error)))?;
+        let unusable = |error| CheckpointError::Weights(reason(&error));
+        let vocab = self.tokenizer.vocab_size();
+        let mut model = PaliGemma::load(&weights, &self.config, vocab).map_err(unusable)?;
+        for (id, adapter) in &self.adapters {
+            let bytes = model.add_adapter(*id, adapter).map_err(unusable)?;
+            tracing::info!(
+                path = %adapter.path.display(),
+                rank = adapter.rank(),
+                bytes = %ByteSize(bytes as u64),
+                "adapter loaded"
+            );
+        }
         if let Some(cache) = cache {
             progress.stage("writing the cache");
             cache.save();

@@ -1,10 +1,15 @@
 //! SigLIP's vision tower (Zhai et al., arXiv 2303.15343): no class token, no pooling head,
 //! learned positions, and the last norm is applied.
 
+use std::collections::HashMap;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::config::VisionConfig;
-use crate::layers::{Batch, ImageAttention, LayerNorm, Linear, Weights};
+use crate::layers::{AdapterId, Addition, Batch, ImageAttention, LayerNorm, Linear, Weights};
+
+/// The module of the learned positions.
+const POSITIONS: &str = "vision_tower.embeddings.position_embedding";
 
 /// The tower: patches, layers, the last norm.
 #[derive(Debug)]
@@ -12,6 +17,8 @@ pub struct VisionTower {
     patch_embedding: Linear,
     /// `[patches, hidden]`.
     position_embedding: Tensor,
+    /// What adapters add to it.
+    position_adapters: HashMap<AdapterId, Tensor>,
     layers: Vec<EncoderLayer>,
     post_layernorm: LayerNorm,
     config: VisionConfig,
@@ -43,6 +50,7 @@ impl VisionTower {
                 "weight",
                 dtype,
             )?,
+            position_adapters: HashMap::new(),
             layers: (0..config.layers)
                 .map(|i| EncoderLayer::load(&encoder.pp(i), config))
                 .collect::<Result<Vec<_>>>()?,
@@ -70,11 +78,51 @@ impl VisionTower {
             .to_dtype(self.dtype)?
             .permute([0, 1, 3, 5, 2, 4])?
             .reshape((images.len() * grid * grid, 3 * patch * patch))?;
-        self.patch_embedding
+        let mut x = self
+            .patch_embedding
             .forward(&patches, batch)?
             .reshape((images.len(), grid * grid, self.config.hidden_size))?
             .broadcast_add(&self.position_embedding)?
-            .flatten_to(1)
+            .flatten_to(1)?;
+        for rows in batch.adapters() {
+            if let Some(added) = self.position_adapters.get(&rows.adapter) {
+                let images = rows.rows.len() / (grid * grid);
+                x = rows.add(&x, &added.repeat((images, 1))?)?;
+            }
+        }
+        Ok(x)
+    }
+
+    /// Every linear layer.
+    pub fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let of_layers = self.layers.iter_mut().flat_map(EncoderLayer::linears);
+        of_layers.chain([&mut self.patch_embedding])
+    }
+
+    /// Takes what an adapter changes in the positions.
+    pub fn add_adapter(&mut self, addition: &mut Addition<'_>) -> Result<()> {
+        let Some(module) = addition.adapter.modules.get(POSITIONS) else {
+            return Ok(());
+        };
+        let mut added = self.position_embedding.zeros_like()?.to_dtype(DType::F32)?;
+        let added_on = |added: Tensor, more: Tensor| added + more.to_device(&self.device)?;
+        if let Some(own) = module.weight()? {
+            let base = self.position_embedding.to_dtype(DType::F32)?;
+            added = (added_on(added, own)? - base)?;
+        }
+        if let Some(low_rank) = &module.low_rank {
+            added = added_on(added, low_rank.product()?)?;
+        }
+        let added = added.to_dtype(self.dtype)?;
+        addition.bytes += added.elem_count() * self.dtype.size_in_bytes();
+        addition.found(POSITIONS);
+        self.position_adapters.insert(addition.id, added);
+        Ok(())
+    }
+
+    /// Lets go of what an adapter changes in the positions.
+    pub fn remove_adapter(&mut self, id: AdapterId) {
+        self.position_adapters.remove(&id);
     }
 
     /// One encoder layer over `[images · patches, hidden]`.
@@ -95,8 +143,7 @@ fn patch_embedding(weights: &Weights<'_>, config: &VisionConfig) -> Result<Linea
     let kernel = weights.get((hidden, 3, patch, patch), "weight", dtype)?;
     let weight = kernel.reshape((hidden, 3 * patch * patch))?;
     let bias = weights.get(hidden, "bias", dtype)?;
-    let matmul = weights.clone().unquantized().matmul_of(weight)?;
-    Ok(Linear::new(matmul, bias))
+    Linear::of(&weights.clone().unquantized(), weight, bias)
 }
 
 impl EncoderLayer {
@@ -117,6 +164,12 @@ impl EncoderLayer {
             fc1: Linear::load(weights.pp("mlp").pp("fc1"), hidden, mlp, true)?,
             fc2: Linear::load(weights.pp("mlp").pp("fc2"), mlp, hidden, true)?,
         })
+    }
+
+    /// Every linear layer.
+    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let mlp = [&mut self.fc1, &mut self.fc2];
+        self.attention.linears().into_iter().chain(mlp)
     }
 
     /// `[images · patches, hidden]` in, the same out.

@@ -1,7 +1,9 @@
 //! Sequences that run together on a model, as the engine runs them.
 
 use candle_core::Tensor;
-use paligemma_server::models::{Budget, DecodeRow, KvCache, Model, PaliGemma, Prefill, Prefix};
+use paligemma_server::models::{
+    AdapterId, Budget, DecodeRow, KvCache, Model, PaliGemma, Picture, Prefill, Prefix,
+};
 use paligemma_test_support::golden::{Case, Golden};
 
 /// The reference's own rounding: what a value may differ by, relative to the largest beside it.
@@ -17,8 +19,15 @@ pub const SOME: Budget = Budget { token_layers: 200 };
 pub const ONE_LAYER: Budget = Budget { token_layers: 1 };
 
 pub fn encode(model: &PaliGemma, images: &[Vec<u8>]) -> Vec<Tensor> {
-    let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-    let mut encode = model.begin_encode(&images).unwrap();
+    let pictures: Vec<_> = images
+        .iter()
+        .map(|it| Picture::from(it.as_slice()))
+        .collect();
+    encode_all(model, &pictures)
+}
+
+pub fn encode_all(model: &PaliGemma, images: &[Picture<'_>]) -> Vec<Tensor> {
+    let mut encode = model.begin_encode(images).unwrap();
     while !model.advance_encode(&mut encode, ALL).unwrap().done {}
     model.finish_encode(encode).unwrap()
 }
@@ -41,6 +50,8 @@ pub struct Company<'a> {
     model: &'a PaliGemma,
     cache: KvCache,
     pub running: Vec<Running>,
+    /// The adapter of each slot.
+    pub adapters: Vec<Option<AdapterId>>,
 }
 
 pub struct Running {
@@ -56,6 +67,7 @@ impl<'a> Company<'a> {
             model,
             cache: model.new_cache(slots, 400).unwrap(),
             running: Vec::new(),
+            adapters: vec![None; slots],
         }
     }
 
@@ -70,6 +82,7 @@ impl<'a> Company<'a> {
             .iter()
             .map(|&(slot, case)| Prefix {
                 slot,
+                adapter: self.adapters[slot],
                 features: &features[case.image],
                 tokens: &case.prompt_ids,
                 generated: &case.tokens[..generated],
@@ -87,6 +100,7 @@ impl<'a> Company<'a> {
                 slot: running.slot,
                 position: running.length,
                 token: *running.tokens.last().unwrap(),
+                adapter: self.adapters[running.slot],
             })
             .collect();
         let output = self.model.step(&mut self.cache, prefill, &rows).unwrap();

@@ -117,6 +117,7 @@ fn check_text(
             slot: SLOT,
             position,
             token: 0,
+            adapter: None,
         };
         let layout = DecodeLayout::new(&[row], &cache, config.window(), &Device::Cpu)?;
         let batch = Batch::of_decode(layout, rope.at(&[position as u32])?);
@@ -240,7 +241,7 @@ fn siglip_layer_and_its_parts() -> Result<()> {
     check("norm.y", &norm.forward(&x)?)?;
     let identity = Tensor::eye(HIDDEN, DType::F32, &Device::Cpu)?;
     let no_bias = Tensor::zeros(HIDDEN, DType::F32, &Device::Cpu)?;
-    let identity = Linear::new(weights.matmul_of(identity)?, no_bias);
+    let identity = Linear::of(&weights, identity, no_bias)?;
     check("gelu.y", &identity.forward_gelu(&x, &batch)?)?;
     let attention = ImageAttention::load(&weights.pp("self_attn"), HIDDEN, 4)?;
     let nothing = x.zeros_like()?;

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use paligemma_server::models::{Budget, Model, PaliGemma, Prefix, Pretrained, WeightFormat};
+use paligemma_server::models::{
+    Budget, Model, PaliGemma, Picture, Prefix, Pretrained, WeightFormat,
+};
 use paligemma_test_support::golden::Golden;
 use tempfile::TempDir;
 
@@ -25,11 +27,14 @@ fn answer(golden: &Golden, model: &PaliGemma) -> Vec<u32> {
     let all = Budget {
         token_layers: usize::MAX,
     };
-    let mut encode = model.begin_encode(&[&golden.pixels(0)]).unwrap();
+    let pixels = golden.pixels(0);
+    let picture = Picture::from(pixels.as_slice());
+    let mut encode = model.begin_encode(&[picture]).unwrap();
     while !model.advance_encode(&mut encode, all).unwrap().done {}
     let features = model.finish_encode(encode).unwrap().remove(0);
     let prefix = Prefix {
         slot: 0,
+        adapter: None,
         features: &features,
         tokens: &golden.cases[0].prompt_ids,
         generated: &[],

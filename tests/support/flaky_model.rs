@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
-use paligemma_server::models::{Budget, DecodeRow, Model, Prefix, Progress, StepOutput};
+use paligemma_server::checkpoint::Adapter;
+use paligemma_server::models::{
+    AdapterId, Budget, DecodeRow, Model, Picture, Prefix, Progress, StepOutput,
+};
 
 /// A model around whose steps something else happens.
 pub struct Flaky<M> {
@@ -32,7 +35,15 @@ impl<M: Model> Model for Flaky<M> {
         self.model.clear_slot(cache, slot)
     }
 
-    fn begin_encode(&self, images: &[&[u8]]) -> Result<M::Encode> {
+    fn add_adapter(&mut self, id: AdapterId, adapter: &Adapter) -> Result<usize> {
+        self.model.add_adapter(id, adapter)
+    }
+
+    fn remove_adapter(&mut self, id: AdapterId) {
+        self.model.remove_adapter(id);
+    }
+
+    fn begin_encode(&self, images: &[Picture<'_>]) -> Result<M::Encode> {
         self.model.begin_encode(images)
     }
 

@@ -16,7 +16,7 @@ pub struct Golden {
 }
 
 /// One image and prompt.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Case {
     pub image: usize,
     pub prompt: String,

@@ -8,7 +8,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use candle_core::{Device, Result, Tensor, bail};
-use paligemma_server::models::{Budget, DecodeRow, Model, Prefix, Progress, StepOutput};
+use paligemma_server::checkpoint::Adapter;
+use paligemma_server::models::{
+    AdapterId, Budget, DecodeRow, Model, Picture, Prefix, Progress, StepOutput,
+};
 
 /// Longer than any piece of work takes: a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -290,9 +293,16 @@ impl Model for Toy {
         Ok(())
     }
 
-    fn begin_encode(&self, images: &[&[u8]]) -> Result<Encode> {
+    fn add_adapter(&mut self, _: AdapterId, _: &Adapter) -> Result<usize> {
+        candle_core::bail!("this model takes no adapters")
+    }
+
+    fn remove_adapter(&mut self, _: AdapterId) {}
+
+    fn begin_encode(&self, images: &[Picture<'_>]) -> Result<Encode> {
+        let first = |image: &Picture<'_>| f32::from(image.pixels[0]);
         Ok(Encode {
-            images: images.iter().map(|image| f32::from(image[0])).collect(),
+            images: images.iter().map(first).collect(),
             layers_left: VISION_LAYERS,
         })
     }

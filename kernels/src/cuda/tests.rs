@@ -88,6 +88,7 @@ fn products() -> Result<()> {
                     bias: Some(&bias),
                     gelu: true,
                     residual: Some(&add),
+                    ..Epilogue::default()
                 };
                 let normed = candle_nn::ops::rms_norm(&wide(&x), &scale, 1e-6)?;
                 for (norm, x) in [(norm, &normed), (None, &wide(&x))] {

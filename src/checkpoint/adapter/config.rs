@@ -12,14 +12,20 @@ pub struct Config {
     #[serde(default)]
     pub peft_type: String,
     pub base_model_name_or_path: Option<String>,
-    pub r: usize,
-    pub lora_alpha: f64,
+    #[serde(default)]
+    r: usize,
+    #[serde(default)]
+    lora_alpha: f64,
     #[serde(default)]
     use_rslora: bool,
     #[serde(default)]
     rank_pattern: Option<BTreeMap<String, usize>>,
     #[serde(default)]
     alpha_pattern: Option<BTreeMap<String, f64>>,
+    #[serde(default)]
+    modules_to_save: Option<Vec<String>>,
+    #[serde(default)]
+    pub lora_bias: bool,
     #[serde(default)]
     bias: Option<String>,
     #[serde(default)]
@@ -43,7 +49,7 @@ const REFUSED: [&str; 9] = [
 ];
 
 /// Ways to begin a training that leave the base's weights as they are.
-const HARMLESS_BEGINNINGS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+const HARMLESS_BEGINNINGS: [&str; 4] = ["gaussian", "eva", "orthogonal", "lora_ga"];
 
 const ADVICE: &str = "merge it with PEFT's merge_and_unload and serve the result";
 
@@ -82,6 +88,14 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// Whether a module was trained as a whole.
+    pub fn saves(&self, module: &str) -> bool {
+        let saved = self.modules_to_save.iter().flatten();
+        saved.map(String::as_str).any(|saved| {
+            module.ends_with(saved) || format!(".{module}").contains(&format!(".{saved}."))
+        })
     }
 
     /// The rank of a module, by its name in the model that was trained.

@@ -1,5 +1,7 @@
 //! A checkpoint's weights with an adapter folded into them while they are read.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
@@ -10,7 +12,7 @@ use crate::checkpoint::weights::WeightFiles;
 /// Weights of a base plus what an adapter adds to them, computed in f32.
 pub struct MergedWeights {
     pub base: WeightFiles,
-    pub adapter: Adapter,
+    pub adapter: Arc<Adapter>,
 }
 
 impl MergedWeights {

@@ -26,14 +26,14 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 const PICKLED: &str = "adapter_model.bin";
 
 /// An adapter whose configuration and headers have been read and checked.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Adapter {
     /// Its folder.
     pub path: PathBuf,
     /// The checkpoint that it was trained on, as whoever trained it called it.
     pub base: Option<String>,
     /// What it changes, by the uniform name of the module, such as `language_model.layers.0.mlp.up_proj`.
-    pub modules: Arc<BTreeMap<String, Module>>,
+    pub modules: BTreeMap<String, Module>,
     file: Arc<WeightBytes>,
 }
 
@@ -68,25 +68,30 @@ impl Adapter {
         Ok(Self {
             path: folder.to_owned(),
             base: config.base_model_name_or_path,
-            modules: Arc::new(modules),
+            modules,
             file,
         })
     }
 
-    /// Checks that every module of the adapter is one of `base`, with the same shape.
+    /// Checks that every module of the adapter is one of `base`, with the same shape, and leaves out what
+    /// is a mere copy of the base's.
     ///
     /// # Errors
-    /// When one is not.
-    pub fn check(&self, base: &WeightFiles) -> Result<(), AdapterError> {
-        for (name, module) in self.modules.iter() {
-            module
-                .check(name, base)
-                .map_err(|reason| AdapterError::Invalid {
-                    path: self.path.clone(),
-                    reason,
-                })?;
+    /// When one is not, or can't be read.
+    pub fn fit(mut self, base: &WeightFiles) -> Result<Self, AdapterError> {
+        let mut modules = std::mem::take(&mut self.modules);
+        for (name, module) in &mut modules {
+            let invalid = |reason| AdapterError::Invalid {
+                path: self.path.clone(),
+                reason,
+            };
+            module.check(name, base).map_err(invalid)?;
+            let dropped = module.drop_copies(name, base);
+            dropped.map_err(|error| invalid(error.to_string()))?;
         }
-        Ok(())
+        modules.retain(|_, module| module.low_rank.is_some() || module.brings_weights());
+        self.modules = modules;
+        Ok(self)
     }
 
     /// Checks that what it adds can become a part of the weights of `base`.
@@ -94,7 +99,7 @@ impl Adapter {
     /// # Errors
     /// When it adds a bias where there is none.
     pub fn check_merging(&self, base: &WeightFiles) -> Result<(), AdapterError> {
-        for (name, module) in self.modules.iter() {
+        for (name, module) in &self.modules {
             if module.adds_bias() && base.shape(&format!("{name}.bias")).is_none() {
                 return Err(AdapterError::Invalid {
                     path: self.path.clone(),
@@ -123,7 +128,7 @@ impl Adapter {
     pub fn merged_hash(&self, base: &str) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(base.as_bytes());
-        for (name, module) in self.modules.iter() {
+        for (name, module) in &self.modules {
             let scale = module.low_rank.as_ref().map_or(0.0, |it| it.scale);
             hasher.update(name.as_bytes());
             hasher.update(&scale.to_le_bytes());

@@ -15,9 +15,9 @@ use crate::telemetry::load_progress::LoadProgress;
 #[derive(Debug)]
 pub struct Module {
     pub low_rank: Option<LowRank>,
-    /// Replaces the base's weight.
-    pub weight: Option<StoredTensor>,
-    pub bias: Option<StoredTensor>,
+    /// In the place of the base's weight.
+    pub(super) weight: Option<StoredTensor>,
+    pub(super) bias: Option<StoredTensor>,
 }
 
 /// `scale · up · down`, which is added to a weight `[out, in]`; of an embedding, its transpose is.
@@ -42,6 +42,11 @@ impl Module {
         let linear = pair(Part::Down, Part::Up);
         let embedding = pair(Part::EmbeddingDown, Part::EmbeddingUp);
         let up_bias = parts.remove(&Part::UpBias);
+        if up_bias.is_some() && !config.lora_bias {
+            return Err(format!(
+                "has a lora_B.bias for {name}, and its configuration says lora_bias: false"
+            ));
+        }
         let is_embedding = embedding.0.is_some() || embedding.1.is_some();
         let low_rank = match if is_embedding { embedding } else { linear } {
             (None, None) if up_bias.is_none() => None,
@@ -54,6 +59,11 @@ impl Module {
                         down.shape, up.shape
                     ));
                 }
+                if config.lora_bias && !is_embedding && up_bias.is_none() {
+                    return Err(format!(
+                        "has no lora_B.bias for {name}, and its configuration says lora_bias: true"
+                    ));
+                }
                 let scale = config.scale(name, rank)?;
                 Some(LowRank {
                     rank,
@@ -64,23 +74,65 @@ impl Module {
                     up_bias,
                 })
             }
-            _ => {
-                return Err(format!(
-                    "has only a part of the tensors of {name}: lora_A or lora_B is missing"
-                ));
+            (down, _) => {
+                let missing = if down.is_some() { "lora_B" } else { "lora_A" };
+                return Err(format!("has no {missing} for {name}"));
             }
         };
+        let trained = [parts.remove(&Part::Weight), parts.remove(&Part::Bias)];
+        if trained.iter().any(Option::is_some) && !config.saves(name) {
+            return Err(format!(
+                "brings a weight of its own for {name}, which its configuration's modules_to_save does not name"
+            ));
+        }
+        let [weight, bias] = trained;
         Ok(Self {
             low_rank,
-            weight: parts.remove(&Part::Weight),
-            bias: parts.remove(&Part::Bias),
+            weight: weight.or(parts.remove(&Part::CopiedWeight)),
+            bias: bias.or(parts.remove(&Part::CopiedBias)),
         })
+    }
+
+    /// Lets go of weights that are those of the base.
+    ///
+    /// # Errors
+    /// When a number is not finite.
+    pub(super) fn drop_copies(&mut self, name: &str, base: &WeightFiles) -> Result<()> {
+        let name = if name == LM_HEAD { EMBED_TOKENS } else { name };
+        for (own, what) in [(&mut self.weight, "weight"), (&mut self.bias, "bias")] {
+            if let Some(tensor) = own
+                && base.holds(&format!("{name}.{what}"), tensor)?
+            {
+                *own = None;
+            }
+        }
+        Ok(())
     }
 
     /// Whether it adds a bias.
     pub(super) fn adds_bias(&self) -> bool {
-        let up_bias = self.low_rank.as_ref().map(|it| it.up_bias.is_some());
-        up_bias.unwrap_or(false)
+        self.low_rank.as_ref().is_some_and(LowRank::has_bias)
+    }
+
+    /// Whether it replaces the base's weight or bias.
+    pub fn brings_weights(&self) -> bool {
+        self.weight.is_some() || self.bias.is_some()
+    }
+
+    /// The weight, f32, that it has in the place of the base's.
+    ///
+    /// # Errors
+    /// When a number is not finite.
+    pub fn weight(&self) -> Result<Option<Tensor>> {
+        self.weight.as_ref().map(read).transpose()
+    }
+
+    /// The bias, f32 `[out]`, that it has in the place of the base's.
+    ///
+    /// # Errors
+    /// When a number is not finite.
+    pub fn bias(&self) -> Result<Option<Tensor>> {
+        self.bias.as_ref().map(read).transpose()
     }
 
     /// Whether the base has a module of that name, with the same shape.
@@ -144,6 +196,11 @@ impl Module {
 }
 
 impl LowRank {
+    /// Whether it adds a bias, too.
+    pub fn has_bias(&self) -> bool {
+        self.up_bias.is_some()
+    }
+
     /// f32 `[rank, in]`, a convolution's kernel or an embedding's rows lying side by side.
     ///
     /// # Errors

@@ -15,9 +15,12 @@ pub enum Part {
     EmbeddingDown,
     /// `[width, rank]` of an embedding.
     EmbeddingUp,
-    /// The module's own weight, trained or copied.
+    /// The module's own weight, trained.
     Weight,
     Bias,
+    /// The base's own weight, which PEFT copies into the file when an embedding is changed.
+    CopiedWeight,
+    CopiedBias,
 }
 
 /// The endings of names, and what such a tensor is.
@@ -27,8 +30,8 @@ const ENDINGS: [(&str, Part); 9] = [
     (".lora_B.bias", Part::UpBias),
     (".lora_embedding_A", Part::EmbeddingDown),
     (".lora_embedding_B", Part::EmbeddingUp),
-    (".base_layer.weight", Part::Weight),
-    (".base_layer.bias", Part::Bias),
+    (".base_layer.weight", Part::CopiedWeight),
+    (".base_layer.bias", Part::CopiedBias),
     (".weight", Part::Weight),
     (".bias", Part::Bias),
 ];

@@ -123,6 +123,7 @@ impl Labeller {
             .then(|| DetectionParser::new(self.decoder.is_some()));
         let mut events = self.engine.submit(Request {
             image: Arc::new(pixels),
+            adapter: None,
             prompt: self.asked.prompt.clone(),
             max_tokens: MaxTokens::AtMost(self.max_tokens),
             sampling: Sampling::greedy(),

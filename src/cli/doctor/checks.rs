@@ -105,6 +105,7 @@ fn decoder_layer(
             slot,
             position: PREFIX - slot,
             token: 0,
+            adapter: None,
         })
         .collect();
     let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
@@ -116,7 +117,7 @@ fn decoder_layer(
     let y = layer.forward(&tokens, &decoding, cache.layer(0))?;
     outputs.push(("rows that decode", on_cpu(&y)?));
     let (x, batch) = prefix(DECODING)?;
-    let batch = batch.with_decode(&decoding)?;
+    let batch = batch.with_decode(&decoding, device)?;
     let x = Tensor::cat(&[&x, &tokens], 0)?;
     let y = layer.forward_last(&x, &batch, cache.layer(0))?;
     outputs.push(("the last of a prefix and rows that decode", on_cpu(&y)?));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use paligemma_server::kernels::likeliest;
 use paligemma_server::models::{
-    DecodeRow, EVERYTHING, KvCache, Model, PaliGemma, Prefix, WeightFormat, waves,
+    DecodeRow, EVERYTHING, KvCache, Model, PaliGemma, Picture, Prefix, WeightFormat, waves,
 };
 
 use super::kernels;
@@ -138,7 +138,10 @@ impl Stages {
         let pictures: Vec<Vec<u8>> = (0..together)
             .map(|index| waves(224, index + round * together))
             .collect();
-        let pictures: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+        let pictures: Vec<Picture<'_>> = pictures
+            .iter()
+            .map(|pixels| Picture::from(pixels.as_slice()))
+            .collect();
         let mut stages = Self::default();
 
         let began = Instant::now();
@@ -154,6 +157,7 @@ impl Stages {
             .enumerate()
             .map(|(slot, features)| Prefix {
                 slot,
+                adapter: None,
                 features,
                 tokens: &prompt,
                 generated: &[],
@@ -174,6 +178,7 @@ impl Stages {
                     slot,
                     position,
                     token,
+                    adapter: None,
                 })
                 .collect();
             let began = Instant::now();

@@ -109,6 +109,7 @@ pub fn image(colour: u8) -> Arc<Pixels> {
 
 pub fn request(prompt: &str, max_tokens: usize) -> Request {
     Request {
+        adapter: None,
         image: image(1),
         prompt: prompt.to_owned(),
         max_tokens: MaxTokens::Exactly(max_tokens),

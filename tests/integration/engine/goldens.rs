@@ -35,6 +35,7 @@ pub fn ask(golden: &Golden, checkpoint: &Pretrained, case: &Case) -> Request {
     let data = golden.pixels(case.image);
     let side = checkpoint.config.vision.image_size as u32;
     Request {
+        adapter: None,
         image: Arc::new(Pixels {
             side,
             width: side,

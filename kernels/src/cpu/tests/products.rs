@@ -229,7 +229,9 @@ fn updates_are_added_to_their_rows_before_anything_else_happens_to_them() {
                     for column in 0..weight.shape.width() {
                         let expected = match arrangement {
                             Arrangement::InOrder => sum(column),
-                            Arrangement::Gated => gelu::gelu_tanh(sum(column)) * sum(width + column),
+                            Arrangement::Gated => {
+                                gelu::gelu_tanh(sum(column)) * sum(width + column)
+                            }
                         };
                         let y = y[row * weight.shape.width() + column];
                         assert!(
