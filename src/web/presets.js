@@ -7,7 +7,9 @@ export const EXAMPLES = [
   example("circle-and-square.jpg", "a circle and a square", ["red circle, blue square", "red circle", "square"], [
     "what colour is the circle?", "where is the blue square?", "which shape is larger?",
   ]),
-  example("four-shapes.png", "four shapes", ["yellow star, purple cross, orange circle", "triangle", "shape"], [
+  example("four-shapes.png", "four shapes", [
+    "yellow star, green triangle, purple cross, orange circle", "triangle", "shape",
+  ], [
     "how many shapes are there?", "what colour is the star?", "is there a red heart?",
   ]),
   example("three-hearts.png", "three hearts", ["pink heart, red heart", "red heart", "heart"], [

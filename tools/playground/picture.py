@@ -26,7 +26,7 @@ LETTERS = 4  # that are typed between two frames
 # An example, a task, the field of what is asked, and what is.
 SCENES = [
     ("circle-and-square.jpg", "segment", "objects", "red circle, blue square"),
-    ("four-shapes.png", "detect", "objects", "yellow star, purple cross, orange circle"),
+    ("four-shapes.png", "detect", "objects", "star, triangle, cross, circle"),
     ("three-hearts.png", "vqa", "question", "how many hearts are there?"),
 ]
 

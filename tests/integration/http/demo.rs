@@ -124,12 +124,10 @@ async fn questions_about_number_colour_shape_place_and_size_are_answered_correct
                 ("what colour is the star?", "yellow"),
                 ("where is the orange circle?", "bottom right"),
                 ("is there a red heart?", "no"),
+                ("which is larger, the star or the circle?", "circle"),
             ],
         ),
-        (
-            "exif-rotated.jpg",
-            &[("which is larger, the heart or the square?", "heart")],
-        ),
+        ("exif-rotated.jpg", &[("what shape is orange?", "square")]),
         (
             "grey.png",
             &[
@@ -176,18 +174,17 @@ async fn boxes_enclose_the_requested_shapes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn boxes_of_several_shapes_come_in_the_order_asked() {
     let server = Server::demo(&[]).await;
-    for name in ["circle-and-square.jpg", "tall.webp", "noisy.png"] {
+    for name in [
+        "circle-and-square.jpg",
+        "tall.webp",
+        "noisy.png",
+        "four-shapes.png",
+    ] {
         let mut expected = drawn(name);
         expected.reverse();
         let asked = expected.iter().map(|shape| shape["name"].clone()).collect();
         assert_found(&server, name, asked, &expected).await;
     }
-    let [star, _, cross, circle] = &drawn("four-shapes.png")[..] else {
-        panic!("not four shapes");
-    };
-    let asked = json!(["yellow star", "purple cross", "orange circle"]);
-    let expected = [star.clone(), cross.clone(), circle.clone()];
-    assert_found(&server, "four-shapes.png", asked, &expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
