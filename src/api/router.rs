@@ -16,7 +16,7 @@ use super::error::{ApiError, ErrorCode};
 use super::middleware::admission::admit;
 use super::middleware::auth::{require_key, require_key_for_pages};
 use super::middleware::lingering_close::lingering_close;
-use super::middleware::observe::observe;
+use super::middleware::observe::{TRACE_RESPONSE, observe};
 use super::middleware::problems::write_problems;
 use super::middleware::spare_connection::refuse_on_spare;
 use super::openapi;
@@ -41,7 +41,7 @@ pub fn router(state: AppState) -> Router {
         [inference, keyed, open].map(|list| list.router.split_for_parts().0);
     let body_limit = usize::try_from(state.settings.max_body.as_u64()).unwrap_or(usize::MAX);
     let layers = ServiceBuilder::new()
-        .layer(from_fn(observe))
+        .layer(from_fn_with_state(state.clone(), observe))
         .layer(cors(&state.settings))
         .layer(from_fn(write_problems))
         .layer(CatchPanicLayer::custom(panicked))
@@ -99,9 +99,15 @@ fn cors(settings: &Settings) -> CorsLayer {
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
             HeaderName::from_static("x-api-key"),
+            HeaderName::from_static("traceparent"),
+            HeaderName::from_static("tracestate"),
             request_id::HEADER,
         ])
-        .expose_headers([request_id::HEADER, HeaderName::from_static("retry-after")]);
+        .expose_headers([
+            request_id::HEADER,
+            TRACE_RESPONSE,
+            header::RETRY_AFTER,
+        ]);
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());
     }

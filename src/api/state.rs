@@ -17,6 +17,7 @@ use crate::settings::Settings;
 use crate::tasks::detection::bins;
 use crate::telemetry::load_progress::LoadProgress;
 use crate::telemetry::metrics::{self, Metrics};
+use crate::telemetry::traces::{Traces, TracesError};
 
 /// Why the routes can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,8 @@ pub enum StartError {
     Keys(#[from] KeyFileError),
     #[error("the metrics can't be set up: {0}")]
     Metrics(#[from] BuildError),
+    #[error(transparent)]
+    Traces(#[from] TracesError),
 }
 
 /// What the routes share.
@@ -44,13 +47,15 @@ pub struct AppState {
     pub bins: Option<Neighbours>,
     pub settings: Arc<Settings>,
     pub metrics: Metrics,
+    pub traces: Traces,
 }
 
 impl AppState {
-    /// Starts the engine of `runtime`, and sets up the metrics before it.
+    /// Starts the engine of `runtime`, and sets up metrics and traces before it.
     ///
     /// # Errors
-    /// When the keys can't be read, or something else in this process set up metrics before.
+    /// When the keys can't be read, traces can't be exported, or something else in this process set up
+    /// metrics before.
     pub fn start<F, M, E>(runtime: Runtime<F>) -> Result<Self, StartError>
     where
         M: Model,
@@ -63,6 +68,7 @@ impl AppState {
         metrics::build(runtime.info.instructions.as_deref());
         Ok(Self {
             metrics: recorder,
+            traces: Traces::start(&settings)?,
             preprocessor: runtime.preprocessor.clone(),
             fetcher: ImageFetcher::new(&settings),
             mask_decoder: runtime.mask_decoder.clone(),

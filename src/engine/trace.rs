@@ -1,4 +1,4 @@
-//! When a request got how far: its timings, its metrics, and the span of its log lines.
+//! When a request got how far: its timings, its metrics, its log lines and its spans.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +6,7 @@ use tracing::Span;
 
 use super::{FinishReason, Timings};
 use crate::telemetry::metrics;
+use crate::telemetry::traces::RequestTrace;
 
 /// The moments of one request's way through the engine. Each method is called when its moment has
 /// come, records what follows from it, and logs within the span in which the request was
@@ -13,6 +14,7 @@ use crate::telemetry::metrics;
 #[derive(Debug)]
 pub(super) struct Trace {
     span: Span,
+    request: RequestTrace,
     image_tokens: usize,
     prompt_tokens: usize,
     submitted: Instant,
@@ -26,10 +28,11 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// The request is submitted now, in the current span.
+    /// The request is submitted now, in the current span and trace.
     pub(super) fn new(image_tokens: usize, prompt_tokens: usize) -> Self {
         Self {
             span: Span::current(),
+            request: RequestTrace::current(),
             image_tokens,
             prompt_tokens,
             submitted: Instant::now(),
@@ -88,6 +91,7 @@ impl Trace {
         let _entered = self.span.enter();
         tracing::debug!(reason, total = ?timings.total, "finished");
         metrics::finished(reason, self.tokens, timings.decode, timings.total);
+        self.record_stages(now);
         timings
     }
 
@@ -101,6 +105,7 @@ impl Trace {
         let _entered = self.span.enter();
         tracing::debug!(stage, "cancelled");
         metrics::cancelled(stage);
+        self.record_stages(Instant::now());
     }
 
     /// The request ended with an error; `reason` is one of those listed for the metric.
@@ -108,6 +113,21 @@ impl Trace {
         let _entered = self.span.enter();
         tracing::debug!(reason, "failed");
         metrics::failed(reason);
+        self.record_stages(Instant::now());
+        self.request.failed(reason);
+    }
+
+    /// Spans of the stages that were begun; `now` ends the one that was not over.
+    fn record_stages(&self, now: Instant) {
+        let stage = |name, from: Option<Instant>, to: Option<Instant>| {
+            if let Some(from) = from {
+                self.request.stage(name, from, to.unwrap_or(now));
+            }
+        };
+        stage("queue", Some(self.submitted), self.started);
+        stage("vision", self.encoded.and(self.started), self.encoded);
+        stage("prefill", self.encoded.or(self.started), self.first_token);
+        stage("decode", self.first_token, self.last_token);
     }
 
     fn timings(&self, now: Instant) -> Timings {

@@ -49,8 +49,7 @@ impl Preprocessor {
         let memory = self.memory.take(memory).await;
         let preprocessor = self.clone();
         let work = move || {
-            drop(waiting);
-            let (_memory, _stage) = (memory, Preparing::new(Stage::Decoding));
+            let (_memory, _stage) = (memory, waiting.next(Stage::Decoding));
             preprocessor.prepare_blocking(&bytes)
         };
         self.bounded(work).await.map_err(not_done)?

@@ -22,7 +22,8 @@ use crate::runtime::Runtime;
 pub use shutdown::{Shutdown, Trigger};
 pub use tls::{Tls, TlsError};
 
-/// How long answers that are complete may take to reach their clients before connections are cut.
+/// How long answers that are complete may take to reach their clients before connections are cut, and
+/// after that the last traces to reach their collector.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// Why a server ended otherwise than in good order.
@@ -76,6 +77,7 @@ pub async fn serve(
     shutdown: &mut Shutdown,
 ) -> Result<(), ServerError> {
     let (engine, settings) = (state.engine.clone(), state.settings.clone());
+    let traces = state.traces.clone();
     match state.keys.count() {
         0 if state.keys.are_needed() => tracing::warn!("/v1 needs a key, and there is none"),
         0 => tracing::info!("/v1 needs no key: everyone who can reach this address may use it"),
@@ -115,6 +117,7 @@ pub async fn serve(
         if timeout(FLUSH, serving).await.is_err() {
             tracing::warn!("cut connections that did not take their answer within {FLUSH:?}");
         }
+        traces.finish(FLUSH).await;
     };
     tokio::select! {
         () = leave => outcome,

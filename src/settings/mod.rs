@@ -156,6 +156,9 @@ pub struct Settings {
     /// A directive list of `tracing_subscriber::EnvFilter`.
     #[serde(deserialize_with = "value::log_level")]
     pub log_level: String,
+    /// Without a slash at its end. Empty: what OpenTelemetry's variables say.
+    #[serde(deserialize_with = "value::endpoint")]
+    pub otlp_endpoint: String,
 }
 
 impl Settings {

@@ -354,6 +354,19 @@ pub(super) fn auto_or_duration<'de, D: Deserializer<'de>, const MIN_MILLIS: u64>
     })
 }
 
+/// The URL of an HTTP service, without a slash at its end, or nothing.
+pub(super) fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    scalar(
+        deserializer,
+        &"empty, or an http or https URL such as http://localhost:4318",
+        |text| {
+            let is_http = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+            let allowed = text.is_empty() || Url::parse(text).is_ok_and(is_http);
+            allowed.then(|| text.trim_end_matches('/').to_owned())
+        },
+    )
+}
+
 pub(super) fn log_format<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<LogFormat, D::Error> {

@@ -41,7 +41,8 @@ impl Server {
         Self::until_ready(Self::run_by(&mut command))
     }
 
-    fn run_by(command: &mut Command) -> Self {
+    /// A server in the process that `command` starts.
+    pub fn run_by(command: &mut Command) -> Self {
         let mut process = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -70,7 +71,8 @@ impl Server {
         Self::until_ready(Self::started(arguments))
     }
 
-    fn until_ready(server: Self) -> Self {
+    /// The same server, once it is ready.
+    pub fn until_ready(server: Self) -> Self {
         let begun = Instant::now();
         while server.get("/health/ready") != 200 {
             assert!(begun.elapsed() < LONG, "never ready");
@@ -164,6 +166,14 @@ impl Server {
                 "no {words:?} in the log"
             );
         }
+    }
+
+    /// Ends the server; the rest of its log.
+    pub fn stop(mut self) -> String {
+        self.signal("TERM");
+        let mut log = String::new();
+        self.stderr.read_to_string(&mut log).unwrap();
+        log
     }
 
     /// The exit code, and how long the process took to exit.

@@ -14,6 +14,7 @@ mod keys;
 mod life;
 mod mistakes;
 mod tls;
+mod traces;
 
 use std::process::{Command, Output, Stdio};
 

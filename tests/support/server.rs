@@ -36,7 +36,7 @@ pub struct Server {
     client: reqwest::Client,
     serving: JoinHandle<Result<(), ServerError>>,
     /// The server runs for as long as this is there.
-    _trigger: Trigger,
+    trigger: Trigger,
 }
 
 impl Server {
@@ -135,7 +135,7 @@ impl Server {
             engine,
             serving,
             client: http_client::builder().no_proxy().build().unwrap(),
-            _trigger: trigger,
+            trigger,
         }
     }
 
@@ -148,6 +148,12 @@ impl Server {
     /// How the server ends by itself.
     pub async fn end(self) -> Result<(), ServerError> {
         self.serving.await.unwrap()
+    }
+
+    /// Ends the server in good order.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        self.trigger.pull();
+        self.end().await
     }
 
     pub fn get(&self, path: &str) -> RequestBuilder {

@@ -1,21 +1,29 @@
-//! What operators see of a request: its id, a span for its log lines, one line when it ends, metrics.
+//! What operators see of a request: its id, a span for its log lines, one line when it ends, metrics, its trace.
 
 use std::time::Instant;
 
 use axum::body::{Body, BodyDataStream, HttpBody};
-use axum::extract::{MatchedPath, Request};
-use axum::http::Method;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::{Stream, StreamExt};
+use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
 use crate::api::request_id::{HEADER, RequestId};
 use crate::api::request_usage::RequestUsage;
+use crate::api::state::AppState;
 use crate::telemetry::metrics;
+use crate::telemetry::traces::{Ending, Operation, RequestTrace, Usage};
+
+/// Tells a client which span its request became, written as `traceparent` is.
+pub const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// The route of requests that match none: their paths would make endless metric series.
 const NO_ROUTE: &str = "none";
+/// Where the API's routes begin.
+const API: &str = "/v1/";
 /// The status label of a request whose client left before there was an answer; nginx logs it so.
 const CLIENT_LEFT: u16 = 499;
 
@@ -24,19 +32,30 @@ const CLIENT_LEFT: u16 = 499;
 pub struct FileOf(pub &'static str);
 
 /// The outermost layer.
-pub async fn observe(mut request: Request, next: Next) -> Response {
+pub async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let id = RequestId::from_headers(request.headers());
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map_or(NO_ROUTE, MatchedPath::as_str)
         .to_owned();
+    let method = known_method(request.method());
+    let trace = match route.starts_with(API) {
+        true => state
+            .traces
+            .begin(request.headers(), operation(method, &route, &state)),
+        false => RequestTrace::default(),
+    };
     // An error span: the id has to be on warnings even if nothing else is logged.
-    let span = tracing::error_span!("request", request_id = %id);
+    let span = tracing::error_span!("request", request_id = %id, trace_id = Empty);
+    if let Some(trace) = trace.id() {
+        span.record("trace_id", display(trace));
+    }
     let mut exchange = Exchange {
-        method: known_method(request.method()),
+        method,
         route,
         span: span.clone(),
+        trace: trace.clone(),
         begun: Instant::now(),
         usage: RequestUsage::default(),
         status: None,
@@ -45,8 +64,11 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     };
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(exchange.usage.clone());
-    let mut response = next.run(request).instrument(span).await;
+    let mut response = trace.within(next.run(request)).instrument(span).await;
     response.headers_mut().insert(HEADER, id.header_value());
+    if let Some(place) = trace.header() {
+        response.headers_mut().insert(TRACE_RESPONSE, place);
+    }
     exchange.status = Some(response.status().as_u16());
     exchange.page = response.extensions().get().map(|FileOf(page)| *page);
     if response.body().size_hint().exact().is_some() {
@@ -54,6 +76,21 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
         return response;
     }
     response.map(|body| Body::from_stream(exchange.follow(body.into_data_stream())))
+}
+
+/// What the request's span is named after.
+fn operation(method: &'static str, route: &str, state: &AppState) -> Operation {
+    let name = match (method, route) {
+        ("POST", "/v1/chat/completions") => "chat",
+        ("POST", "/v1/completions") => "text_completion",
+        ("POST", _) => "generate_content",
+        (_, route) => {
+            let route = route.to_owned();
+            return Operation::Other { method, route };
+        }
+    };
+    let model = state.model.name.clone();
+    Operation::Inference { name, model }
 }
 
 /// Clients may send any word as the method, and each would be a metric series of its own.
@@ -72,6 +109,7 @@ struct Exchange {
     method: &'static str,
     route: String,
     span: Span,
+    trace: RequestTrace,
     begun: Instant,
     usage: RequestUsage,
     /// None until there is an answer.
@@ -107,6 +145,17 @@ impl Drop for Exchange {
             status.unwrap_or(CLIENT_LEFT),
             duration,
         );
+        let tokens = self.usage.total();
+        self.trace.end(Ending {
+            method,
+            route: self.route.clone(),
+            status,
+            cancelled,
+            usage: tokens.map(|tokens| Usage {
+                input: tokens.image_tokens + tokens.prompt_tokens,
+                output: tokens.completion_tokens,
+            }),
+        });
         let _entered = self.span.enter();
         let route = self.route.as_str();
         // To a tenth: more digits are noise to readers.
@@ -116,7 +165,6 @@ impl Drop for Exchange {
             tracing::debug!(method, route, status, ms, cancelled, "request");
             return;
         }
-        let tokens = self.usage.total();
         tracing::info!(
             method,
             route,
@@ -133,5 +181,5 @@ impl Drop for Exchange {
 
 /// Not so the files of pages, and what probes and scrapers ask for every few seconds.
 fn is_of_the_api(route: &str) -> bool {
-    route == NO_ROUTE || route.starts_with("/v1/")
+    route == NO_ROUTE || route.starts_with(API)
 }

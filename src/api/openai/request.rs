@@ -16,6 +16,7 @@ use crate::api::extract::json::{Entries, Json};
 use crate::api::extract::json_body::read_entries;
 use crate::api::extract::options::{Options, Stop};
 use crate::api::state::AppState;
+use crate::telemetry::traces::RequestTrace;
 
 /// Fields that both routes take. Others are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -126,6 +127,9 @@ impl<T: DeserializeOwned> FromRequest<AppState> for OpenAiRequest<T> {
             .partition(|(name, _)| names.contains(&name.as_ref()));
         let shared: SharedFields = read(Json::Object(shared))?;
         shared.check(state)?;
+        if let Some(model) = &shared.model {
+            RequestTrace::current().asks_for(model);
+        }
         Ok(Self {
             fields: read(Json::Object(own))?,
             shared,

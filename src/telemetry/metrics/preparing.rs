@@ -5,6 +5,7 @@ use std::time::Instant;
 use metrics::{describe_gauge, describe_histogram, gauge, histogram};
 
 use super::{PREPARING, PREPARING_SECONDS, VLLM_WAITING};
+use crate::telemetry::traces::RequestTrace;
 
 /// Where a request, or one of its images, stands before the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,33 +36,57 @@ impl Stage {
             Self::Decoding => "decoding",
         }
     }
+
+    fn span_name(self) -> &'static str {
+        match self {
+            Self::Receiving => "receive",
+            Self::Fetching => "fetch",
+            Self::Waiting => "wait for a decoder",
+            Self::Decoding => "decode image",
+        }
+    }
 }
 
-/// Counts as being in a stage until it is dropped.
+/// Counts as being in a stage until it is dropped, and is a span of the request's trace then.
 #[derive(Debug)]
 pub struct Preparing {
     stage: Stage,
     begun: Instant,
+    trace: RequestTrace,
 }
 
 impl Preparing {
-    /// The stage begins.
+    /// The stage begins for the request that this task works for.
     pub fn new(stage: Stage) -> Self {
+        Self::of(RequestTrace::current(), stage)
+    }
+
+    /// This stage is over, and the same request begins another one.
+    pub fn next(self, stage: Stage) -> Self {
+        let trace = self.trace.clone();
+        drop(self);
+        Self::of(trace, stage)
+    }
+
+    fn of(trace: RequestTrace, stage: Stage) -> Self {
         gauge!(PREPARING.0, "stage" => stage.name()).increment(1.0);
         gauge!(VLLM_WAITING.0).increment(1.0);
         Self {
             stage,
             begun: Instant::now(),
+            trace,
         }
     }
 }
 
 impl Drop for Preparing {
     fn drop(&mut self) {
+        let now = Instant::now();
+        self.trace.stage(self.stage.span_name(), self.begun, now);
         let stage = self.stage.name();
         gauge!(PREPARING.0, "stage" => stage).decrement(1.0);
         gauge!(VLLM_WAITING.0).decrement(1.0);
-        histogram!(PREPARING_SECONDS.0, "stage" => stage).record(self.begun.elapsed());
+        histogram!(PREPARING_SECONDS.0, "stage" => stage).record(now - self.begun);
     }
 }
 

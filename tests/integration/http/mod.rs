@@ -20,3 +20,4 @@ mod service;
 mod sse;
 mod streams;
 mod tasks;
+mod traces;
