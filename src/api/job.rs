@@ -98,13 +98,13 @@ pub struct Head {
 
 impl Head {
     /// A new answer's, made now.
-    fn new(object: &'static str, model: &str) -> Self {
+    fn new(object: &'static str, model: String) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             id: format!("{object}-{}", Uuid::new_v4().simple()),
             object,
             created: since_epoch.unwrap_or_default().as_secs(),
-            model: model.to_owned(),
+            model,
         }
     }
 
@@ -140,9 +140,11 @@ impl Job {
     /// The first thing that is wrong with the request; what the engine has against it; the deadline.
     pub async fn start(state: &AppState, task: Task, request: Common) -> Result<Self, ApiError> {
         let settings = &state.settings;
+        let asked = request.options.model.clone();
         let options = request
             .options
             .check(settings.request_timeout, most_tokens(state))?;
+        let (model, adapter) = state.answerer(asked.as_deref())?;
         check_prompts(&task.prompts, settings.max_prompt_bytes)?;
 
         let deadline = request.arrival.at + options.timeout;
@@ -175,7 +177,7 @@ impl Job {
             .zip(texts)
             .map(|(prompt, text)| Request {
                 image: images[prompt.image].clone(),
-                adapter: None,
+                adapter,
                 prompt: text,
                 max_tokens,
                 sampling: options.sampling.clone(),
@@ -194,7 +196,7 @@ impl Job {
         Ok(Self {
             generations,
             sizes,
-            head: Head::new(task.name, &state.model.name),
+            head: Head::new(task.name, model),
             stream: options.stream,
             queue_position: options.queue_position,
             logprobs: options.logprobs.is_some(),

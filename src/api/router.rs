@@ -103,11 +103,7 @@ fn cors(settings: &Settings) -> CorsLayer {
             HeaderName::from_static("tracestate"),
             request_id::HEADER,
         ])
-        .expose_headers([
-            request_id::HEADER,
-            TRACE_RESPONSE,
-            header::RETRY_AFTER,
-        ]);
+        .expose_headers([request_id::HEADER, TRACE_RESPONSE, header::RETRY_AFTER]);
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());
     }

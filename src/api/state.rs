@@ -6,11 +6,12 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::BuildError;
 
 use super::admission::Admission;
+use super::error::{ApiError, ErrorCode};
 use super::image_fetcher::ImageFetcher;
 use super::keys::{KeyFileError, Keys};
 use super::uploads::Uploads;
-use crate::engine::{EngineHandle, Neighbours};
-use crate::models::{MaskDecoder, Model};
+use crate::engine::{Answerer, EngineHandle, Neighbours};
+use crate::models::{Adapters, MaskDecoder, Model};
 use crate::pixels::Preprocessor;
 use crate::runtime::{ModelInfo, Runtime};
 use crate::settings::Settings;
@@ -42,6 +43,7 @@ pub struct AppState {
     /// None: this server does not segment.
     pub mask_decoder: Option<Arc<MaskDecoder>>,
     pub model: Arc<ModelInfo>,
+    pub adapters: Adapters,
     pub loading: LoadProgress,
     /// The model's tokens of bins, if it has them all.
     pub bins: Option<Neighbours>,
@@ -77,9 +79,41 @@ impl AppState {
             uploads: Uploads::new(&settings),
             model: Arc::new(runtime.info.clone()),
             bins: bins(&runtime.tokenizer),
+            adapters: runtime.adapters.clone(),
             loading: runtime.loading.clone(),
             engine: runtime.start_engine(options),
             settings,
         })
+    }
+
+    /// What answers a request for `model`: the name that its answers bear, and the adapter if it is one's.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub fn answerer(&self, model: Option<&str>) -> Result<(String, Option<Answerer>), ApiError> {
+        let base = || (self.model.name.clone(), None);
+        let Some(asked) = model else {
+            return Ok(base());
+        };
+        if self.model.names().any(|name| name == asked) {
+            return Ok(base());
+        }
+        match self.adapters.get(asked) {
+            Some(resident) => Ok((resident.name.clone(), Some(Answerer::from(&resident)))),
+            None => Err(self.no_model(asked)),
+        }
+    }
+
+    /// That there is no model of that name.
+    pub fn no_model(&self, asked: &str) -> ApiError {
+        let shown: String = asked.chars().take(128).collect();
+        let adapters = self.adapters.all();
+        let others = adapters.iter().map(|it| format!(", `{}`", it.name));
+        let served = format!("`{}`{}", self.model.name, others.collect::<String>());
+        let detail = match adapters.is_empty() {
+            true => format!("there is no model `{shown}`; the one that is served is {served}"),
+            false => format!("there is no model `{shown}`; those that are served are {served}"),
+        };
+        ApiError::new(ErrorCode::ModelNotFound, detail).param("model")
     }
 }

@@ -21,7 +21,7 @@ use super::detections::Detections;
 use super::exit::UsageError;
 use super::flags::SettingsFlags;
 use super::task_flags::{Task, TaskFlags};
-use super::{drawing, prompt_forms, threads};
+use super::{adapter, drawing, prompt_forms, threads};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -163,11 +163,12 @@ async fn answer(settings: &Settings, question: Question) -> anyhow::Result<Summa
         ..runtime.engine_options()
     };
     let bins = bins(&runtime.tokenizer);
+    let adapter = adapter::answerer(&runtime.adapters)?;
     let engine = runtime.start_engine(options);
     loaded(&engine).await?;
     let events = engine.submit(Request {
         image: Arc::new(pixels),
-        adapter: None,
+        adapter,
         prompt,
         max_tokens: MaxTokens::AtMost(settings.max_tokens_default),
         sampling: Sampling::greedy(),

@@ -10,7 +10,7 @@ use futures::Stream;
 use tokio::sync::{mpsc, watch};
 
 use crate::kernels::Neighbours;
-use crate::models::AdapterId;
+use crate::models::{AdapterId, Resident};
 use crate::pixels::Pixels;
 
 /// One prompt about one image.
@@ -43,6 +43,15 @@ pub struct Answerer {
     pub id: AdapterId,
     /// Images look different to it, so their features can't be those of the base.
     pub sees_differently: bool,
+}
+
+impl From<&Resident> for Answerer {
+    fn from(resident: &Resident) -> Self {
+        Self {
+            id: resident.id,
+            sees_differently: resident.adapter.sees_differently(),
+        }
+    }
 }
 
 /// How many tokens may be generated, at least 1.

@@ -6,6 +6,7 @@
 //! vision tower advance within a [`Budget`], while every step decodes a token for each sequence
 //! that is further on.
 
+mod adapters;
 pub mod config;
 pub mod gemma;
 mod greedy;
@@ -20,6 +21,7 @@ use candle_core::{Result, Tensor};
 use crate::checkpoint::Adapter;
 pub use crate::kernels::{WeightFormat, reason};
 pub use crate::layers::{AdapterId, DecodeRow, KvCache};
+pub use adapters::{Adapters, Resident};
 pub use config::ModelConfig;
 pub use greedy::{Answers, EVERYTHING, Question, greedy, waves};
 pub use mask_decoder::{MASK_SIDE, MaskDecoder};

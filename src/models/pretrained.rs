@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytesize::ByteSize;
 use candle_core::{DType, Device};
@@ -9,7 +10,7 @@ use candle_nn::VarBuilder;
 use candle_nn::var_builder::SimpleBackend;
 
 use super::config::{self, ModelConfig};
-use super::{AdapterId, Model, PaliGemma, WeightFormat, reason};
+use super::{Adapters, Model, PaliGemma, Resident, WeightFormat, reason};
 use crate::checkpoint::adapter::{AdapterError, MergedWeights};
 use crate::checkpoint::{Adapter, Checkpoint, CheckpointError, WeightFiles};
 use crate::kernels::{CacheProgress, WeightsCache};
@@ -29,7 +30,7 @@ pub struct Pretrained {
     /// Becomes a part of the weights while they are read.
     merged: Option<Arc<Adapter>>,
     /// Resident beside the base.
-    adapters: Vec<(AdapterId, Adapter)>,
+    pub adapters: Adapters,
 }
 
 impl Pretrained {
@@ -69,7 +70,7 @@ impl Pretrained {
             },
             weights: WeightFiles::open(checkpoint)?,
             merged: None,
-            adapters: Vec::new(),
+            adapters: Adapters::default(),
         })
     }
 
@@ -86,17 +87,22 @@ impl Pretrained {
         })
     }
 
-    /// The same with adapters beside the base, each of which a request may ask for.
+    /// Makes an adapter resident beside the base, under a name for which requests may ask.
     ///
     /// # Errors
-    /// When one does not fit.
-    pub fn with_adapters(self, adapters: Vec<(AdapterId, Adapter)>) -> Result<Self, AdapterError> {
-        let fitting = adapters.into_iter().map(|(id, adapter)| {
-            let adapter = adapter.fit(&self.weights)?;
-            Ok::<_, AdapterError>((id, adapter))
-        });
-        let adapters = fitting.collect::<Result<_, _>>()?;
-        Ok(Self { adapters, ..self })
+    /// When it does not fit the base, or there is one of that name.
+    pub fn add_adapter(&self, name: &str, adapter: Adapter) -> Result<(), AdapterError> {
+        let adapter = Arc::new(adapter.fit(&self.weights)?);
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let resident = Resident {
+            name: name.to_owned(),
+            id: self.adapters.next_id(),
+            adapter,
+            created: since.map_or(0, |since| since.as_secs()),
+        };
+        self.adapters
+            .insert(resident)
+            .map_err(|resident| AdapterError::NameTaken(resident.name))
     }
 
     /// Reads the weights into `device`'s memory, quantising them on the way when `format` says so.
@@ -160,9 +166,13 @@ impl Pretrained {
         let unusable = |error| CheckpointError::Weights(reason(&error));
         let vocab = self.tokenizer.vocab_size();
         let mut model = PaliGemma::load(&weights, &self.config, vocab).map_err(unusable)?;
-        for (id, adapter) in &self.adapters {
-            let bytes = model.add_adapter(*id, adapter).map_err(unusable)?;
+        for Resident {
+            name, id, adapter, ..
+        } in self.adapters.all()
+        {
+            let bytes = model.add_adapter(id, &adapter).map_err(unusable)?;
             tracing::info!(
+                name,
                 path = %adapter.path.display(),
                 rank = adapter.rank(),
                 bytes = %ByteSize(bytes as u64),

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use thiserror::Error;
 
-use crate::checkpoint::CheckpointError;
 use crate::checkpoint::adapter::AdapterError;
+use crate::checkpoint::{Adapter, CheckpointError};
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::hub::HubError;
 use crate::kernels::{
     Instructions, Placement, PlacementError, UnusableInstructions, choose_instructions, reason,
 };
-use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained, Question, greedy, waves};
+use crate::models::{Adapters, MaskDecoder, Model, PaliGemma, Pretrained, Question, greedy, waves};
 use crate::pixels::{ImageLimits, Preprocessor};
 use crate::settings::{Settings, SettingsError};
 use crate::telemetry::load_progress::LoadProgress;
@@ -54,6 +54,8 @@ pub struct Runtime<F> {
     pub preprocessor: Preprocessor,
     /// None: this model can't draw masks.
     pub mask_decoder: Option<Arc<MaskDecoder>>,
+    /// What requests may ask for beside the model.
+    pub adapters: Adapters,
     /// How far `factory` has come.
     pub loading: LoadProgress,
     placement: Placement,
@@ -117,6 +119,10 @@ impl Runtime<()> {
             "" => None,
             name => Some(source::adapter(name, "--merge-adapter").await?),
         };
+        let mut adapters = Vec::new();
+        for (name, from) in &settings.adapter {
+            adapters.push((name.clone(), source::adapter(from, "--adapter").await?));
+        }
         let settings = Arc::new(settings.clone());
         let for_masks = settings.clone();
         // Reads large files: not on a thread that has signals to hear.
@@ -126,6 +132,10 @@ impl Runtime<()> {
                 Some(adapter) => source.open()?.merge(adapter)?,
                 None => source.open()?,
             };
+            for (name, adapter) in adapters {
+                check_adapter(&for_masks, &name, &adapter)?;
+                pretrained.add_adapter(&name, adapter)?;
+            }
             Ok::<_, RuntimeError>((pretrained, masks))
         };
         let (mut pretrained, mask_decoder) = tokio::task::spawn_blocking(open).await??;
@@ -154,6 +164,7 @@ impl Runtime<()> {
             preprocessor: preprocessor(&settings, info.image_size),
             mask_decoder: mask_decoder.map(Arc::new),
             loading: pretrained.weights.progress.clone(),
+            adapters: pretrained.adapters.clone(),
             factory: factory(pretrained, placement, info.clone()),
             info,
             placement,
@@ -175,6 +186,7 @@ impl<F> Runtime<F> {
             preprocessor: self.preprocessor,
             mask_decoder: self.mask_decoder,
             loading: self.loading,
+            adapters: self.adapters,
             placement: self.placement,
             factory,
         }
@@ -208,6 +220,39 @@ impl<F> Runtime<F> {
     {
         EngineHandle::start(options, self.tokenizer, self.factory)
     }
+}
+
+/// Whether an adapter may be served under a name.
+///
+/// # Errors
+/// When the name is the model's, or the adapter too large.
+fn check_adapter(settings: &Settings, name: &str, adapter: &Adapter) -> Result<(), AdapterError> {
+    let (own, aliases) = served_names(settings);
+    if own == name || aliases.iter().any(|alias| alias == name) {
+        return Err(AdapterError::NameOfModel {
+            name: name.to_owned(),
+        });
+    }
+    if adapter.rank() > settings.max_lora_rank {
+        return Err(AdapterError::Rank {
+            path: adapter.path.clone(),
+            rank: adapter.rank(),
+            allowed: settings.max_lora_rank,
+        });
+    }
+    if let Some(base) = adapter
+        .base
+        .as_deref()
+        .filter(|base| *base != settings.model)
+    {
+        tracing::warn!(
+            adapter = name,
+            trained_on = base,
+            model = settings.model,
+            "the adapter names another base than the model that is served"
+        );
+    }
+    Ok(())
 }
 
 /// Loads the model; called on the engine's thread.

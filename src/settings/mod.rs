@@ -50,6 +50,11 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// A folder or a hub id. Empty: none.
     pub merge_adapter: String,
+    /// Names, and folders or hub ids.
+    #[serde(deserialize_with = "value::adapters")]
+    pub adapter: Vec<(String, String)>,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_024>")]
+    pub max_lora_rank: usize,
     /// Empty: derived from `model`.
     #[serde(deserialize_with = "value::names")]
     pub served_model_name: Vec<String>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use humantime_serde::re::humantime;
 use serde::Serialize;
-use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 use utoipa::ToSchema;
@@ -142,6 +142,14 @@ fn list<'de, D: Deserializer<'de>, T>(
 
         fn visit_u64<E: de::Error>(self, number: u64) -> Result<Vec<T>, E> {
             self.visit_str(&number.to_string())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some((key, value)) = items.next_entry::<String, String>()? {
+                list.push(self.item(&format!("{key}={value}"))?);
+            }
+            Ok(list)
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
@@ -301,6 +309,17 @@ pub(super) fn keyed_pages<'de, D: Deserializer<'de>>(
 pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     list(deserializer, "a name that is not empty", |text| {
         (!text.is_empty()).then(|| text.to_owned())
+    })
+}
+
+pub(super) fn adapters<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<(String, String)>, D::Error> {
+    list(deserializer, "NAME=FOLDER or NAME=ID", |text| {
+        let (name, source) = text.split_once('=')?;
+        let (name, source) = (name.trim(), source.trim());
+        let pair = || (name.to_owned(), source.to_owned());
+        (!name.is_empty() && !source.is_empty()).then(pair)
     })
 }
 

@@ -106,11 +106,11 @@ impl Family {
     }
 
     fn load(&self, format: WeightFormat) -> PaliGemma {
-        let adapters = self.adapters.iter().enumerate();
-        let opened =
-            adapters.map(|(index, golden)| (id(index), Adapter::open(&golden.folder).unwrap()));
-        let base = Pretrained::open(&self.base.folder).unwrap();
-        let pretrained = base.with_adapters(opened.collect()).unwrap();
+        let pretrained = Pretrained::open(&self.base.folder).unwrap();
+        for golden in &self.adapters {
+            let adapter = Adapter::open(&golden.folder).unwrap();
+            pretrained.add_adapter(&golden.name(), adapter).unwrap();
+        }
         pretrained.load(&Device::Cpu, format).unwrap()
     }
 
@@ -262,11 +262,9 @@ fn what_is_no_adapter_of_the_model_is_refused_by_what_is_wrong() {
         let base = Pretrained::open(&base).unwrap();
         let opened = Adapter::open(&root.join(&case.folder)).map_err(|error| error.to_string());
         let outcome = opened.and_then(|adapter| {
-            let adapters = vec![(AdapterId(1), adapter)];
-            let pretrained = base
-                .with_adapters(adapters)
+            base.add_adapter("adapter", adapter)
                 .map_err(|error| error.to_string())?;
-            let loaded = pretrained.load(&Device::Cpu, WeightFormat::F32);
+            let loaded = base.load(&Device::Cpu, WeightFormat::F32);
             loaded.map_err(|error| error.to_string())
         });
         let error = match outcome {

@@ -20,6 +20,9 @@ const MAX_STOP_BYTES: usize = 256;
 /// Fields that every task route takes.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct Options {
+    /// A name of the model, or that of an adapter. Absent: the model, without any adapter.
+    #[schema(example = "paligemma2-3b-mix-224")]
+    pub model: Option<String>,
     /// How many tokens may be generated. Image, prompt and answer together have to fit the
     /// context. Absent: the operator's default, or less where that does not fit.
     #[schema(minimum = 1, example = 64)]

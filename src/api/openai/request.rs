@@ -21,7 +21,7 @@ use crate::telemetry::traces::RequestTrace;
 /// Fields that both routes take. Others are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SharedFields {
-    /// A name of the model; absent: whatever is served.
+    /// A name of the model, or that of an adapter; absent: the model.
     #[schema(example = "demo")]
     pub model: Option<String>,
     /// How many tokens may be generated.
@@ -64,6 +64,7 @@ impl SharedFields {
     /// The native routes' options; `max_tokens` and `logprobs` come from the route's own fields.
     fn options(self, max_tokens: Option<i64>, logprobs: Option<i64>) -> Options {
         Options {
+            model: self.model,
             max_tokens: max_tokens.or(self.max_tokens),
             temperature: self.temperature,
             top_p: self.top_p,
@@ -77,18 +78,8 @@ impl SharedFields {
         }
     }
 
-    /// Whether the model that is served is the one that was asked for.
-    fn check(&self, state: &AppState) -> Result<(), ApiError> {
-        if let Some(model) = &self.model
-            && !state.model.names().any(|name| name == model)
-        {
-            let shown: String = model.chars().take(128).collect();
-            let detail = format!(
-                "there is no model `{shown}`; the one that is served is `{}`",
-                state.model.name
-            );
-            return Err(ApiError::new(ErrorCode::ModelNotFound, detail).param("model"));
-        }
+    /// Whether one answer is asked for.
+    fn check(&self) -> Result<(), ApiError> {
         match self.n {
             None | Some(1) => Ok(()),
             Some(n) => Err(ApiError::out_of_range("n", n, "1")),
@@ -126,7 +117,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for OpenAiRequest<T> {
             .into_iter()
             .partition(|(name, _)| names.contains(&name.as_ref()));
         let shared: SharedFields = read(Json::Object(shared))?;
-        shared.check(state)?;
+        shared.check()?;
         if let Some(model) = &shared.model {
             RequestTrace::current().asks_for(model);
         }

@@ -1,4 +1,4 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`: the one model that is served.
+//! `GET /v1/models` and `GET /v1/models/{id}`: the model that is served, and its adapters.
 
 use axum::Json;
 use axum::extract;
@@ -6,13 +6,14 @@ use axum::extract::Path;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::error::{ApiError, ErrorCode};
+use crate::api::error::ApiError;
 use crate::api::openapi::{KeyProblem, ModelProblems};
 use crate::api::state::AppState;
 use crate::engine::State;
+use crate::models::Resident;
 use crate::settings::TaskName;
 
-/// A list with the one model, under each of its names, in OpenAI's shape.
+/// A list with the model, under each of its names, and its adapters, in OpenAI's shape.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelList {
     #[schema(example = "list")]
@@ -32,6 +33,9 @@ pub struct Model {
     created: u64,
     #[schema(example = "paligemma-server")]
     owned_by: &'static str,
+    /// The model that this is an adapter of; absent for the model itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
     /// What to know before using it; only the built-in demo has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'static str>,
@@ -80,6 +84,7 @@ impl Model {
             object: "model",
             created: model.created,
             owned_by: "paligemma-server",
+            parent: None,
             description: model.description,
             status,
             loaded,
@@ -92,39 +97,48 @@ impl Model {
             instructions: model.instructions.clone(),
         }
     }
+
+    /// An adapter of the model.
+    fn adapter(resident: &Resident, state: &AppState) -> Self {
+        Self {
+            created: resident.created,
+            parent: Some(state.model.name.clone()),
+            ..Self::named(&resident.name, state)
+        }
+    }
 }
 
-/// The model that is served
+/// The model that is served, and its adapters
 #[utoipa::path(
     get,
     path = "/v1/models",
     tag = "operations",
     responses(
-        (status = 200, description = "A list with the model, once under each of its names.", body = ModelList),
+        (status = 200, description = "A list with the model, once under each of its names, and its adapters.", body = ModelList),
         KeyProblem,
     ),
     security((), ("key" = [])),
 )]
 pub async fn models(extract::State(state): extract::State<AppState>) -> Json<ModelList> {
+    let names = state.model.names();
+    let models = names.map(|name| Model::named(name, &state));
+    let adapters = state.adapters.all();
+    let adapters = adapters.iter().map(|it| Model::adapter(it, &state));
     Json(ModelList {
         object: "list",
-        data: state
-            .model
-            .names()
-            .map(|name| Model::named(name, &state))
-            .collect(),
+        data: models.chain(adapters).collect(),
     })
 }
 
-/// The model, if this is its name
+/// The model or adapter of that name
 #[utoipa::path(
     get,
     // A hub id has a slash in it, which clients write as it is or escape.
     path = "/v1/models/{*id}",
     tag = "operations",
-    params(("id" = String, Path, description = "The model's name.")),
+    params(("id" = String, Path, description = "The model's name, or an adapter's.")),
     responses(
-        (status = 200, description = "The model.", body = Model),
+        (status = 200, description = "The model or adapter.", body = Model),
         ModelProblems,
     ),
     security((), ("key" = [])),
@@ -136,10 +150,8 @@ pub async fn model(
     if state.model.names().any(|name| name == id) {
         return Ok(Json(Model::named(&id, &state)));
     }
-    let shown: String = id.chars().take(128).collect();
-    let detail = format!(
-        "there is no model `{shown}`; the one that is served is `{}`",
-        state.model.name
-    );
-    Err(ApiError::new(ErrorCode::ModelNotFound, detail))
+    match state.adapters.get(&id) {
+        Some(adapter) => Ok(Json(Model::adapter(&adapter, &state))),
+        None => Err(state.no_model(&id)),
+    }
 }

@@ -11,6 +11,19 @@ pub enum AdapterError {
     #[error("adapter {path} {reason}", path = path.display())]
     Invalid { path: PathBuf, reason: String },
 
+    #[error("there are two adapters called {0:?}; each needs a name of its own")]
+    NameTaken(String),
+
+    #[error("adapter {name:?} has the name of the model")]
+    NameOfModel { name: String },
+
+    #[error("adapter {path} has rank {rank}, and max_lora_rank allows {allowed}", path = path.display())]
+    Rank {
+        path: PathBuf,
+        rank: usize,
+        allowed: usize,
+    },
+
     #[error(transparent)]
     File(#[from] Box<CheckpointError>),
 }

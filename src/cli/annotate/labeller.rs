@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use futures::StreamExt;
 use paligemma_server::engine::{
-    EngineHandle, EngineOptions, Event, FinishReason, MaxTokens, Neighbours, Request, Sampling,
-    State,
+    Answerer, EngineHandle, EngineOptions, Event, FinishReason, MaxTokens, Neighbours, Request,
+    Sampling, State,
 };
 use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::{Pixels, Preprocessor, mask::Mask};
@@ -18,6 +18,7 @@ use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
 use paligemma_server::tasks::detection::{Detection, bins};
 use paligemma_server::tasks::detection_parser::{DetectionParser, Piece, TokenProbability};
 
+use super::super::adapter;
 use super::super::task_flags::Task;
 use super::files::Picture;
 use super::record::{Asked, Record, RecordedDetection};
@@ -32,6 +33,7 @@ pub struct Labeller {
     asked: Asked,
     /// The model's tokens of bins, if it has them all.
     bins: Option<Neighbours>,
+    adapter: Option<Answerer>,
     max_tokens: usize,
     /// How many pictures to label at once: twice the number of slots, so that images are decoded while
     /// others are in the model.
@@ -61,6 +63,7 @@ impl Labeller {
         };
         let preprocessor = runtime.preprocessor.clone();
         let bins = bins(&runtime.tokenizer);
+        let adapter = adapter::answerer(&runtime.adapters)?;
         let engine = runtime.start_engine(options);
         let mut states = engine.watch_state();
         if let State::Failed(reason) = &*states.wait_for(|state| *state != State::Loading).await? {
@@ -74,6 +77,7 @@ impl Labeller {
             task,
             asked,
             bins,
+            adapter,
             max_tokens: settings.max_tokens_default,
         })
     }
@@ -123,7 +127,7 @@ impl Labeller {
             .then(|| DetectionParser::new(self.decoder.is_some()));
         let mut events = self.engine.submit(Request {
             image: Arc::new(pixels),
-            adapter: None,
+            adapter: self.adapter,
             prompt: self.asked.prompt.clone(),
             max_tokens: MaxTokens::AtMost(self.max_tokens),
             sampling: Sampling::greedy(),

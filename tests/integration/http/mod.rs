@@ -1,5 +1,6 @@
 //! The server as its clients meet it: real requests on a real port.
 
+mod adapters;
 mod bodies;
 mod demo;
 mod detect;

@@ -1,0 +1,116 @@
+//! LoRA adapters as clients meet them.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use paligemma_test_support::golden::{Case, Golden};
+use paligemma_test_support::server::{Server, assert_problem, read};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::http::picture;
+
+const BASE: &str = "pg1-hub";
+const SIDE: u32 = 224;
+
+/// The base, and the adapters that were trained on it.
+fn goldens() -> (Golden, Vec<Golden>) {
+    let base = Golden::all().into_iter().find(|it| it.name() == BASE);
+    let mut adapters = Golden::adapters();
+    adapters.retain(|it| it.base == BASE);
+    (base.unwrap(), adapters)
+}
+
+async fn server(base: &Golden, adapters: &[Golden], settings: &[(&str, &str)]) -> Server {
+    let named = adapters
+        .iter()
+        .map(|it| format!("{}={}", it.name(), it.folder.display()));
+    let named = named.collect::<Vec<_>>().join(",");
+    let own = [
+        ("model", base.folder.to_str().unwrap()),
+        ("served_model_name", BASE),
+        ("adapter", named.as_str()),
+    ];
+    Server::golden(&[&own, settings].concat()).await
+}
+
+fn body(base: &Golden, case: &Case, model: &str) -> Value {
+    let image = picture::png_of(SIDE, base.pixels(case.image));
+    let image = BASE64_STANDARD.encode(image);
+    json!({"image": image, "prompt": case.prompt, "max_tokens": 24, "model": model})
+}
+
+/// Whether the reference's answer is one that a server gives, too: it went on after <eos> (1).
+fn comparable(case: &Case) -> bool {
+    let margin = case.margins.iter().copied().fold(f32::INFINITY, f32::min);
+    margin > 1e-3 && !case.tokens.contains(&1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_run_together_are_answered_by_the_adapters_that_they_name() {
+    let (base, adapters) = goldens();
+    let server = server(&base, &adapters, &[]).await;
+    let all = adapters.iter().chain([&base]);
+    let asked: Vec<_> = all
+        .flat_map(|golden| golden.cases.iter().map(move |case| (golden.name(), case)))
+        .filter(|(_, case)| comparable(case))
+        .collect();
+    assert!(asked.len() > 25, "{}", asked.len());
+    let answers = asked.iter().map(async |(name, case)| {
+        let body = body(&base, case, name);
+        server.json("/v1/generate", &body).await
+    });
+    let answers = futures::future::join_all(answers).await;
+    for ((name, case), (status, answer)) in asked.iter().zip(answers) {
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert_eq!(answer["model"], json!(name));
+        assert_eq!(answer["results"][0]["text"], case.text, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adapters_are_listed_with_their_parent_and_unknown_ones_are_refused() {
+    let (base, adapters) = goldens();
+    let server = server(&base, &adapters[..2], &[]).await;
+    let (_, list) = read(server.send(server.get("/v1/models")).await).await;
+    let ids: Vec<_> = list["data"].as_array().unwrap().iter().collect();
+    assert_eq!(ids.len(), 3);
+    assert_eq!(
+        (&ids[0]["id"], &ids[0]["parent"]),
+        (&json!(BASE), &Value::Null)
+    );
+    for (listed, golden) in ids[1..].iter().zip(&adapters) {
+        assert_eq!(listed["id"], json!(golden.name()));
+        assert_eq!(listed["parent"], json!(BASE));
+    }
+    let path = format!("/v1/models/{}", adapters[1].name());
+    let (status, one) = read(server.send(server.get(&path)).await).await;
+    assert_eq!((status, &one), (StatusCode::OK, ids[2]));
+
+    let body = body(&base, &base.cases[0], "nobody");
+    let refused = server.json("/v1/generate", &body).await;
+    assert_problem(&refused, 404, "model_not_found", &adapters[0].name());
+    assert_eq!(refused.1["param"], "model");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_openai_name_an_adapter_as_their_model() {
+    let (base, adapters) = goldens();
+    let server = server(&base, &adapters, &[]).await;
+    let image = picture::png_of(SIDE, base.pixels(0));
+    let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(image));
+    let mut answers = Vec::new();
+    for name in [BASE.to_owned(), adapters[0].name(), adapters[1].name()] {
+        let message = json!([
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": "caption en"},
+        ]);
+        let body = json!({
+            "model": name, "max_tokens": 8,
+            "messages": [{"role": "user", "content": message}],
+        });
+        let (status, answer) = server.json("/v1/chat/completions", &body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert_eq!(answer["model"], json!(name));
+        answers.push(answer["choices"][0]["message"]["content"].clone());
+    }
+    assert!(answers[0] != answers[1] && answers[1] != answers[2]);
+}
