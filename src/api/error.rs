@@ -44,6 +44,7 @@ error_codes! {
     RepeatedField => BAD_REQUEST, "A field was sent more than once";
     MissingField => BAD_REQUEST, "A required field is missing";
     InvalidField => BAD_REQUEST, "A field has the wrong type";
+    InvalidAdapter => BAD_REQUEST, "The adapter can't be loaded";
     InvalidBase64 => BAD_REQUEST, "An image is not valid base64";
     Unauthorized => UNAUTHORIZED, "A valid API key is required";
     NotFound => NOT_FOUND, "No such route";

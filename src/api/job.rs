@@ -20,6 +20,7 @@ use crate::pixels::Pixels;
 use crate::tasks::bounding_box::BoundingBox;
 use crate::tasks::caption::region_prompt;
 use crate::telemetry::load_progress::LoadProgress;
+use crate::telemetry::metrics;
 
 /// One prompt about one of the request's images.
 #[derive(Debug)]
@@ -190,6 +191,9 @@ impl Job {
             .engine
             .submit_all(requests.collect())
             .map_err(|error| submit_error(error, &state.loading))?;
+        if adapter.is_some() {
+            metrics::adapter_generations(&model, generations.len());
+        }
         request.arrival.usage.follow(&generations);
         // From here on the engine's queue bounds the request.
         drop((request.arrival.permit, request.arrival.received));
@@ -251,6 +255,9 @@ fn submit_error(error: SubmitError, progress: &LoadProgress) -> ApiError {
         } => out_of_context(max_tokens, allowed),
         SubmitError::PromptTooLong { .. } => {
             ApiError::new(ErrorCode::PromptTooLong, error.to_string())
+        }
+        SubmitError::NoAdapter => {
+            ApiError::new(ErrorCode::ModelNotFound, error.to_string()).param("model")
         }
         SubmitError::TooMany { .. } => ApiError::new(ErrorCode::OutOfRange, error.to_string()),
         SubmitError::Loading => loading(progress),

@@ -32,13 +32,29 @@ pub fn router(state: AppState) -> Router {
     let Routes {
         inference,
         keyed,
+        admin,
         open,
     } = routes();
     let docs: &[_] = &[("GET", docs::PATH)];
-    let known = [inference.listed, keyed.listed, open.listed, docs].concat();
+    let served_admin = match state.settings.adapter_admin {
+        true => admin.listed,
+        false => &[],
+    };
+    let known = [
+        inference.listed,
+        keyed.listed,
+        served_admin,
+        open.listed,
+        docs,
+    ]
+    .concat();
     let not_found = async move |uri: Uri| unknown::not_found(&uri, &known);
-    let [inference, keyed, open] =
-        [inference, keyed, open].map(|list| list.router.split_for_parts().0);
+    let [inference, keyed, admin, open] =
+        [inference, keyed, admin, open].map(|list| list.router.split_for_parts().0);
+    let admin = match state.settings.adapter_admin {
+        true => admin.route_layer(from_fn_with_state(state.admin_keys.clone(), require_key)),
+        false => Router::new(),
+    };
     let body_limit = usize::try_from(state.settings.max_body.as_u64()).unwrap_or(usize::MAX);
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(state.clone(), observe))
@@ -56,6 +72,7 @@ pub fn router(state: AppState) -> Router {
         .route_layer(from_fn_with_state(state.clone(), admit))
         .merge(keyed)
         .route_layer(from_fn_with_state(state.keys.clone(), require_key))
+        .merge(admin)
         .merge(
             open.merge(pages())
                 .route_layer(from_fn_with_state(state.clone(), require_key_for_pages)),
@@ -68,7 +85,7 @@ pub fn router(state: AppState) -> Router {
 
 static YAML: LazyLock<String> = LazyLock::new(|| {
     let lists = routes();
-    let lists = [lists.inference, lists.keyed, lists.open];
+    let lists = [lists.inference, lists.keyed, lists.admin, lists.open];
     openapi::document(lists.map(|list| list.router.into_openapi()))
 });
 

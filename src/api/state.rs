@@ -11,9 +11,9 @@ use super::image_fetcher::ImageFetcher;
 use super::keys::{KeyFileError, Keys};
 use super::uploads::Uploads;
 use crate::engine::{Answerer, EngineHandle, Neighbours};
-use crate::models::{Adapters, MaskDecoder, Model};
+use crate::models::{MaskDecoder, Model};
 use crate::pixels::Preprocessor;
-use crate::runtime::{ModelInfo, Runtime};
+use crate::runtime::{AdapterLoader, ModelInfo, Runtime};
 use crate::settings::Settings;
 use crate::tasks::detection::bins;
 use crate::telemetry::load_progress::LoadProgress;
@@ -36,6 +36,8 @@ pub enum StartError {
 pub struct AppState {
     pub engine: EngineHandle,
     pub keys: Keys,
+    /// Of those who may load adapters.
+    pub admin_keys: Keys,
     pub admission: Admission,
     pub uploads: Uploads,
     pub preprocessor: Preprocessor,
@@ -43,7 +45,7 @@ pub struct AppState {
     /// None: this server does not segment.
     pub mask_decoder: Option<Arc<MaskDecoder>>,
     pub model: Arc<ModelInfo>,
-    pub adapters: Adapters,
+    pub adapters: AdapterLoader,
     pub loading: LoadProgress,
     /// The model's tokens of bins, if it has them all.
     pub bins: Option<Neighbours>,
@@ -75,6 +77,7 @@ impl AppState {
             fetcher: ImageFetcher::new(&settings),
             mask_decoder: runtime.mask_decoder.clone(),
             keys: Keys::new(&settings)?,
+            admin_keys: Keys::of_admin(&settings)?,
             admission: Admission::new(runtime.info.slots, settings.queue),
             uploads: Uploads::new(&settings),
             model: Arc::new(runtime.info.clone()),
@@ -98,7 +101,7 @@ impl AppState {
         if self.model.names().any(|name| name == asked) {
             return Ok(base());
         }
-        match self.adapters.get(asked) {
+        match self.adapters.list.get(asked) {
             Some(resident) => Ok((resident.name.clone(), Some(Answerer::from(&resident)))),
             None => Err(self.no_model(asked)),
         }
@@ -107,7 +110,7 @@ impl AppState {
     /// That there is no model of that name.
     pub fn no_model(&self, asked: &str) -> ApiError {
         let shown: String = asked.chars().take(128).collect();
-        let adapters = self.adapters.all();
+        let adapters = self.adapters.list.all();
         let others = adapters.iter().map(|it| format!(", `{}`", it.name));
         let served = format!("`{}`{}", self.model.name, others.collect::<String>());
         let detail = match adapters.is_empty() {

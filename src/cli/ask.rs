@@ -163,7 +163,7 @@ async fn answer(settings: &Settings, question: Question) -> anyhow::Result<Summa
         ..runtime.engine_options()
     };
     let bins = bins(&runtime.tokenizer);
-    let adapter = adapter::answerer(&runtime.adapters)?;
+    let adapter = adapter::answerer(&runtime.adapters.list)?;
     let engine = runtime.start_engine(options);
     loaded(&engine).await?;
     let events = engine.submit(Request {

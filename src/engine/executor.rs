@@ -10,7 +10,7 @@ use super::image_cache::ImageCache;
 use super::prefill_batch::{NewSequence, PrefillBatch, Prefilling};
 use super::sampler::{Row, Wanted, fetch_rows};
 use super::sequence::SharedOutput;
-use crate::models::{DecodeRow, Model, Progress};
+use crate::models::{AdapterId, DecodeRow, Model, Progress, Resident, reason};
 
 /// A model with its cache, and the prefill that is under way in it.
 pub(super) struct Executor<M: Model> {
@@ -58,6 +58,20 @@ impl<M: Model> Executor<M> {
     /// Tokens that stand for one image.
     pub(super) fn image_tokens(&self) -> usize {
         self.model.image_tokens()
+    }
+
+    /// Makes an adapter resident; gives the bytes that it takes, or why it can't be.
+    pub(super) fn add_adapter(
+        &mut self,
+        resident: &Resident,
+    ) -> std::result::Result<usize, String> {
+        let added = self.model.add_adapter(resident.id, &resident.adapter);
+        added.map_err(|error| reason(&error))
+    }
+
+    /// Lets go of an adapter.
+    pub(super) fn remove_adapter(&mut self, id: AdapterId) {
+        self.model.remove_adapter(id);
     }
 
     /// One step: every sequence that decodes gets its next token, while the prefill batch gets some

@@ -1,16 +1,18 @@
 //! The engine as the rest of the server sees it.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use super::change::Change;
 use super::sequence::{Sequence, Tokenized};
 use super::shared::Shared;
 use super::{EngineOptions, Generation, MaxTokens, Request, State, SubmitError};
 use super::{supervisor, watchdog};
-use crate::models::Model;
+use crate::models::{AdapterId, Adapters, Model, Resident};
 use crate::telemetry::metrics;
 use crate::tokenizer::Tokenizer;
 
@@ -140,6 +142,15 @@ impl EngineHandle {
             // Those who left may still stand in the queue.
             shared.retire(Instant::now());
         }
+        let mut inner = shared.lock();
+        refuse_unless_ready(self.state())?;
+        let gone = |request: &Tokenized| {
+            let adapter = request.request.adapter;
+            adapter.is_some_and(|adapter| inner.removed.contains(&adapter.id))
+        };
+        if requests.iter().any(gone) {
+            return Err(SubmitError::NoAdapter);
+        }
         let mut generations = Vec::with_capacity(count);
         let sequences = requests.into_iter().map(|request| {
             let tokenizer = self.inner.tokenizer.clone();
@@ -148,8 +159,6 @@ impl EngineHandle {
             let tokens = sequence.prefill_tokens();
             (sequence, tokens)
         });
-        let mut inner = shared.lock();
-        refuse_unless_ready(self.state())?;
         if inner.scheduler.submit(sequences).is_err() {
             return Err(SubmitError::QueueFull {
                 queue: options.queue,
@@ -159,6 +168,48 @@ impl EngineHandle {
         inner.report_load();
         shared.wake();
         Ok(generations)
+    }
+
+    /// Makes an adapter resident and adds it to `list`; gives the bytes that it takes.
+    ///
+    /// # Errors
+    /// Why it can't be: it does not fit the model, the name is taken, or the engine has ended.
+    pub async fn add_adapter(&self, resident: Resident, list: Adapters) -> Result<usize, String> {
+        let (done, told) = oneshot::channel();
+        self.change(Change::Add {
+            resident,
+            list,
+            done,
+        });
+        let ended = |_| Err("the model has failed or the server is shutting down".to_owned());
+        told.await.unwrap_or_else(ended)
+    }
+
+    /// Lets go of an adapter once no request needs it. No further ones are taken on.
+    pub async fn remove_adapter(&self, id: AdapterId) {
+        let (done, told) = oneshot::channel();
+        self.inner.shared.lock().removed.insert(id);
+        self.change(Change::Remove { id, done });
+        // An engine that has ended needs none.
+        let _ = told.await;
+    }
+
+    fn change(&self, change: Change) {
+        let shared = &self.inner.shared;
+        let mut inner = shared.lock();
+        if !inner.ended {
+            inner.changes.push_back(change);
+        }
+        shared.wake();
+    }
+
+    /// The adapters of sequences in the model, and of those that wait.
+    pub fn adapters_in_use(&self) -> [BTreeSet<AdapterId>; 2] {
+        let inner = self.inner.shared.lock();
+        let of = |sequence: &Sequence| sequence.adapter.map(|adapter| adapter.id);
+        let running = inner.scheduler.running().filter_map(of).collect();
+        let waiting = inner.scheduler.waiting().filter_map(of).collect();
+        [running, waiting]
     }
 
     /// Whether one more request can be queued now.

@@ -13,6 +13,7 @@
 //! layers, and between two slices everyone who is streaming gets a token. How many layers fit into
 //! the time between two tokens, the `cost_model` tells from what steps have cost so far.
 
+mod change;
 mod completion_rate;
 mod cost_model;
 mod executor;

@@ -77,6 +77,8 @@ pub enum SubmitError {
     MaxTokens { max_tokens: usize, allowed: usize },
     #[error("the prompt could not be tokenized: {0}")]
     Tokenizer(String),
+    #[error("the adapter is no longer served")]
+    NoAdapter,
     #[error("the model is being loaded")]
     Loading,
     #[error("the server is shutting down")]
@@ -93,7 +95,8 @@ impl SubmitError {
             Self::TooMany { .. }
             | Self::PromptTooLong { .. }
             | Self::MaxTokens { .. }
-            | Self::Tokenizer(_) => "invalid",
+            | Self::Tokenizer(_)
+            | Self::NoAdapter => "invalid",
             Self::Loading => "loading",
             Self::Draining => "draining",
             Self::Failed(_) => "failed",

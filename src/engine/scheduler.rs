@@ -102,6 +102,17 @@ impl<T> Scheduler<T> {
         waiting.map(move |(index, entry)| ((index + 1).saturating_sub(free), &entry.sequence))
     }
 
+    /// The sequences that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.queue.iter().map(|entry| &entry.sequence)
+    }
+
+    /// The sequences in slots.
+    pub fn running(&self) -> impl Iterator<Item = &T> {
+        let running = self.slots.iter().flatten();
+        running.map(|running| &running.entry.sequence)
+    }
+
     /// Slots that hold a sequence.
     pub fn slots_used(&self) -> usize {
         self.slots.iter().flatten().count()

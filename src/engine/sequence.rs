@@ -9,7 +9,7 @@ use super::output::Output;
 use super::sampler::Sampler;
 use super::trace::Trace;
 use super::{Answerer, Event, Generation, Request, UsageMeter};
-use crate::models::DecodeRow;
+use crate::models::{AdapterId, DecodeRow};
 use crate::pixels::Pixels;
 use crate::tokenizer::Tokenizer;
 
@@ -97,6 +97,11 @@ impl Sequence {
     /// Rows of a prefill: image, prompt, and what was generated before.
     pub(super) fn prefill_tokens(&self) -> usize {
         self.image_tokens + self.prompt.len() + self.generated.len()
+    }
+
+    /// Whether that adapter answers it.
+    pub(super) fn is_of(&self, id: AdapterId) -> bool {
+        self.adapter.is_some_and(|adapter| adapter.id == id)
     }
 
     /// True once the client has gone or the deadline has passed; abort it then.

@@ -1,15 +1,18 @@
 //! State shared by the handle, the worker and the watchdog: the scheduler, a condition variable
 //! that wakes the threads that wait for work, and the engine's public state.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::change::Change;
 use super::completion_rate::CompletionRate;
 use super::scheduler::{Limits, Scheduler};
 use super::sequence::Sequence;
 use super::{Failure, State};
+use crate::models::AdapterId;
 use crate::telemetry::metrics;
 
 pub(super) struct Shared {
@@ -25,6 +28,10 @@ pub(super) struct Shared {
 pub(super) struct Inner {
     pub scheduler: Scheduler<Sequence>,
     pub completion_rate: CompletionRate,
+    /// Of the adapters, in the order asked for.
+    pub changes: VecDeque<Change>,
+    /// Adapters that have gone or are about to.
+    pub removed: HashSet<AdapterId>,
     /// No more requests come: the worker ends when all are answered.
     pub closing: bool,
     /// When the requests that are left end with an error.
@@ -89,6 +96,8 @@ impl Shared {
             inner: Mutex::new(Inner {
                 scheduler: Scheduler::new(limits),
                 completion_rate: CompletionRate::default(),
+                changes: VecDeque::new(),
+                removed: HashSet::new(),
                 closing: false,
                 close_at: None,
                 step_began: None,
@@ -204,6 +213,7 @@ impl Shared {
         let mut inner = self.lock();
         self.set_state(&inner, State::Failed(reason.to_owned()));
         inner.ended = true;
+        inner.changes.clear();
         let left = inner.drain();
         drop(inner);
         self.wake();
@@ -218,7 +228,9 @@ impl Shared {
 
     /// The worker is done.
     pub(super) fn end(&self) {
-        self.lock().ended = true;
+        let mut inner = self.lock();
+        inner.ended = true;
+        inner.changes.clear();
         self.wake();
     }
 

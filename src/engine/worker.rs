@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::Failure;
+use super::change::Change;
 use super::executor::{Executor, StepInput, StepResult};
 use super::output::Next;
 use super::prefill_batch::NewSequence;
@@ -18,13 +19,49 @@ use crate::telemetry::metrics;
 /// # Errors
 /// Why a step failed.
 pub(super) fn run<M: Model>(shared: &Shared, executor: &mut Executor<M>) -> Result<(), String> {
-    while let Some(input) = next_step(shared) {
-        let (batch, began) = (input.decode.len(), Instant::now());
-        let result = executor.step(input).map_err(|error| reason(&error))?;
-        deliver(shared, result);
-        metrics::step(batch, began.elapsed());
+    while let Some(work) = next_work(shared) {
+        match work {
+            Work::Change(change) => make(change, executor),
+            Work::Step(input) => {
+                let (batch, began) = (input.decode.len(), Instant::now());
+                let result = executor.step(input).map_err(|error| reason(&error))?;
+                deliver(shared, result);
+                metrics::step(batch, began.elapsed());
+            }
+        }
     }
     Ok(())
+}
+
+/// What the model's thread does next.
+enum Work {
+    Step(StepInput),
+    Change(Change),
+}
+
+/// Changes the resident adapters. Nobody may wait any more to hear of it.
+fn make<M: Model>(change: Change, executor: &mut Executor<M>) {
+    match change {
+        Change::Add {
+            resident,
+            list,
+            done,
+        } => {
+            let added = executor.add_adapter(&resident);
+            let listed = added.and_then(|bytes| match list.insert(resident) {
+                Ok(()) => Ok(bytes),
+                Err(resident) => {
+                    executor.remove_adapter(resident.id);
+                    Err(format!("there is an adapter called {}", resident.name))
+                }
+            });
+            let _ = done.send(listed);
+        }
+        Change::Remove { id, done } => {
+            executor.remove_adapter(id);
+            let _ = done.send(());
+        }
+    }
 }
 
 /// Turns a panic into an error.
@@ -39,9 +76,9 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     format!("panicked: {}", text.unwrap_or("without a message"))
 }
 
-/// Retires sequences that are over and returns the next step. Blocks while idle; returns `None`
+/// Retires sequences that are over and returns what to do next. Blocks while idle; returns `None`
 /// after shutdown.
-fn next_step(shared: &Shared) -> Option<StepInput> {
+fn next_work(shared: &Shared) -> Option<Work> {
     shared.lock().step_began = None;
     loop {
         let now = Instant::now();
@@ -55,10 +92,14 @@ fn next_step(shared: &Shared) -> Option<StepInput> {
             shared.abort_remaining();
             inner = shared.lock();
         }
+        if let Some(change) = inner.next_change() {
+            inner.step_began = Some(now);
+            return Some(Work::Change(change));
+        }
         if let Some(input) = plan(&mut inner) {
             inner.step_began = Some(now);
             inner.report_load();
-            return Some(input);
+            return Some(Work::Step(input));
         }
         if inner.closing {
             return None;

@@ -1,9 +1,11 @@
 //! The adapters that are resident beside a model, by name.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use super::AdapterId;
-use crate::checkpoint::Adapter;
+use crate::checkpoint::adapter::AdapterError;
+use crate::checkpoint::{Adapter, WeightFiles};
 
 /// The adapters that requests may ask for. Cheap to clone; all clones share one list, from which a
 /// model that has to be built again takes them.
@@ -29,11 +31,29 @@ pub struct Resident {
 }
 
 impl Adapters {
-    /// The number of an adapter that is yet to come.
-    pub fn next_id(&self) -> AdapterId {
+    /// An adapter that fits `base`, with a number of its own, as it would be resident under a name.
+    ///
+    /// # Errors
+    /// When it does not fit, or the name is taken.
+    pub fn fit(
+        &self,
+        name: &str,
+        adapter: Adapter,
+        base: &WeightFiles,
+    ) -> Result<Resident, AdapterError> {
+        if self.get(name).is_some() {
+            return Err(AdapterError::NameTaken(name.to_owned()));
+        }
+        let adapter = Arc::new(adapter.fit(base)?);
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         table.last_id += 1;
-        AdapterId(table.last_id)
+        Ok(Resident {
+            name: name.to_owned(),
+            id: AdapterId(table.last_id),
+            adapter,
+            created: since.map_or(0, |since| since.as_secs()),
+        })
     }
 
     /// Adds one; gives it back if there is one of that name.

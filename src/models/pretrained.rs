@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytesize::ByteSize;
 use candle_core::{DType, Device};
@@ -92,14 +91,7 @@ impl Pretrained {
     /// # Errors
     /// When it does not fit the base, or there is one of that name.
     pub fn add_adapter(&self, name: &str, adapter: Adapter) -> Result<(), AdapterError> {
-        let adapter = Arc::new(adapter.fit(&self.weights)?);
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let resident = Resident {
-            name: name.to_owned(),
-            id: self.adapters.next_id(),
-            adapter,
-            created: since.map_or(0, |since| since.as_secs()),
-        };
+        let resident = self.adapters.fit(name, adapter, &self.weights)?;
         self.adapters
             .insert(resident)
             .map_err(|resident| AdapterError::NameTaken(resident.name))

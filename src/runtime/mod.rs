@@ -1,6 +1,7 @@
 //! From the settings to everything that runs a model: the tokenizer, the preprocessor, the mask
 //! decoder, and a factory of the model itself. Every subcommand starts from a [`Runtime`].
 
+mod adapters;
 mod info;
 mod memory;
 mod source;
@@ -20,12 +21,13 @@ use crate::hub::HubError;
 use crate::kernels::{
     Instructions, Placement, PlacementError, UnusableInstructions, choose_instructions, reason,
 };
-use crate::models::{Adapters, MaskDecoder, Model, PaliGemma, Pretrained, Question, greedy, waves};
+use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained, Question, greedy, waves};
 use crate::pixels::{ImageLimits, Preprocessor};
 use crate::settings::{Settings, SettingsError};
 use crate::telemetry::load_progress::LoadProgress;
 use crate::tokenizer::Tokenizer;
 
+pub use adapters::AdapterLoader;
 pub use info::{ModelInfo, served_names};
 pub use memory::DoesNotFit;
 use memory::Needs;
@@ -55,7 +57,7 @@ pub struct Runtime<F> {
     /// None: this model can't draw masks.
     pub mask_decoder: Option<Arc<MaskDecoder>>,
     /// What requests may ask for beside the model.
-    pub adapters: Adapters,
+    pub adapters: AdapterLoader,
     /// How far `factory` has come.
     pub loading: LoadProgress,
     placement: Placement,
@@ -112,6 +114,7 @@ impl Runtime<()> {
         Runtime<impl Fn() -> Result<PaliGemma, CheckpointError> + Send + 'static>,
         RuntimeError,
     > {
+        settings.check_admin()?;
         let placement = Placement::resolve(settings.device, settings.dtype)?;
         let instructions = choose_instructions(&placement, settings.cpu_instructions)?;
         let source = Source::find(settings).await?;
@@ -164,7 +167,11 @@ impl Runtime<()> {
             preprocessor: preprocessor(&settings, info.image_size),
             mask_decoder: mask_decoder.map(Arc::new),
             loading: pretrained.weights.progress.clone(),
-            adapters: pretrained.adapters.clone(),
+            adapters: AdapterLoader {
+                list: pretrained.adapters.clone(),
+                weights: pretrained.weights.clone(),
+                settings: Arc::clone(&settings),
+            },
             factory: factory(pretrained, placement, info.clone()),
             info,
             placement,
@@ -227,6 +234,13 @@ impl<F> Runtime<F> {
 /// # Errors
 /// When the name is the model's, or the adapter too large.
 fn check_adapter(settings: &Settings, name: &str, adapter: &Adapter) -> Result<(), AdapterError> {
+    // It also becomes a metric's label.
+    let known = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    if name.is_empty() || name.len() > 128 || !name.chars().all(known) {
+        return Err(AdapterError::Name {
+            name: name.to_owned(),
+        });
+    }
     let (own, aliases) = served_names(settings);
     if own == name || aliases.iter().any(|alias| alias == name) {
         return Err(AdapterError::NameOfModel {

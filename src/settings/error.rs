@@ -23,6 +23,9 @@ pub enum SettingsError {
         origin: String,
         allowed: String,
     },
+    /// Adapters may be loaded, and it isn't said from where or by whom.
+    #[error("adapter_admin is on, and {missing} is not set: set it, or leave adapter_admin off")]
+    AdapterAdmin { missing: &'static str },
     /// A value that this model doesn't support.
     #[error("setting {key} = {value} is invalid for this model; allowed is {allowed}")]
     ForModel {

@@ -55,6 +55,14 @@ pub struct Settings {
     pub adapter: Vec<(String, String)>,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 1_024>")]
     pub max_lora_rank: usize,
+    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_000>")]
+    pub max_adapters: usize,
+    #[serde(deserialize_with = "value::boolean")]
+    pub adapter_admin: bool,
+    /// Empty: none.
+    pub adapter_dir: PathBuf,
+    #[serde(deserialize_with = "value::api_keys")]
+    pub adapter_admin_keys: Vec<ApiKey>,
     /// Empty: derived from `model`.
     #[serde(deserialize_with = "value::names")]
     pub served_model_name: Vec<String>,
@@ -167,6 +175,19 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Checks that whoever may load adapters has a folder and keys for it.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn check_admin(&self) -> Result<(), SettingsError> {
+        let missing = |missing| Err(SettingsError::AdapterAdmin { missing });
+        match self.adapter_admin {
+            true if self.adapter_dir.as_os_str().is_empty() => missing("adapter_dir"),
+            true if self.adapter_admin_keys.is_empty() => missing("adapter_admin_keys"),
+            _ => Ok(()),
+        }
+    }
+
     /// Layers the defaults, `config` (TOML), the `environment` variables that begin with
     /// `PALIGEMMA_`, and `flags` (key to value as typed), and checks the result.
     ///

@@ -95,6 +95,12 @@ fn scalar<'de, D: Deserializer<'de>, T>(
                 .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &&*allowed.to_string()))
         }
 
+        fn visit_bool<E: de::Error>(self, value: bool) -> Result<T, E> {
+            let Self(allowed, parse) = self;
+            parse(&value.to_string())
+                .ok_or_else(|| E::invalid_value(Unexpected::Bool(value), &&*allowed.to_string()))
+        }
+
         fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
             let Self(allowed, parse) = self;
             parse(&number.to_string())
@@ -162,6 +168,10 @@ fn list<'de, D: Deserializer<'de>, T>(
     }
 
     deserializer.deserialize_any(List(allowed, parse))
+}
+
+pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    scalar(deserializer, &"true or false", |text| text.parse().ok())
 }
 
 /// A whole number from `MIN` to `MAX`, inclusive.

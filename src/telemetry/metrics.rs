@@ -141,6 +141,10 @@ const PREPARING_SECONDS: Metric = (
     "paligemma_preparing_seconds",
     "Time that a request, or one of its images, spent in a stage before the queue.",
 );
+const ADAPTER_GENERATIONS: Metric = (
+    "paligemma_adapter_generations_total",
+    "Generations that were submitted, by the adapter that answers.",
+);
 const KEY_REQUESTS: Metric = (
     "paligemma_key_requests_total",
     "Requests by the name of their API key, and whether its limits let them through.",
@@ -287,6 +291,11 @@ pub(crate) fn ready(ready: bool) {
 pub(crate) fn key_request(name: &str, outcome: &'static str) {
     let labels = [("key", name.to_owned()), ("outcome", outcome.to_owned())];
     counter!(KEY_REQUESTS.0, &labels).increment(1);
+}
+
+/// Generations were submitted for the adapter of that name.
+pub(crate) fn adapter_generations(name: &str, count: usize) {
+    counter!(ADAPTER_GENERATIONS.0, "adapter" => name.to_owned()).increment(count as u64);
 }
 
 /// How many connections are open.

@@ -65,6 +65,13 @@ export class Form {
     this.changed();
   }
 
+  /** Lets the model or one of its adapters answer, if it has any. */
+  offerAdapters(model, adapters) {
+    const option = (name, value) => new Option(name, value);
+    byId("model").replaceChildren(option(model, ""), ...adapters.map((name) => option(name, name)));
+    byId("adapters").hidden = adapters.length === 0;
+  }
+
   /** Why the form can't be sent, in plain words; null if it can. */
   get problem() {
     const wrong = this.#form.querySelector("input:invalid");
@@ -79,5 +86,6 @@ export class Form {
 /** The request that these values make, about a picture with that region. */
 export function requestOf(values, region) {
   const { path, fields } = TASKS[values.task];
-  return { path, fields: { ...fields(values, region), ...samplingFields(values) } };
+  const model = values.model ? { model: values.model } : {};
+  return { path, fields: { ...fields(values, region), ...samplingFields(values), ...model } };
 }

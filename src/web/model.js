@@ -10,6 +10,7 @@ const WEIGHTS = { q8_0: "8-bit weights", q4k: "4-bit weights", bf16: "16-bit wei
 
 export class Model {
   #onTasks;
+  #onAdapters;
   #onKey;
   /** Resolves when the model is there; null when nobody has asked yet, or it went away. */
   #arrival = null;
@@ -17,18 +18,24 @@ export class Model {
   /** The share that is loaded, null if the server doesn't say; undefined unless the model is loading. */
   #loaded;
 
-  /** `onTasks(tasks)` says which tasks it can do, null for all; `onKey()` that the server wants a key. */
-  constructor({ onTasks, onKey }) {
+  /**
+   * `onTasks(tasks)` says which tasks it can do, null for all; `onAdapters(model, adapters)` their names;
+   * `onKey()` that the server wants a key.
+   */
+  constructor({ onTasks, onAdapters, onKey }) {
     this.#onTasks = onTasks;
+    this.#onAdapters = onAdapters;
     this.#onKey = onKey;
   }
 
   /** Asks what the model is, and again until the server answers. */
   async load() {
     try {
-      const [model] = await getModels();
+      const models = await getModels();
+      const [model] = models;
       describe([model.id, ...facts(model)], model.description);
       this.#onTasks(model.tasks ?? null);
+      this.#onAdapters(model.id, models.filter(({ parent }) => parent).map(({ id }) => id));
       this.ready(null, () => {}).catch((error) => describe([error.title], error.detail));
     } catch (error) {
       describe([error.title ?? "The model is unknown"], "");

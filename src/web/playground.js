@@ -31,7 +31,11 @@ const region = new RegionPicker(() => form.changed());
 const pictures = new Pictures(showPicture);
 const history = new History(recall);
 const form = new Form({ onRun: run, onChange: formChanged });
-const model = new Model({ onTasks: (tasks) => form.offer(tasks), onKey: () => askForKey(() => keyGiven(() => {})) });
+const model = new Model({
+  onTasks: (tasks) => form.offer(tasks),
+  onAdapters: (name, adapters) => form.offerAdapters(name, adapters),
+  onKey: () => askForKey(() => keyGiven(() => {})),
+});
 
 // --- Pictures -----------------------------------------------------------------------------------
 

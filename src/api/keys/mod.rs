@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 
 use self::usage::Usage;
 use super::error::{ApiError, ErrorCode};
-use crate::settings::Settings;
+use crate::settings::{ApiKey, Settings};
 
 pub use file::KeyFileError;
 pub use usage::Turn;
@@ -48,14 +48,30 @@ impl Keys {
     /// When the file can't be read or has a line that is no key.
     pub fn new(settings: &Settings) -> Result<Self, KeyFileError> {
         let path = &settings.api_key_file;
+        let file = (!path.as_os_str().is_empty()).then(|| path.clone());
+        Self::of(&settings.api_keys, file, settings)
+    }
+
+    /// The keys of those who may load adapters.
+    ///
+    /// # Errors
+    /// None; as [`new`](Self::new).
+    pub fn of_admin(settings: &Settings) -> Result<Self, KeyFileError> {
+        Self::of(&settings.adapter_admin_keys, None, settings)
+    }
+
+    fn of(
+        listed: &[ApiKey],
+        file: Option<PathBuf>,
+        settings: &Settings,
+    ) -> Result<Self, KeyFileError> {
         let keys = Self {
             shared: Arc::new(Shared {
-                listed: settings
-                    .api_keys
+                listed: listed
                     .iter()
                     .map(|key| hash(key.expose().as_bytes()))
                     .collect(),
-                file: (!path.as_os_str().is_empty()).then(|| path.clone()),
+                file,
                 limits: usage::Limits::new(settings),
                 current: RwLock::default(),
             }),

@@ -16,7 +16,7 @@ impl IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let of_other_routes = [
             ErrorCode::NotFound,
-            ErrorCode::ModelNotFound,
+            ErrorCode::InvalidAdapter,
             ErrorCode::MethodNotAllowed,
             ErrorCode::NoMaskDecoder,
             // Before there is a route.
@@ -55,6 +55,26 @@ impl IntoResponses for ModelProblems {
         let codes = [
             ErrorCode::Unauthorized,
             ErrorCode::ModelNotFound,
+            ErrorCode::RateLimited,
+        ];
+        problems(codes.into_iter())
+    }
+}
+
+/// The problems of loading adapters and letting go of them.
+pub struct AdapterProblems;
+
+impl IntoResponses for AdapterProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let codes = [
+            ErrorCode::InvalidAdapter,
+            ErrorCode::InvalidField,
+            ErrorCode::InvalidJson,
+            ErrorCode::Unauthorized,
+            ErrorCode::NotFound,
+            ErrorCode::ModelNotFound,
+            ErrorCode::BodyTooLarge,
+            ErrorCode::UnsupportedMediaType,
             ErrorCode::RateLimited,
         ];
         problems(codes.into_iter())

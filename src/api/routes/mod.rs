@@ -1,5 +1,6 @@
 //! All routes in one list, one file per route.
 
+pub mod adapters;
 pub mod caption;
 pub mod detect;
 pub mod docs;
@@ -27,6 +28,8 @@ pub struct Routes {
     pub inference: List,
     /// A key if the operator has set any.
     pub keyed: List,
+    /// Change what is served: a key of the operator's own.
+    pub admin: List,
     /// Nothing: for machines beside the server.
     pub open: List,
 }
@@ -66,6 +69,10 @@ pub fn routes() -> Routes {
             GET "/v1/models" => models::models,
             GET "/v1/models/{*id}" => models::model,
         },
+        admin: list! {
+            POST "/v1/load_lora_adapter" => adapters::load,
+            POST "/v1/unload_lora_adapter" => adapters::unload,
+        },
         open: list! {
             GET "/health/live" => health::live,
             GET "/healthz" => health::healthz,
@@ -93,7 +100,7 @@ mod tests {
     #[test]
     fn the_list_names_the_methods_and_paths_of_the_contract() {
         let routes = routes();
-        for list in [routes.inference, routes.keyed, routes.open] {
+        for list in [routes.inference, routes.keyed, routes.admin, routes.open] {
             let document = list.router.into_openapi();
             let mut described = Vec::new();
             for (path, item) in &document.paths.paths {

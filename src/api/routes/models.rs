@@ -122,7 +122,7 @@ impl Model {
 pub async fn models(extract::State(state): extract::State<AppState>) -> Json<ModelList> {
     let names = state.model.names();
     let models = names.map(|name| Model::named(name, &state));
-    let adapters = state.adapters.all();
+    let adapters = state.adapters.list.all();
     let adapters = adapters.iter().map(|it| Model::adapter(it, &state));
     Json(ModelList {
         object: "list",
@@ -150,7 +150,7 @@ pub async fn model(
     if state.model.names().any(|name| name == id) {
         return Ok(Json(Model::named(&id, &state)));
     }
-    match state.adapters.get(&id) {
+    match state.adapters.list.get(&id) {
         Some(adapter) => Ok(Json(Model::adapter(&adapter, &state))),
         None => Err(state.no_model(&id)),
     }

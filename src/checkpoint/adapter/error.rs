@@ -14,6 +14,11 @@ pub enum AdapterError {
     #[error("there are two adapters called {0:?}; each needs a name of its own")]
     NameTaken(String),
 
+    #[error(
+        "{name:?} can't be an adapter's name: one has 1 to 128 letters, digits, and any of . _ - / among them"
+    )]
+    Name { name: String },
+
     #[error("adapter {name:?} has the name of the model")]
     NameOfModel { name: String },
 
@@ -23,6 +28,12 @@ pub enum AdapterError {
         rank: usize,
         allowed: usize,
     },
+
+    #[error("there are {most} adapters already, as many as max_adapters allows; unload one first")]
+    TooMany { most: usize },
+
+    #[error("{path:?} is no folder inside of adapter_dir")]
+    Outside { path: String },
 
     #[error(transparent)]
     File(#[from] Box<CheckpointError>),

@@ -9,8 +9,8 @@ use metrics_process::Collector;
 
 use super::exposition::in_order;
 use super::{
-    BUILD_INFO, COUNTERS, GAUGES, HISTOGRAMS, HTTP_REQUESTS, HTTP_SECONDS, KEY_REQUESTS,
-    LABELLED_COUNTERS, Metric, PREPARING_SECONDS, SECONDS, preparing,
+    ADAPTER_GENERATIONS, BUILD_INFO, COUNTERS, GAUGES, HISTOGRAMS, HTTP_REQUESTS, HTTP_SECONDS,
+    KEY_REQUESTS, LABELLED_COUNTERS, Metric, PREPARING_SECONDS, SECONDS, preparing,
 };
 
 /// How often unscraped samples are folded into their histograms.
@@ -77,6 +77,7 @@ pub(super) fn register() {
     describe_counter!(HTTP_REQUESTS.0, HTTP_REQUESTS.1);
     describe_histogram!(HTTP_SECONDS.0, HTTP_SECONDS.1);
     describe_gauge!(BUILD_INFO.0, BUILD_INFO.1);
+    describe_counter!(ADAPTER_GENERATIONS.0, ADAPTER_GENERATIONS.1);
     describe_counter!(KEY_REQUESTS.0, KEY_REQUESTS.1);
     for (name, meaning) in COUNTERS {
         describe_counter!(name, meaning);

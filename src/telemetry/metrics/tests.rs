@@ -24,6 +24,7 @@ fn samples_after(events: impl FnOnce()) -> (BTreeMap<String, f64>, String) {
 /// Emits every event once.
 fn every_event() {
     build(Some("avx2"));
+    adapter_generations("counting", 2);
     key_request("alice", "taken");
     connections(2);
     for stage in [
@@ -78,7 +79,7 @@ fn every_series_is_zero_before_its_first_event_but_those_of_requests_and_the_bui
     let late = |series: &&String| {
         let name = name(series);
         let http = name.starts_with("paligemma_http_re");
-        http || name == BUILD_INFO.0 || name == KEY_REQUESTS.0
+        http || [BUILD_INFO.0, KEY_REQUESTS.0, ADAPTER_GENERATIONS.0].contains(&name)
     };
     let (late, early): (Vec<_>, Vec<_>) = after.keys().partition(late);
     assert_eq!(before.keys().collect::<Vec<_>>(), early);
@@ -92,7 +93,7 @@ fn every_series_is_zero_before_its_first_event_but_those_of_requests_and_the_bui
     ] {
         assert_eq!(after[series], 1.0);
     }
-    assert_eq!(late.len(), 3 + SECONDS.len() + 3);
+    assert_eq!(late.len(), 4 + SECONDS.len() + 3);
 }
 
 #[test]

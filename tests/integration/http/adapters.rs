@@ -114,3 +114,96 @@ async fn clients_of_openai_name_an_adapter_as_their_model() {
     }
     assert!(answers[0] != answers[1] && answers[1] != answers[2]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adapters_come_and_go_while_others_are_answered() {
+    let (base, adapters) = goldens();
+    let root = adapters[0].folder.parent().unwrap().to_str().unwrap();
+    let admin = [
+        ("adapter_admin", "true"),
+        ("adapter_dir", root),
+        ("adapter_admin_keys", "of-the-operator"),
+        ("max_adapters", "2"),
+    ];
+    let server = server(&base, &adapters[..1], &admin).await;
+    let (came, case) = (&adapters[1], &adapters[1].cases[0]);
+    let call = async |path: &str, body: Value, key: &str| {
+        let request = server.post(path).bearer_auth(key).json(&body);
+        server.send(request).await
+    };
+    let load = json!({"lora_name": "came", "lora_path": came.name()});
+    let (path, key) = ("/v1/load_lora_adapter", "of-the-operator");
+    let refused = read(call(path, load.clone(), "of-a-client").await).await;
+    assert_problem(&refused, 401, "unauthorized", "");
+
+    for (name, path_of_it, words) in [
+        ("out", "../model/pg1-hub", "inside of adapter_dir"),
+        ("out", "/etc", "inside of adapter_dir"),
+        ("no folder", "refused", "can't be an adapter's name"),
+        ("dora", "refused/dora", "use_dora"),
+        (
+            adapters[0].name().as_str(),
+            came.name().as_str(),
+            "two adapters",
+        ),
+    ] {
+        let body = json!({"lora_name": name, "lora_path": path_of_it});
+        let refused = read(call(path, body, key).await).await;
+        assert_problem(&refused, 400, "invalid_adapter", words);
+    }
+
+    assert_eq!(call(path, load, key).await.status(), StatusCode::OK);
+    let asked = body(&base, case, "came");
+    let (status, answer) = server.json("/v1/generate", &asked).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    if comparable(case) {
+        assert_eq!(answer["results"][0]["text"], case.text);
+    }
+    let third = json!({"lora_name": "third", "lora_path": came.name()});
+    let refused = read(call(path, third, key).await).await;
+    assert_problem(&refused, 400, "invalid_adapter", "max_adapters");
+
+    // What runs goes on to its end; what comes later is refused.
+    let running: Vec<_> = (0..4)
+        .map(|_| server.json("/v1/generate", &asked))
+        .collect();
+    let unload = call("/v1/unload_lora_adapter", json!({"lora_name": "came"}), key);
+    let (running, unloaded) = futures::join!(futures::future::join_all(running), unload);
+    assert_eq!(unloaded.status(), StatusCode::OK);
+    for (status, answer) in running {
+        match status {
+            StatusCode::OK if comparable(case) => {
+                assert_eq!(answer["results"][0]["text"], case.text);
+            }
+            StatusCode::OK => {}
+            status => assert_eq!(status, StatusCode::NOT_FOUND, "{answer}"),
+        }
+    }
+    let gone = server.json("/v1/generate", &asked).await;
+    assert_problem(&gone, 404, "model_not_found", "came");
+    let again = call("/v1/unload_lora_adapter", json!({"lora_name": "came"}), key);
+    assert_problem(&read(again.await).await, 404, "model_not_found", "came");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adapters_are_not_loaded_unless_the_operator_allows_it() {
+    let (base, adapters) = goldens();
+    let server = server(&base, &adapters[..1], &[]).await;
+    let body = json!({"lora_name": "came", "lora_path": adapters[1].name()});
+    let request = server.post("/v1/load_lora_adapter").json(&body);
+    let refused = read(server.send(request).await).await;
+    assert_problem(&refused, 404, "not_found", "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_the_adapters_of_requests() {
+    let (base, adapters) = goldens();
+    let server = server(&base, &adapters[..1], &[]).await;
+    let asked = body(&base, &adapters[0].cases[0], &adapters[0].name());
+    let (status, _) = server.json("/v1/generate", &asked).await;
+    assert_eq!(status, StatusCode::OK);
+    let metrics = server.send(server.get("/metrics")).await;
+    let metrics = metrics.text().await.unwrap();
+    let info = "vllm:lora_requests_info{max_lora=\"16\",running_lora_adapters=\"";
+    assert!(metrics.contains(info), "{metrics}");
+}

@@ -1,0 +1,49 @@
+//! Adapters that come while the server runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::check_adapter;
+use crate::checkpoint::adapter::AdapterError;
+use crate::checkpoint::{Adapter, WeightFiles};
+use crate::models::{Adapters, Resident};
+use crate::settings::Settings;
+
+/// Opens adapters of one model, and knows those that are resident.
+#[derive(Debug, Clone)]
+pub struct AdapterLoader {
+    pub list: Adapters,
+    pub(super) weights: WeightFiles,
+    pub(super) settings: Arc<Settings>,
+}
+
+impl AdapterLoader {
+    /// Opens the adapter in `path`, which is in `adapter_dir` or relative to it. Reads files.
+    ///
+    /// # Errors
+    /// When it lies elsewhere, is damaged, or does not fit the model or the settings.
+    pub fn open(&self, name: &str, path: &str) -> Result<Resident, AdapterError> {
+        let folder = self.confined(path)?;
+        let most = self.settings.max_adapters;
+        if self.list.all().len() >= most {
+            return Err(AdapterError::TooMany { most });
+        }
+        let adapter = Adapter::open(&folder)?;
+        check_adapter(&self.settings, name, &adapter)?;
+        self.list.fit(name, adapter, &self.weights)
+    }
+
+    fn confined(&self, path: &str) -> Result<PathBuf, AdapterError> {
+        let outside = || AdapterError::Outside {
+            path: path.to_owned(),
+        };
+        let root = &self.settings.adapter_dir;
+        let root = root.canonicalize().map_err(|_| outside())?;
+        let folder = root.join(Path::new(path));
+        let folder = folder.canonicalize().map_err(|_| outside())?;
+        match folder.starts_with(&root) && folder != root {
+            true => Ok(folder),
+            false => Err(outside()),
+        }
+    }
+}
