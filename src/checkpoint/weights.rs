@@ -250,7 +250,8 @@ pub(super) fn add_tensors(
     let data = header + 8;
     let bytes = Arc::new(bytes);
     for (name, info) in metadata.tensors() {
-        let dtype = DType::try_from(info.dtype).map_err(|error| damaged(error.to_string()))?;
+        let dtype = DType::try_from(info.dtype)
+            .map_err(|error| damaged(format!("{error}, in tensor {name}")))?;
         let uniform = named(&name);
         let tensor = StoredTensor {
             name,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::check_adapter;
+use super::{check_adapter, check_name};
 use crate::checkpoint::adapter::AdapterError;
 use crate::checkpoint::{Adapter, WeightFiles};
 use crate::models::{Adapters, Resident};
@@ -23,6 +23,7 @@ impl AdapterLoader {
     /// # Errors
     /// When it lies elsewhere, is damaged, or does not fit the model or the settings.
     pub fn open(&self, name: &str, path: &str) -> Result<Resident, AdapterError> {
+        check_name(&self.settings, name)?;
         let folder = self.confined(path)?;
         let most = self.settings.max_adapters;
         if self.list.all().len() >= most {

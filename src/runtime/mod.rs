@@ -234,19 +234,7 @@ impl<F> Runtime<F> {
 /// # Errors
 /// When the name is the model's, or the adapter too large.
 fn check_adapter(settings: &Settings, name: &str, adapter: &Adapter) -> Result<(), AdapterError> {
-    // It also becomes a metric's label.
-    let known = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
-    if name.is_empty() || name.len() > 128 || !name.chars().all(known) {
-        return Err(AdapterError::Name {
-            name: name.to_owned(),
-        });
-    }
-    let (own, aliases) = served_names(settings);
-    if own == name || aliases.iter().any(|alias| alias == name) {
-        return Err(AdapterError::NameOfModel {
-            name: name.to_owned(),
-        });
-    }
+    check_name(settings, name)?;
     if adapter.rank() > settings.max_lora_rank {
         return Err(AdapterError::Rank {
             path: adapter.path.clone(),
@@ -265,6 +253,24 @@ fn check_adapter(settings: &Settings, name: &str, adapter: &Adapter) -> Result<(
             model = settings.model,
             "the adapter names another base than the model that is served"
         );
+    }
+    Ok(())
+}
+
+/// Whether something may be called so.
+fn check_name(settings: &Settings, name: &str) -> Result<(), AdapterError> {
+    // It also becomes a metric's label.
+    let known = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    if name.is_empty() || name.len() > 128 || !name.chars().all(known) {
+        return Err(AdapterError::Name {
+            name: name.to_owned(),
+        });
+    }
+    let (own, aliases) = served_names(settings);
+    if own == name || aliases.iter().any(|alias| alias == name) {
+        return Err(AdapterError::NameOfModel {
+            name: name.to_owned(),
+        });
     }
     Ok(())
 }

@@ -124,50 +124,61 @@ fn list<'de, D: Deserializer<'de>, T>(
     allowed: &'static str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Vec<T>, D::Error> {
-    struct List<P>(&'static str, P);
+    deserializer.deserialize_any(List(allowed, parse, Tables::Refused))
+}
 
-    impl<T, P: Fn(&str) -> Option<T>> List<P> {
-        fn item<E: de::Error>(&self, text: &str) -> Result<T, E> {
-            (self.1)(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self.0))
-        }
+/// Whether a table `key = "value"` stands for the list of `key=value`.
+#[derive(PartialEq, Eq)]
+enum Tables {
+    Taken,
+    Refused,
+}
+
+/// A list, whose items are what the text says and how they are read.
+struct List<P>(&'static str, P, Tables);
+
+impl<T, P: Fn(&str) -> Option<T>> List<P> {
+    fn item<E: de::Error>(&self, text: &str) -> Result<T, E> {
+        (self.1)(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self.0))
+    }
+}
+
+impl<'de, T, P: Fn(&str) -> Option<T>> Visitor<'de> for List<P> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of text, each {}", self.0)
     }
 
-    impl<'de, T, P: Fn(&str) -> Option<T>> Visitor<'de> for List<P> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of text, each {}", self.0)
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+        if text.trim().is_empty() {
+            return Ok(Vec::new());
         }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
-            if text.trim().is_empty() {
-                return Ok(Vec::new());
-            }
-            text.split(',').map(|item| self.item(item)).collect()
-        }
-
-        fn visit_u64<E: de::Error>(self, number: u64) -> Result<Vec<T>, E> {
-            self.visit_str(&number.to_string())
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
-            let mut list = Vec::new();
-            while let Some((key, value)) = items.next_entry::<String, String>()? {
-                list.push(self.item(&format!("{key}={value}"))?);
-            }
-            Ok(list)
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
-            let mut list = Vec::new();
-            while let Some(item) = items.next_element::<String>()? {
-                list.push(self.item(&item)?);
-            }
-            Ok(list)
-        }
+        text.split(',').map(|item| self.item(item)).collect()
     }
 
-    deserializer.deserialize_any(List(allowed, parse))
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Vec<T>, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+        if self.2 == Tables::Refused {
+            return Err(de::Error::invalid_type(Unexpected::Map, &self));
+        }
+        let mut list = Vec::new();
+        while let Some((key, value)) = items.next_entry::<String, String>()? {
+            list.push(self.item(&format!("{key}={value}"))?);
+        }
+        Ok(list)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<String>()? {
+            list.push(self.item(&item)?);
+        }
+        Ok(list)
+    }
 }
 
 pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
@@ -325,12 +336,13 @@ pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
 pub(super) fn adapters<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<(String, String)>, D::Error> {
-    list(deserializer, "NAME=FOLDER or NAME=ID", |text| {
+    let pair = |text: &str| {
         let (name, source) = text.split_once('=')?;
         let (name, source) = (name.trim(), source.trim());
         let pair = || (name.to_owned(), source.to_owned());
         (!name.is_empty() && !source.is_empty()).then(pair)
-    })
+    };
+    deserializer.deserialize_any(List("NAME=FOLDER or NAME=ID", pair, Tables::Taken))
 }
 
 pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

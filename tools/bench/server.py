@@ -22,7 +22,7 @@ class Server:
         self.name, self.side = name, side
         command = [binary, "serve", "--model", args.checkpoint, "--port", "0", "--log-level", "warn"]
         command += ["--device", args.device, "--dtype", args.dtype, "--slots", str(args.slots)]
-        command += ["--request-timeout", f"{PATIENCE}s"]
+        command += ["--request-timeout", f"{PATIENCE}s", *getattr(args, "more", [])]
         # Variables of this name are settings to the server; a measurement is of what it says.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PALIGEMMA_")}
         started = time.perf_counter()
@@ -48,16 +48,18 @@ class Server:
         """Whether so many requests at once are measured here."""
         return True
 
-    def run(self, seed, count, tokens):
-        """Sends so many requests at once; each answer's times in seconds since they were sent."""
-        bodies = [self._body(picture, tokens) for picture in pictures.noise(self.side, seed, count)]
+    def run(self, seed, count, tokens, models=None):
+        """Sends so many requests at once, each to a model; each answer's times in seconds since they were sent."""
+        seen = zip(pictures.noise(self.side, seed, count), models or [None] * count)
+        bodies = [self._body(picture, tokens, model) for picture, model in seen]
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(self._ask, bodies))
 
-    def _body(self, picture, tokens):
+    def _body(self, picture, tokens, model):
         file = io.BytesIO()
         picture.save(file, "PNG")
         body = {"image": base64.b64encode(file.getvalue()).decode(), "prompt": pictures.PROMPT}
+        body |= {"model": model} if model else {}
         # With log probabilities, each token has an event of its own, even when it has no text yet.
         return json.dumps(body | {"max_tokens": tokens, "stream": True, "logprobs": 0})
 
