@@ -13,7 +13,6 @@
 //! layers, and between two slices everyone who is streaming gets a token. How many layers fit into
 //! the time between two tokens, the `cost_model` tells from what steps have cost so far.
 
-mod completion_rate;
 mod cost_model;
 mod executor;
 mod generation;
@@ -29,10 +28,11 @@ mod shared;
 mod stop;
 mod supervisor;
 mod trace;
+mod vacancies;
 mod watchdog;
 mod worker;
 
-pub use crate::kernels::Neighbours;
+pub use crate::kernels::{Logprobs, Neighbours};
 pub use generation::{
     Event, Failure, FinishReason, Generation, MaxTokens, Request, Sampling, Summary, Timings,
     TokenInfo, TopLogprob, Usage, UsageMeter,
@@ -40,3 +40,4 @@ pub use generation::{
 pub use handle::EngineHandle;
 pub use options::{EngineOptions, State, SubmitError};
 pub use scheduler::{Limits, Plan, QueueFull, Scheduler};
+pub use vacancies::Vacancies;

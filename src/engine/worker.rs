@@ -63,7 +63,7 @@ fn next_step(shared: &Shared) -> Option<StepInput> {
         if inner.closing {
             return None;
         }
-        inner.completion_rate.idle();
+        inner.vacancies.idle();
         drop(shared.wait(inner, None));
     }
 }
