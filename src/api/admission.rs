@@ -4,20 +4,21 @@
 //! these requests are bounded too: an overload is then refused at once instead of filling the memory
 //! with images and ending in timeouts. Of the time before, see [`super::uploads`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{ApiError, ErrorCode};
 use super::uploads::Upload;
-use crate::engine::EngineHandle;
+use crate::engine::{EngineHandle, Vacancies};
 use crate::telemetry::metrics;
 
 /// Bounds the requests on their way to the engine. Clones share the bound.
 #[derive(Debug, Clone)]
 pub struct Admission {
     permits: Arc<Semaphore>,
+    vacancies: Arc<Mutex<Vacancies>>,
     limit: usize,
     queue: usize,
 }
@@ -25,7 +26,19 @@ pub struct Admission {
 /// Counts a request among those on their way to the engine until its last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Permit {
-    _permit: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    vacancies: Arc<Mutex<Vacancies>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.vacancies).free(Instant::now());
+    }
 }
 
 /// An extension of admitted requests.
@@ -42,6 +55,7 @@ impl Admission {
         let limit = slots + queue;
         Self {
             permits: Arc::new(Semaphore::new(limit)),
+            vacancies: Arc::default(),
             limit,
             queue,
         }
@@ -53,7 +67,10 @@ impl Admission {
     /// When all permits are taken or the engine's queue is full.
     pub fn refuse_if_full(&self, engine: &EngineHandle) -> Result<(), ApiError> {
         if engine.has_room() {
-            return self.acquire(engine).map(drop);
+            return match self.permits.available_permits() {
+                0 => Err(self.full()),
+                _ => Ok(()),
+            };
         }
         metrics::rejected("queue_full", 1);
         let detail = format!("the queue is full ({} waiting)", self.queue);
@@ -64,20 +81,34 @@ impl Admission {
     ///
     /// # Errors
     /// When all permits are taken; it says when to come back.
-    pub fn acquire(&self, engine: &EngineHandle) -> Result<Permit, ApiError> {
-        match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => Ok(Permit {
-                _permit: Arc::new(permit),
+    pub fn acquire(&self) -> Result<Permit, ApiError> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let place = permit.map(|permit| Place {
+            _permit: permit,
+            vacancies: self.vacancies.clone(),
+        });
+        match place {
+            Ok(place) => Ok(Permit {
+                _place: Arc::new(place),
             }),
-            Err(_) => {
-                // The body has not been read, so what it asks for counts as one.
-                metrics::rejected("queue_full", 1);
-                let detail = format!(
-                    "the server is full: {} requests are already being prepared",
-                    self.limit
-                );
-                Err(ApiError::new(ErrorCode::QueueFull, detail).retry_after(engine.retry_after()))
-            }
+            Err(_) => Err(self.full()),
         }
     }
+
+    /// The refusal when all permits are taken.
+    fn full(&self) -> ApiError {
+        // The body has not been read, so what it asks for counts as one.
+        metrics::rejected("queue_full", 1);
+        let detail = format!(
+            "the server is full: {} requests are already being prepared",
+            self.limit
+        );
+        let wait = lock(&self.vacancies).time_for(1, Instant::now());
+        ApiError::new(ErrorCode::QueueFull, detail).retry_after(wait)
+    }
+}
+
+/// A panic while this was locked leaves nothing half done, so poison is ignored.
+fn lock(vacancies: &Mutex<Vacancies>) -> MutexGuard<'_, Vacancies> {
+    vacancies.lock().unwrap_or_else(PoisonError::into_inner)
 }

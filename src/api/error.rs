@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+/// Beside `Retry-After`, the same in milliseconds: OpenAI's clients prefer it.
+pub const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// Declares the codes with their status and title in one place, so that the enum, the documents and
 /// the published contract can't differ.
@@ -148,11 +151,10 @@ impl IntoResponse for ApiError {
         let mut response = self.code.status().into_response();
         let headers = response.headers_mut();
         if let Some(wait) = self.retry_after {
-            // Whole seconds, rounded up: the header knows nothing finer.
-            let seconds = wait.as_millis().div_ceil(1000).max(1);
-            if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
-                headers.insert(header::RETRY_AFTER, value);
-            }
+            // Whole seconds, rounded up: the standard header knows nothing finer.
+            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            headers.insert(header::RETRY_AFTER, millis.div_ceil(1000).into());
+            headers.insert(RETRY_AFTER_MS, millis.into());
         }
         if self.code == ErrorCode::Unauthorized {
             headers.insert(

@@ -21,6 +21,7 @@ use crate::tasks::bounding_box::BoundingBox;
 use crate::tasks::caption::region_prompt;
 use crate::telemetry::load_progress::LoadProgress;
 use crate::telemetry::metrics;
+use crate::tokenizer::Tokenizer;
 
 /// One prompt about one of the request's images.
 #[derive(Debug)]
@@ -127,6 +128,8 @@ pub struct Job {
     /// Whether a stream tells the places in the queue.
     pub queue_position: bool,
     pub logprobs: bool,
+    /// Of the tokens that the answers tell.
+    pub tokenizer: Arc<Tokenizer>,
     pub arrived: Instant,
     /// When its answer has to be complete, masks included.
     pub deadline: Instant,
@@ -204,6 +207,7 @@ impl Job {
             stream: options.stream,
             queue_position: options.queue_position,
             logprobs: options.logprobs.is_some(),
+            tokenizer: state.engine.tokenizer().clone(),
             arrived: request.arrival.at,
             deadline,
             request_id: request.arrival.request_id,

@@ -12,7 +12,7 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::error::{ApiError, ErrorCode};
+use super::error::{ApiError, ErrorCode, RETRY_AFTER_MS};
 use super::middleware::admission::admit;
 use super::middleware::auth::{require_key, require_key_for_pages};
 use super::middleware::lingering_close::lingering_close;
@@ -120,7 +120,12 @@ fn cors(settings: &Settings) -> CorsLayer {
             HeaderName::from_static("tracestate"),
             request_id::HEADER,
         ])
-        .expose_headers([request_id::HEADER, TRACE_RESPONSE, header::RETRY_AFTER]);
+        .expose_headers([
+            request_id::HEADER,
+            TRACE_RESPONSE,
+            header::RETRY_AFTER,
+            RETRY_AFTER_MS,
+        ]);
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());
     }

@@ -13,14 +13,14 @@ use paligemma_server::engine::{
     State, Summary,
 };
 use paligemma_server::runtime::Runtime;
-use paligemma_server::settings::Settings;
+use paligemma_server::settings::{Settings, TaskName};
 use paligemma_server::tasks::detection::bins;
 use paligemma_server::telemetry::logging;
 
 use super::detections::Detections;
 use super::exit::UsageError;
 use super::flags::SettingsFlags;
-use super::task_flags::{Task, TaskFlags};
+use super::task_flags::TaskFlags;
 use super::{adapter, drawing, prompt_forms, threads};
 
 const EXAMPLES: &str = "\
@@ -48,7 +48,7 @@ pub struct Args {
     prompt: Option<String>,
     /// What to ask. It writes the prompt in the words of PaliGemma's training.
     #[arg(long, value_enum)]
-    task: Option<Task>,
+    task: Option<TaskName>,
     #[command(flatten)]
     flags: TaskFlags,
     /// For detect and segment: draw what was found on a copy of the picture.
@@ -122,13 +122,13 @@ impl Args {
 }
 
 /// Both a prompt and a task were passed. What was meant as the prompt belongs into a flag.
-fn both(task: Task) -> UsageError {
+fn both(task: TaskName) -> UsageError {
     UsageError(match task {
-        Task::Vqa => "with --task vqa, pass the question with --question".to_owned(),
-        Task::Detect | Task::Segment => {
+        TaskName::Vqa => "with --task vqa, pass the question with --question".to_owned(),
+        TaskName::Detect | TaskName::Segment => {
             format!("with --task {task}, pass what to look for with --object")
         }
-        Task::Caption | Task::Ocr => {
+        TaskName::Caption | TaskName::Ocr => {
             format!("--task {task} writes the prompt itself; leave one of them out")
         }
     })

@@ -1,44 +1,15 @@
 //! The flags that say what to ask, for `ask` and `annotate`: a task, and what the task needs.
 
-use std::fmt;
-
 use clap::ValueEnum;
+use paligemma_server::settings::TaskName;
 use paligemma_server::tasks::caption::Length;
 use paligemma_server::tasks::{DEFAULT_LANGUAGE, caption, detection, is_language_code, ocr, vqa};
 
 use super::exit::UsageError;
 
-/// What a model can be asked about a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Task {
-    /// A description.
-    Caption,
-    /// The answer to --question.
-    Vqa,
-    /// A box around each --object.
-    Detect,
-    /// A box and a mask of each --object.
-    Segment,
-    /// The text in the picture.
-    Ocr,
-}
-
-impl Task {
-    pub fn has_objects(self) -> bool {
-        OBJECT_TASKS.contains(&self)
-    }
-}
-
-impl fmt::Display for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Caption => "caption",
-            Self::Vqa => "vqa",
-            Self::Detect => "detect",
-            Self::Segment => "segment",
-            Self::Ocr => "ocr",
-        })
-    }
+/// Whether the task's answers are objects.
+pub fn has_objects(task: TaskName) -> bool {
+    OBJECT_TASKS.contains(&task)
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -68,7 +39,7 @@ pub struct TaskFlags {
     language: Option<String>,
 }
 
-const OBJECT_TASKS: &[Task] = &[Task::Detect, Task::Segment];
+const OBJECT_TASKS: &[TaskName] = &[TaskName::Detect, TaskName::Segment];
 
 fn score(text: &str) -> Result<f32, String> {
     match text.parse() {
@@ -82,7 +53,7 @@ impl TaskFlags {
     ///
     /// # Errors
     /// When a flag that the task needs is missing, or one is wrong or belongs to another task.
-    pub fn prompt(&self, task: Task) -> Result<String, UsageError> {
+    pub fn prompt(&self, task: TaskName) -> Result<String, UsageError> {
         self.refuse_others(Some(task))?;
         let language = self.language.as_deref().unwrap_or(DEFAULT_LANGUAGE);
         if !is_language_code(language) {
@@ -91,28 +62,30 @@ impl TaskFlags {
             )));
         }
         Ok(match task {
-            Task::Caption => caption::prompt(self.length(), language),
-            Task::Vqa => vqa::prompt(self.question()?, language),
-            Task::Detect | Task::Segment => detection::prompt(&task.to_string(), &self.names()?),
-            Task::Ocr => ocr::PROMPT.to_owned(),
+            TaskName::Caption => caption::prompt(self.length(), language),
+            TaskName::Vqa => vqa::prompt(self.question()?, language),
+            TaskName::Detect | TaskName::Segment => {
+                detection::prompt(&task.to_string(), &self.names()?)
+            }
+            TaskName::Ocr => ocr::PROMPT.to_owned(),
         })
     }
 
     /// Refuses flags that don't belong to `task`; without a task, all of them.
-    pub fn refuse_others(&self, task: Option<Task>) -> Result<(), UsageError> {
+    pub fn refuse_others(&self, task: Option<TaskName>) -> Result<(), UsageError> {
         for (flag, sent, tasks) in [
-            ("question", self.question.is_some(), &[Task::Vqa][..]),
+            ("question", self.question.is_some(), &[TaskName::Vqa][..]),
             ("object", !self.objects.is_empty(), OBJECT_TASKS),
             ("min-score", self.min_score.is_some(), OBJECT_TASKS),
-            ("length", self.length.is_some(), &[Task::Caption]),
+            ("length", self.length.is_some(), &[TaskName::Caption]),
             (
                 "language",
                 self.language.is_some(),
-                &[Task::Caption, Task::Vqa],
+                &[TaskName::Caption, TaskName::Vqa],
             ),
         ] {
             if sent && !task.is_some_and(|task| tasks.contains(&task)) {
-                let tasks: Vec<_> = tasks.iter().map(Task::to_string).collect();
+                let tasks: Vec<_> = tasks.iter().map(TaskName::to_string).collect();
                 return Err(UsageError(format!(
                     "--{flag} is for --task {}",
                     tasks.join(" and ")
@@ -171,7 +144,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[arg(long, value_enum)]
-        task: Task,
+        task: TaskName,
         #[command(flatten)]
         flags: TaskFlags,
     }

@@ -1,5 +1,6 @@
 //! What goes into the engine and what comes out of it.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,9 +10,10 @@ use std::time::{Duration, Instant};
 use futures::Stream;
 use tokio::sync::{mpsc, watch};
 
-use crate::kernels::Neighbours;
+use crate::kernels::{Logprobs, Neighbours};
 use crate::models::{AdapterId, Resident};
 use crate::pixels::Pixels;
+use crate::tokenizer::Tokenizer;
 
 /// One prompt about one image.
 #[derive(Debug, Clone)]
@@ -104,6 +106,32 @@ pub enum Event {
     Failed(Failure),
 }
 
+/// An event as it waits for its reader. Of tokens it holds the ids: all of an answer may wait, and
+/// the texts of the likeliest tokens would take several times the memory.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Delta {
+        text: String,
+        token: Option<(u32, Logprobs)>,
+    },
+    Finished(Summary),
+    Failed(Failure),
+}
+
+impl Waiting {
+    fn read(self, tokenizer: &Tokenizer) -> Event {
+        match self {
+            Self::Delta { text, token } => {
+                let token = token.map(|(id, logprobs)| TokenInfo::new(tokenizer, id, logprobs));
+                let tokens = token.into_iter().collect();
+                Event::Delta { text, tokens }
+            }
+            Self::Finished(summary) => Event::Finished(summary),
+            Self::Failed(failure) => Event::Failed(failure),
+        }
+    }
+}
+
 /// One generated token and its probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenInfo {
@@ -119,6 +147,26 @@ pub struct TokenInfo {
     pub near_logprob: f32,
     /// The likeliest tokens at this place, likeliest first.
     pub top: Vec<TopLogprob>,
+}
+
+impl TokenInfo {
+    /// The token of this id, with the texts that its tokenizer has.
+    pub fn new(tokenizer: &Tokenizer, id: u32, logprobs: Logprobs) -> Self {
+        let top = |(id, logprob): (u32, f32)| TopLogprob {
+            id,
+            text: tokenizer.decode(&[id]),
+            bytes: tokenizer.bytes(id),
+            logprob,
+        };
+        Self {
+            id,
+            text: tokenizer.decode(&[id]),
+            bytes: tokenizer.bytes(id),
+            logprob: logprobs.chosen,
+            near_logprob: logprobs.near,
+            top: logprobs.top.into_iter().map(top).collect(),
+        }
+    }
 }
 
 /// One of the likeliest tokens at some place.
@@ -218,9 +266,9 @@ pub enum Failure {
 }
 
 /// A stream of one request's [`Event`]s. **Dropping it cancels the work**, wherever that stands.
-#[derive(Debug)]
 pub struct Generation {
-    events: mpsc::UnboundedReceiver<Event>,
+    events: mpsc::UnboundedReceiver<Waiting>,
+    tokenizer: Arc<Tokenizer>,
     place: watch::Receiver<usize>,
     ended: bool,
     /// Outlives the generation, so that what a cancelled one took can be told.
@@ -229,13 +277,15 @@ pub struct Generation {
 
 impl Generation {
     /// The receiving end of `events`; the engine sees that this was dropped as `is_closed()`.
-    pub(crate) fn new(
-        events: mpsc::UnboundedReceiver<Event>,
+    pub(super) fn new(
+        events: mpsc::UnboundedReceiver<Waiting>,
+        tokenizer: Arc<Tokenizer>,
         place: watch::Receiver<usize>,
         usage: UsageMeter,
     ) -> Self {
         Self {
             events,
+            tokenizer,
             place,
             ended: false,
             usage,
@@ -248,6 +298,15 @@ impl Generation {
     }
 }
 
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation")
+            .field("usage", &self.usage)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Stream for Generation {
     type Item = Event;
 
@@ -255,11 +314,28 @@ impl Stream for Generation {
         if self.ended {
             return Poll::Ready(None);
         }
-        let event = self.events.poll_recv(context);
+        let waiting = self.events.poll_recv(context);
         self.ended = matches!(
-            &event,
-            Poll::Ready(Some(Event::Finished(_) | Event::Failed(_)))
+            &waiting,
+            Poll::Ready(Some(Waiting::Finished(_) | Waiting::Failed(_)))
         );
-        event
+        waiting.map(|waiting| Some(waiting?.read(&self.tokenizer)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_answer_that_waits_takes_little_memory() {
+        let logprobs = Logprobs {
+            chosen: 0.0,
+            near: 0.0,
+            top: vec![(7, -1.0); 20],
+        };
+        let likeliest = logprobs.top.len() * std::mem::size_of_val(&logprobs.top[0]);
+        let each = size_of::<Waiting>() + likeliest;
+        assert!(512 * each < 200_000, "{each} bytes a token");
     }
 }

@@ -162,7 +162,7 @@ impl EngineHandle {
         if inner.scheduler.submit(sequences).is_err() {
             return Err(SubmitError::QueueFull {
                 queue: options.queue,
-                retry_after: inner.completion_rate.time_for(count, Instant::now()),
+                retry_after: inner.vacancies.time_for(count, Instant::now()),
             });
         }
         inner.report_load();
@@ -223,11 +223,15 @@ impl EngineHandle {
         }
     }
 
-    /// How long to wait until there may be room for one more request, by the rate at which requests
-    /// have completed of late.
+    /// How long to wait until there is room for one more request, by when requests have ended of late.
     pub fn retry_after(&self) -> Duration {
         let inner = self.inner.shared.lock();
-        inner.completion_rate.time_for(1, Instant::now())
+        inner.vacancies.time_for(1, Instant::now())
+    }
+
+    /// What turns its tokens into text.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.inner.tokenizer
     }
 
     /// What the engine is doing.

@@ -14,7 +14,6 @@
 //! the time between two tokens, the `cost_model` tells from what steps have cost so far.
 
 mod change;
-mod completion_rate;
 mod cost_model;
 mod executor;
 mod generation;
@@ -30,10 +29,11 @@ mod shared;
 mod stop;
 mod supervisor;
 mod trace;
+mod vacancies;
 mod watchdog;
 mod worker;
 
-pub use crate::kernels::Neighbours;
+pub use crate::kernels::{Logprobs, Neighbours};
 pub use generation::{
     Answerer, Event, Failure, FinishReason, Generation, MaxTokens, Request, Sampling, Summary,
     Timings, TokenInfo, TopLogprob, Usage, UsageMeter,
@@ -41,3 +41,4 @@ pub use generation::{
 pub use handle::EngineHandle;
 pub use options::{EngineOptions, State, SubmitError};
 pub use scheduler::{Limits, Plan, QueueFull, Scheduler};
+pub use vacancies::Vacancies;

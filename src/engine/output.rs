@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use super::generation::Waiting;
 use super::sampler::{Row, SampledToken, Sampler, Wanted};
 use super::stop::StopStrings;
 use super::trace::Trace;
-use super::{Event, Failure, FinishReason, Summary, TokenInfo, TopLogprob, UsageMeter};
+use super::{Failure, FinishReason, Summary, UsageMeter};
 use crate::kernels::Logprobs;
 use crate::telemetry::metrics;
 use crate::tokenizer::{Detokenizer, Tokenizer};
@@ -16,7 +17,7 @@ use crate::tokenizer::{Detokenizer, Tokenizer};
 /// Chooses one request's tokens and sends what they become to its client. Emits exactly one final
 /// event, even when dropped; nothing is sent after it.
 pub(super) struct Output {
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<Waiting>,
     ended: bool,
     tokenizer: Arc<Tokenizer>,
     sampler: Sampler,
@@ -39,7 +40,7 @@ pub(super) enum Next {
 impl Output {
     /// An output of at most `max_tokens` tokens, at least 1.
     pub(super) fn new(
-        events: mpsc::UnboundedSender<Event>,
+        events: mpsc::UnboundedSender<Waiting>,
         tokenizer: Arc<Tokenizer>,
         sampler: Sampler,
         stop: Vec<String>,
@@ -90,8 +91,8 @@ impl Output {
         metrics::completion_token();
         let piece = self.detokenizer.push(&self.tokenizer, sampled.id);
         let (text, stopped) = self.stop.push(&piece);
-        let token = |logprobs| token_info(&self.tokenizer, sampled.id, logprobs);
-        self.send_delta(text, sampled.logprobs.map(token).into_iter().collect());
+        let token = sampled.logprobs.map(|logprobs| (sampled.id, logprobs));
+        self.send_delta(text, token);
         match (stopped, completion_tokens == self.max_tokens) {
             (true, _) => Next::Finished(FinishReason::Stop),
             (false, true) => Next::Finished(FinishReason::Length),
@@ -107,14 +108,14 @@ impl Output {
         let rest = self.detokenizer.finish(&self.tokenizer);
         let (mut text, stopped) = self.stop.push(&rest);
         text.push_str(&self.stop.finish());
-        self.send_delta(text, Vec::new());
+        self.send_delta(text, None);
         let finish_reason = if stopped { FinishReason::Stop } else { reason };
         let summary = Summary {
             finish_reason,
             usage: self.usage.read(),
             timings: self.trace.finished(finish_reason, now),
         };
-        self.end(Event::Finished(summary));
+        self.end(Waiting::Finished(summary));
     }
 
     /// Ends with an error.
@@ -127,7 +128,7 @@ impl Output {
             Failure::ShuttingDown => "shutdown",
             Failure::Model(_) => "model",
         });
-        self.end(Event::Failed(failure));
+        self.end(Waiting::Failed(failure));
     }
 
     /// Ends because the client has gone or, when it hasn't, because the deadline has passed.
@@ -141,19 +142,19 @@ impl Output {
         }
     }
 
-    fn send_delta(&self, text: String, tokens: Vec<TokenInfo>) {
-        if !self.ended && (!text.is_empty() || !tokens.is_empty()) {
-            self.send(Event::Delta { text, tokens });
+    fn send_delta(&self, text: String, token: Option<(u32, Logprobs)>) {
+        if !self.ended && (!text.is_empty() || token.is_some()) {
+            self.send(Waiting::Delta { text, token });
         }
     }
 
-    fn end(&mut self, last: Event) {
+    fn end(&mut self, last: Waiting) {
         self.ended = true;
         self.send(last);
     }
 
     /// A receiver that has gone away is noticed by [`super::sequence::Sequence::is_over`].
-    fn send(&self, event: Event) {
+    fn send(&self, event: Waiting) {
         let _ = self.events.send(event);
     }
 }
@@ -162,22 +163,5 @@ impl Drop for Output {
     fn drop(&mut self) {
         let text = "it stopped before the answer was complete";
         self.fail(Failure::Model(text.to_owned()));
-    }
-}
-
-fn token_info(tokenizer: &Tokenizer, id: u32, logprobs: Logprobs) -> TokenInfo {
-    let top = |(id, logprob): (u32, f32)| TopLogprob {
-        id,
-        text: tokenizer.decode(&[id]),
-        bytes: tokenizer.bytes(id),
-        logprob,
-    };
-    TokenInfo {
-        id,
-        text: tokenizer.decode(&[id]),
-        bytes: tokenizer.bytes(id),
-        logprob: logprobs.chosen,
-        near_logprob: logprobs.near,
-        top: logprobs.top.into_iter().map(top).collect(),
     }
 }

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
 
+use super::generation::Waiting;
 use super::output::Output;
 use super::sampler::Sampler;
 use super::trace::Trace;
-use super::{Answerer, Event, Generation, Request, UsageMeter};
+use super::{Answerer, Generation, Request, UsageMeter};
 use crate::models::{AdapterId, DecodeRow};
 use crate::pixels::Pixels;
 use crate::tokenizer::Tokenizer;
@@ -35,7 +36,7 @@ pub(super) struct Sequence {
     pub output: SharedOutput,
     image_tokens: usize,
     deadline: Option<Instant>,
-    client: mpsc::UnboundedSender<Event>,
+    client: mpsc::UnboundedSender<Waiting>,
     place: watch::Sender<usize>,
 }
 
@@ -67,7 +68,7 @@ impl Sequence {
         let usage = UsageMeter::new(image_tokens, prompt.len());
         let output = Output::new(
             events.clone(),
-            tokenizer,
+            tokenizer.clone(),
             Sampler::new(&request.sampling, request.logprobs, request.neighbours),
             request.stop,
             max_tokens,
@@ -85,7 +86,8 @@ impl Sequence {
             client: events,
             place,
         };
-        (sequence, Generation::new(receiver, its_place, usage))
+        let generation = Generation::new(receiver, tokenizer, its_place, usage);
+        (sequence, generation)
     }
 
     /// Tells the client its place in the line for a slot, if that has changed.

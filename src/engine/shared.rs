@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::change::Change;
-use super::completion_rate::CompletionRate;
 use super::scheduler::{Limits, Scheduler};
 use super::sequence::Sequence;
+use super::vacancies::Vacancies;
 use super::{Failure, State};
 use crate::models::AdapterId;
 use crate::telemetry::metrics;
@@ -27,11 +27,11 @@ pub(super) struct Shared {
 /// Locked for moments only, never while the model works or text is made.
 pub(super) struct Inner {
     pub scheduler: Scheduler<Sequence>,
-    pub completion_rate: CompletionRate,
     /// Of the adapters, in the order asked for.
     pub changes: VecDeque<Change>,
     /// Adapters that have gone or are about to.
     pub removed: HashSet<AdapterId>,
+    pub vacancies: Vacancies,
     /// No more requests come: the worker ends when all are answered.
     pub closing: bool,
     /// When the requests that are left end with an error.
@@ -48,13 +48,13 @@ impl Inner {
         let mut retired = self
             .scheduler
             .retire_running(|sequence| sequence.is_over(now));
-        for _ in &retired {
-            self.completion_rate.completed(now);
-        }
         retired.extend(
             self.scheduler
                 .retire_waiting(|sequence| sequence.is_over(now)),
         );
+        for _ in &retired {
+            self.vacancies.free(now);
+        }
         if !retired.is_empty() {
             self.report_load();
         }
@@ -64,7 +64,7 @@ impl Inner {
     /// Frees the slot of a sequence that has ended.
     pub(super) fn release(&mut self, slot: usize, now: Instant) -> Option<Sequence> {
         let sequence = self.scheduler.release(slot)?;
-        self.completion_rate.completed(now);
+        self.vacancies.free(now);
         Some(sequence)
     }
 
@@ -95,9 +95,9 @@ impl Shared {
         Self {
             inner: Mutex::new(Inner {
                 scheduler: Scheduler::new(limits),
-                completion_rate: CompletionRate::default(),
                 changes: VecDeque::new(),
                 removed: HashSet::new(),
+                vacancies: Vacancies::default(),
                 closing: false,
                 close_at: None,
                 step_began: None,

@@ -104,7 +104,7 @@ fn next_work(shared: &Shared) -> Option<Work> {
         if inner.closing {
             return None;
         }
-        inner.completion_rate.idle();
+        inner.vacancies.idle();
         drop(shared.wait(inner, None));
     }
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use clap::ValueEnum;
+
 use super::source::DEMO;
 use crate::kernels::{Instructions, Placement};
 use crate::models::ModelConfig;
@@ -89,7 +91,8 @@ fn tasks(settings: &Settings, masks: bool) -> Vec<TaskName> {
         TaskName::Ocr => !demo,
         TaskName::Caption | TaskName::Vqa | TaskName::Detect => true,
     };
-    TaskName::ALL.into_iter().filter(good).collect()
+    let all = TaskName::value_variants().iter().copied();
+    all.filter(good).collect()
 }
 
 /// The model's name in answers, and further names for it.

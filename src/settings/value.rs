@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::ValueEnum;
 use humantime_serde::re::humantime;
 use serde::Serialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Unexpected, Visitor};
@@ -43,13 +44,19 @@ pub enum LogFormat {
 }
 
 /// A task with a route of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+// The variants' comments are the help of `--task`.
 pub enum TaskName {
+    /// A description.
     Caption,
+    /// The answer to --question.
     Vqa,
+    /// The text in the picture.
     Ocr,
+    /// A box around each --object.
     Detect,
+    /// A box and a mask of each --object.
     Segment,
 }
 
@@ -62,15 +69,16 @@ pub enum KeyedPage {
     Docs,
 }
 
-impl TaskName {
-    /// Every task.
-    pub const ALL: [Self; 5] = [
-        Self::Caption,
-        Self::Vqa,
-        Self::Ocr,
-        Self::Detect,
-        Self::Segment,
-    ];
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Caption => "caption",
+            Self::Vqa => "vqa",
+            Self::Ocr => "ocr",
+            Self::Detect => "detect",
+            Self::Segment => "segment",
+        })
+    }
 }
 
 /// Reads one value, given as text or as a number, with `parse`. `allowed` ends the error message
@@ -276,10 +284,7 @@ pub(super) fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ta
     list(
         deserializer,
         "caption, vqa, ocr, detect or segment",
-        |text| {
-            let name = |task: &TaskName| format!("{task:?}").to_lowercase() == text;
-            TaskName::ALL.into_iter().find(name)
-        },
+        |text| <TaskName as ValueEnum>::from_str(text, false).ok(),
     )
 }
 

@@ -13,6 +13,7 @@ use paligemma_server::checkpoint::CheckpointError;
 use paligemma_server::engine::{EngineHandle, State};
 use paligemma_server::http_client;
 use paligemma_server::models::{Model, PaliGemma, Pretrained, WeightFormat};
+use paligemma_server::pixels::Preprocessor;
 use paligemma_server::runtime::Runtime;
 use paligemma_server::server::{self, ServerError, Shutdown, Trigger};
 use paligemma_server::settings::Settings;
@@ -33,6 +34,8 @@ pub const ALIAS: &str = "paligemma";
 pub struct Server {
     pub address: SocketAddr,
     pub engine: EngineHandle,
+    /// What decodes its images.
+    pub preprocessor: Preprocessor,
     client: reqwest::Client,
     serving: JoinHandle<Result<(), ServerError>>,
     /// The server runs for as long as this is there.
@@ -127,12 +130,14 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let state = AppState::start(runtime).unwrap();
         let engine = state.engine.clone();
+        let preprocessor = state.preprocessor.clone();
         let (trigger, mut shutdown) = Shutdown::on_trigger();
         let serving =
             tokio::spawn(async move { server::serve(listener, state, &mut shutdown).await });
         Self {
             address,
             engine,
+            preprocessor,
             serving,
             client: http_client::builder().no_proxy().build().unwrap(),
             trigger,

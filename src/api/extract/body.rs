@@ -67,7 +67,7 @@ pub async fn receive<B>(
     let usage = RequestUsage::of(request.extensions());
     let (received, body) = upload.receive(request, read).await?;
     drop(upload);
-    let permit = state.admission.acquire(&state.engine)?;
+    let permit = state.admission.acquire()?;
     let arrival = Arrival {
         at,
         request_id,

@@ -121,16 +121,17 @@ fn problem_response(status: u16, codes: &[ErrorCode]) -> Response {
     let response = ResponseBuilder::new()
         .description(lines.join("\n"))
         .content("application/problem+json", content);
-    let header = match status {
-        401 => Some(("WWW-Authenticate", "`Bearer`: how to send the key.")),
-        429 | 503 => Some(("Retry-After", "Seconds after which to try again.")),
-        _ => None,
+    let headers: &[_] = match status {
+        401 => &[("WWW-Authenticate", "`Bearer`: how to send the key.")],
+        429 | 503 => &[
+            ("Retry-After", "Seconds after which to try again."),
+            ("Retry-After-Ms", "The same in milliseconds."),
+        ],
+        _ => &[],
     };
-    match header {
-        Some((name, meaning)) => {
-            let header = HeaderBuilder::new().description(Some(meaning));
-            response.header(name, header.build()).build()
-        }
-        None => response.build(),
-    }
+    let add = |response: ResponseBuilder, (name, meaning): &(&str, &str)| {
+        let header = HeaderBuilder::new().description(Some(*meaning));
+        response.header(*name, header.build())
+    };
+    headers.iter().fold(response, add).build()
 }

@@ -38,7 +38,9 @@ pub async fn answer<P: OutputParser>(
     parser: impl FnMut(usize) -> P,
 ) -> Result<Response, ApiError> {
     let parsers = (0..job.generations.len()).map(parser);
-    let answers = parsers.map(PartialAnswer::new).collect();
+    let tokenizer = job.logprobs.then(|| job.tokenizer.clone());
+    let answers = parsers.map(|parser| PartialAnswer::new(parser, tokenizer.clone()));
+    let answers = answers.collect();
     match job.stream {
         true => stream::answer(job, answers).await,
         false => within(job.deadline, whole::answer(job, answers)).await,

@@ -141,8 +141,7 @@ impl<P: OutputParser> Events<P> {
             }
             Event::Finished(summary) => {
                 let answer = self.answers[index].take().ok_or_else(cut_off)?;
-                let (objects, result) =
-                    answer.into_result(index, &summary, self.job.logprobs).await;
+                let (objects, result) = answer.into_result(index, &summary).await;
                 self.summaries.push(summary);
                 let mut events = found::<P>(index, objects)?;
                 events.push(named("result", &result)?);

@@ -27,7 +27,7 @@ pub async fn answer<P: OutputParser>(
     let (usage, timings) = totals(summaries, job.arrived.elapsed());
     let mut results = Vec::with_capacity(collected.len());
     for (index, (answer, summary)) in collected.into_iter().enumerate() {
-        let (_, result) = answer.into_result(index, &summary, job.logprobs).await;
+        let (_, result) = answer.into_result(index, &summary).await;
         results.push(result);
     }
     let response = TaskResponse {
@@ -62,8 +62,8 @@ async fn collect<P: OutputParser>(
 /// The failure of its generation.
 pub async fn collect_text(mut job: Job) -> Result<(String, Vec<TokenLogprob>, Summary), ApiError> {
     let generation = job.generations.pop().ok_or_else(cut_off)?;
-    let answer = PartialAnswer::new(text(|text| text)(0));
+    let answer = PartialAnswer::new(text(|text| text)(0), Some(job.tokenizer));
     let (answer, summary) = collect(generation, answer).await?;
-    let (_, result) = answer.into_result(0, &summary, true).await;
+    let (_, result) = answer.into_result(0, &summary).await;
     Ok((result.task, result.logprobs.unwrap_or_default(), summary))
 }

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use paligemma_server::settings::TaskName;
+
 use super::super::exit::UsageError;
 use super::super::flags::SettingsFlags;
-use super::super::task_flags::{Task, TaskFlags};
+use super::super::task_flags::{TaskFlags, has_objects};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +29,7 @@ pub struct Args {
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
     #[arg(long, value_enum)]
-    pub task: Task,
+    pub task: TaskName,
     #[command(flatten)]
     pub flags: TaskFlags,
     /// The file for the labels, one JSON object per line. Pictures that it already has are skipped.
@@ -54,7 +56,7 @@ impl Args {
     /// # Errors
     /// Flags that are missing or wrong, or belong to another task.
     pub fn prompt(&self) -> Result<String, UsageError> {
-        if self.coco.is_some() && !self.task.has_objects() {
+        if self.coco.is_some() && !has_objects(self.task) {
             return Err(UsageError(
                 "--coco is for --task detect and segment".to_owned(),
             ));

@@ -13,13 +13,13 @@ use paligemma_server::engine::{
 use paligemma_server::models::{MASK_SIDE, MaskDecoder};
 use paligemma_server::pixels::{Pixels, Preprocessor, mask::Mask};
 use paligemma_server::runtime::Runtime;
-use paligemma_server::settings::Settings;
+use paligemma_server::settings::{Settings, TaskName};
 use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
 use paligemma_server::tasks::detection::{Detection, bins};
 use paligemma_server::tasks::detection_parser::{DetectionParser, Piece, TokenProbability};
 
 use super::super::adapter;
-use super::super::task_flags::Task;
+use super::super::task_flags::has_objects;
 use super::files::Picture;
 use super::record::{Asked, Record, RecordedDetection};
 
@@ -29,7 +29,7 @@ pub struct Labeller {
     preprocessor: Preprocessor,
     /// Present for `segment`.
     decoder: Option<Arc<MaskDecoder>>,
-    task: Task,
+    task: TaskName,
     asked: Asked,
     /// The model's tokens of bins, if it has them all.
     bins: Option<Neighbours>,
@@ -45,10 +45,10 @@ impl Labeller {
     ///
     /// # Errors
     /// When it can't be loaded, or `segment` has no mask decoder.
-    pub async fn start(settings: &Settings, task: Task, asked: Asked) -> anyhow::Result<Self> {
+    pub async fn start(settings: &Settings, task: TaskName, asked: Asked) -> anyhow::Result<Self> {
         let runtime = Runtime::load(settings).await?;
         let decoder = match task {
-            Task::Segment => Some(runtime.mask_decoder.clone().context(
+            TaskName::Segment => Some(runtime.mask_decoder.clone().context(
                 "--task segment needs a mask decoder: pass PaliGemma's vae-oid.npz with --mask-decoder FILE",
             )?),
             _ => None,
@@ -121,10 +121,8 @@ impl Labeller {
 
     async fn ask(&self, pixels: Pixels, mut record: Record) -> anyhow::Result<Record> {
         let size = (pixels.width, pixels.height);
-        let mut parser = self
-            .task
-            .has_objects()
-            .then(|| DetectionParser::new(self.decoder.is_some()));
+        let mut parser =
+            has_objects(self.task).then(|| DetectionParser::new(self.decoder.is_some()));
         let mut events = self.engine.submit(Request {
             image: Arc::new(pixels),
             adapter: self.adapter,

@@ -33,6 +33,10 @@ use crate::api::{GuardedBody, SpareConnection};
 /// How long to wait when the operating system has no more descriptors or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Most bytes of an answer that wait for their reader, and of a request's head: hyper's 400 kB would be most
+/// of what a stream takes that nobody reads.
+const BUFFER: usize = 64 * 1024;
+
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -155,6 +159,7 @@ impl Connection {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle)
+            .max_buf_size(BUFFER)
             .serve_connection(TokioIo::new(ProtocolErrors::new(stream)), service);
         let mut connection = std::pin::pin!(connection);
         let mut closing = false;

@@ -1,5 +1,7 @@
 //! Masks: what the demo marks in a drawing is what was drawn.
 
+use std::sync::mpsc::channel;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use futures::StreamExt;
 use image::GrayImage;
@@ -145,6 +147,35 @@ async fn a_stream_sends_the_object_with_its_mask_before_the_result() {
     let (object, result) = (&events[names.len() - 3].1, &events[names.len() - 2].1);
     assert!(object["mask"].as_str().unwrap().len() > 100);
     assert_eq!(object["mask"], result["objects"][0]["mask"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decoding_a_mask_counts_against_the_deadline() {
+    let server = Server::demo(&[("decode_threads", "1")]).await;
+    let body = json!({
+        "image": BASE64_STANDARD.encode(example("red-circle.png")),
+        "objects": ["red circle"],
+        "stream": true,
+        "timeout": "2s",
+    });
+    // It begins with the first text, when the image is decoded and the mask is not.
+    let response = server.send(server.post("/v1/segment").json(&body)).await;
+    let (release, held) = channel::<()>();
+    let preprocessor = server.preprocessor.clone();
+    let holding = preprocessor.bounded(move || held.recv());
+    let (_, events) = tokio::join!(
+        async {
+            let _ = holding.await;
+        },
+        async {
+            let events: Vec<(String, Value)> = events(response).collect().await;
+            drop(release);
+            events
+        }
+    );
+    let (name, problem) = events.last().unwrap();
+    assert_eq!(name, "error", "{problem}");
+    assert_eq!(problem["code"], "deadline_exceeded");
 }
 
 #[tokio::test(flavor = "multi_thread")]
