@@ -80,7 +80,7 @@ fn what_a_task_lacks_or_does_not_take_is_named_with_code_2() {
     let output = ask(&["--task", "paint"]);
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_tells(&stderr, &["paint", "caption, vqa, detect, segment, ocr"]);
+    assert_tells(&stderr, &["paint", "caption, vqa, ocr, detect, segment"]);
 }
 
 #[test]

@@ -61,9 +61,10 @@ fn the_wait_is_a_hundredth_of_a_second_at_least_and_a_minute_at_most() {
 }
 
 /// Answers that take from 100 to 300 ms in steps of 10, two times as many requests as are answered,
-/// and every refusal's told wait against the real one.
+/// and every refusal's told wait against the real one. Places of several slots are free at nearly
+/// random moments. If they were entirely so, the best estimate would be off by 2.15 in the median.
 #[test]
-fn under_a_steady_overload_the_median_is_within_twice_the_real_wait() {
+fn under_a_steady_overload_the_told_wait_is_neither_too_long_nor_too_short() {
     let mut random = StdRng::seed_from_u64(7);
     let start = Instant::now();
     let mut scheduler = Scheduler::<u32>::new(Limits {
@@ -75,7 +76,7 @@ fn under_a_steady_overload_the_median_is_within_twice_the_real_wait() {
     // The slot and the step at which it is free.
     let mut running: Vec<(usize, u32)> = Vec::new();
     let mut refused: Vec<(u32, Duration)> = Vec::new();
-    let mut errors: Vec<f64> = Vec::new();
+    let mut ratios: Vec<f64> = Vec::new();
     for step in 0..5000_u32 {
         let now = start + MS * 10 * step;
         running.retain(|&(slot, end)| {
@@ -86,10 +87,9 @@ fn under_a_steady_overload_the_median_is_within_twice_the_real_wait() {
             end != step
         });
         if scheduler.room() > 0 {
-            errors.extend(refused.drain(..).map(|(at, told)| {
+            ratios.extend(refused.drain(..).map(|(at, told)| {
                 let real = (MS * 10 * (step - at)).as_secs_f64();
-                let told = told.as_secs_f64();
-                (told / real).max(real / told)
+                told.as_secs_f64() / real
             }));
         }
         if random.random_bool(0.4) && scheduler.submit([(step, 1)].into_iter()).is_err() {
@@ -101,11 +101,18 @@ fn under_a_steady_overload_the_median_is_within_twice_the_real_wait() {
             scheduler.finish_prefill();
         }
     }
-    errors.sort_by(f64::total_cmp);
-    let median = errors[errors.len() / 2];
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let mut errors: Vec<f64> = ratios
+        .iter()
+        .map(|ratio| ratio.max(ratio.recip()))
+        .collect();
+    let (ratio, error) = (median(&mut ratios), median(&mut errors));
+    assert!(errors.len() > 500);
     assert!(
-        errors.len() > 500 && median < 2.0,
-        "{} refused, {median}",
-        errors.len()
+        (0.8..1.25).contains(&ratio) && error < 2.15,
+        "{ratio}, {error}"
     );
 }
