@@ -147,7 +147,7 @@ impl Checkpoint<'_> {
             commit = self.commit,
             folder = %folder.display(),
             seconds = started.elapsed().as_secs(),
-            "in the cache"
+            "the files are in the cache"
         );
         Ok(folder)
     }

@@ -133,7 +133,7 @@ async fn the_log_tells_of_retries_in_words_and_the_token_is_in_no_error_and_no_l
     tracing::info!(?settings, "settings");
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("the checkpoint is in the cache"));
+    assert!(log.contains("the files are in the cache"));
     let endpoint = &settings.endpoint;
     for line in [
         &format!(

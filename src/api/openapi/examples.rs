@@ -14,7 +14,7 @@ use utoipa::openapi::{Content, OpenApi, RefOr};
 /// A picture of 97 x 61 pixels, small enough to be read past.
 const IMAGE: &[u8] = include_bytes!("../../../examples/images/small.gif");
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     include_str!("examples/caption.yaml"),
     include_str!("examples/vqa.yaml"),
     include_str!("examples/question.yaml"),
@@ -24,6 +24,7 @@ const FILES: [&str; 9] = [
     include_str!("examples/chat.yaml"),
     include_str!("examples/completions.yaml"),
     include_str!("examples/operations.yaml"),
+    include_str!("examples/adapters.yaml"),
 ];
 
 #[derive(Deserialize)]

@@ -55,7 +55,7 @@ impl Module {
                 let found = (down.shape.first().copied(), up.shape.get(1).copied());
                 if rank == 0 || found != (Some(rank), Some(rank)) {
                     return Err(format!(
-                        "has tensors of shapes {:?} and {:?} for {name}, where its configuration says rank {rank}",
+                        "has a lora_A of shape {:?} and a lora_B of shape {:?} for {name}, where its configuration says rank {rank}",
                         down.shape, up.shape
                     ));
                 }
@@ -161,7 +161,7 @@ impl Module {
             let Some(ours) = ours else { continue };
             if Some(ours.shape.as_slice()) != theirs {
                 return Err(format!(
-                    "replaces the {what} of {name} by one of shape {:?}, and the model's has {theirs:?}",
+                    "replaces {name}.{what} by one of shape {:?}, and the model's has {theirs:?}",
                     ours.shape
                 ));
             }
@@ -181,7 +181,7 @@ impl Module {
         let found = (low_rank.up.shape[0], width(&low_rank.down));
         if found != wanted {
             return Err(format!(
-                "changes {name} by a product of shape {found:?}, and the model's weight has {wanted:?}; it is of another base"
+                "changes {name} by a product lora_B · lora_A of shape {found:?}, and the model's weight has {wanted:?}; it is of another base"
             ));
         }
         if low_rank

@@ -232,7 +232,7 @@ async fn the_contract_is_served_as_it_is_published() {
             .unwrap();
         let statuses: Vec<_> = responses.keys().map(String::as_str).collect();
         let expected = [
-            "200", "400", "401", "408", "413", "415", "422", "429", "500", "503", "504",
+            "200", "400", "401", "404", "408", "413", "415", "422", "429", "500", "503", "504",
         ];
         assert_eq!(statuses, expected, "{path}");
         let types = responses["200"]["content"].as_object().unwrap();
