@@ -93,7 +93,7 @@ class Folder:
         with torch.no_grad():
             out = self.model.generate(
                 input_ids=ids,
-                pixel_values=pixels(squashed),
+                pixel_values=pixels(torch.from_numpy(np.stack(squashed))),
                 attention_mask=torch.ones_like(ids),
                 token_type_ids=torch.zeros_like(ids),
                 max_new_tokens=MAX_TOKENS,
