@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from peft import PeftModel
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration
 
@@ -58,9 +59,12 @@ class Folder:
 
     BATCH = 64
 
-    def __init__(self, folder):
+    def __init__(self, folder, adapter=None):
         self.name = f"transformers on {folder}"
         self.model = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        if adapter:
+            self.name += f" with {adapter}"
+            self.model = PeftModel.from_pretrained(self.model, adapter).eval()
         self.tokenizer = vocabulary.Tokenizer.from_file(str(folder / "tokenizer.json"))
         vision = self.model.config.vision_config
         self.side = vision.image_size
@@ -89,7 +93,7 @@ class Folder:
         with torch.no_grad():
             out = self.model.generate(
                 input_ids=ids,
-                pixel_values=pixels(squashed),
+                pixel_values=pixels(torch.from_numpy(np.stack(squashed))),
                 attention_mask=torch.ones_like(ids),
                 token_type_ids=torch.zeros_like(ids),
                 max_new_tokens=MAX_TOKENS,

@@ -2,6 +2,7 @@
 
     python evaluate.py --server http://127.0.0.1:8080      # through the running server
     python evaluate.py --folder ../../models/demo          # with transformers itself
+    python evaluate.py --folder ../../models/demo --adapter ../../models/demo-counting --counts
 
 Both use the same prompts and the same PNG pictures, each with its own aspect ratio. Prints one table. The scenes come
 from the training's own code; `evaluation` measures on scenes that other code draws.
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+import counting
 import scenes
 import shapes
 import tasks
@@ -45,6 +47,15 @@ def questions(scene, rng):
             yield "questions", *tasks.question(scene, rng)
     yield "detection", *tasks.detect(scene, rng)
     yield "segmentation", *tasks.segment(scene, rng)
+
+
+def counted(scene, rng):
+    """The prompts of captions that count."""
+    for task in counting.WHOLE:
+        yield "counts", *task(scene, rng)
+    region = counting.caption_region(scene, rng)
+    if region is not None:
+        yield "counts of parts", *region
 
 
 def objects(text):
@@ -114,6 +125,13 @@ class Scores:
             self.values["ocr: words exact"] += [word in words for word in truth.split()]
             self.values["ocr: whole text exact"].append(answer == truth)
             return
+        if measure.startswith("counts"):
+            self.values[f"{measure} exact"].append(answer == truth)
+            self.values[f"{measure} in any order"].append(sorted(answer.split(", ")) == sorted(truth.split(", ")))
+            if measure == "counts":
+                self.values[f"  {prompt}"].append(answer == truth)
+                self.values[f"  counts of {len(scene.shapes)} shapes"].append(answer == truth)
+            return
         if measure in ("captions", "regions"):
             named = Counter(" ".join(name) for name in NAME.findall(answer))
             right = named == Counter(" ".join(name) for name in NAME.findall(truth))
@@ -141,6 +159,8 @@ def main():
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--server", help="address of a running server")
     where.add_argument("--folder", type=Path, help="checkpoint to load with transformers")
+    parser.add_argument("--adapter", type=Path, help="LoRA adapter on that folder's checkpoint")
+    parser.add_argument("--counts", action="store_true", help="captions should count: `2 circles, 1 star`")
     parser.add_argument("--scenes", type=int, default=1000)
     parser.add_argument("--decoder", type=Path, default=DEMO / "vae-oid.safetensors", help="decoder of the mask codes")
     args = parser.parse_args()
@@ -149,9 +169,12 @@ def main():
     for index in range(args.scenes):
         scene, rng = scenes.numbered(TEST, index, SEEN), np.random.default_rng([TEST, index, 7])
         image = scenes.draw(scene)
-        asked += [(image, scene, *question) for question in questions(scene, rng)]
+        prompts = list(questions(scene, rng))
+        if args.counts:
+            prompts = [p for p in prompts if p[0] not in ("captions", "regions")] + list(counted(scene, rng))
+        asked += [(image, scene, *prompt) for prompt in prompts]
     start = time.monotonic()
-    answerer = Server(args.server) if args.server else Folder(args.folder)
+    answerer = Server(args.server) if args.server else Folder(args.folder, args.adapter)
     answers = answerer.answers([(image, prompt) for image, _, _, prompt, _ in asked])
     scores = Scores(args.decoder)
     for (_, scene, measure, prompt, truth), answer in zip(asked, answers):

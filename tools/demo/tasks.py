@@ -22,7 +22,7 @@ def _pick(rng, items):
     return items[rng.integers(len(items))]
 
 
-def _plural(kind):
+def plural(kind):
     return kind + "es" if kind.endswith("s") else kind + "s"
 
 
@@ -85,21 +85,29 @@ def _share_inside(shape, region):
     return max(y1 - y0, 0) * max(x1 - x0, 0) / shape.area
 
 
-def caption_region(scene, rng):
-    """A box around one shape, as `detect` gives it, or any box, that cuts no shape in two."""
-    for _ in range(8 if scene.shapes else 0):
-        if rng.random() < 0.5:
+def region(scene, rng, empty=False):
+    """A box around one shape, as `detect` gives it, or any box, that cuts no shape in two; and the shapes in it.
+
+    None if no such box is found. Only if it may be `empty` is there one without any shape.
+    """
+    for _ in range(8 if scene.shapes or empty else 0):
+        if scene.shapes and rng.random() < 0.5:
             y0, x0, y1, x1 = _pick(rng, scene.shapes).box
             dy, dx = rng.uniform(-0.06, 0.2, 2) * (y1 - y0, x1 - x0)
-            region = np.clip([y0 - dy, x0 - dx, y1 + dy, x1 + dx], 0, 1)
+            box = np.clip([y0 - dy, x0 - dx, y1 + dy, x1 + dx], 0, 1)
         else:
             (y0, x0), (height, width) = rng.uniform(0, 0.7, 2), rng.uniform(0.25, 1, 2)
-            region = np.clip([y0, x0, y0 + height, x0 + width], 0, 1)
-        shares = [_share_inside(s, region) for s in scene.shapes]
+            box = np.clip([y0, x0, y0 + height, x0 + width], 0, 1)
+        shares = [_share_inside(s, box) for s in scene.shapes]
         found = [s for s, share in zip(scene.shapes, shares) if share >= INSIDE]
-        if found and not any(OUTSIDE < share < INSIDE for share in shares):
-            return f"caption {box_tokens(region)}", _named(found)
+        if (found or empty) and not any(OUTSIDE < share < INSIDE for share in shares):
+            return box, found
     return None
+
+
+def caption_region(scene, rng):
+    part = region(scene, rng)
+    return part and (f"caption {box_tokens(part[0])}", _named(part[1]))
 
 
 # Questions.
@@ -125,8 +133,8 @@ def _some(scene, rng):
 def how_many_kind(scene, rng):
     kind, color = _some(scene, rng)
     if rng.random() < 0.25:
-        return f"how many {color} {_plural(kind)} are there?", str(len(matches(scene, f"{color} {kind}")))
-    return f"how many {_plural(kind)} are there?", str(len(matches(scene, kind)))
+        return f"how many {color} {plural(kind)} are there?", str(len(matches(scene, f"{color} {kind}")))
+    return f"how many {plural(kind)} are there?", str(len(matches(scene, kind)))
 
 
 def how_many_color(scene, rng):
@@ -268,7 +276,7 @@ def ocr(scene, rng):
 
 def corpus():
     """Words that the tokenizer should know whole, in sentences."""
-    names = COLOR_NAMES + ["grey"] + KINDS + [_plural(k) for k in KINDS] + BACKGROUND_NAMES + ROWS + COLUMNS
+    names = COLOR_NAMES + ["grey"] + KINDS + [plural(k) for k in KINDS] + BACKGROUND_NAMES + ROWS + COLUMNS
     return [
         "cap en caption en describe en answer en detect segment ocr question en",
         "how many shapes are there? how many are there? what color is the? what colour is the?",

@@ -207,8 +207,9 @@ def main():
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore")
-    shutil.rmtree(options.out, ignore_errors=True)
-    options.out.mkdir(parents=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for folder in options.out.glob("*/"):  # files are other scripts'
+        shutil.rmtree(folder)
     others = {}
     for adapter in ad.all_adapters():
         changes, read, margin = make(

@@ -2,6 +2,7 @@
 
 python evaluate.py --server http://127.0.0.1:8080         # through a running server
 python evaluate.py --folder ../../../models/demo          # with transformers
+python evaluate.py --folder ../../../models/demo --adapter ../../../models/demo-counting --counts
 python evaluate.py --sheet scenes.png                     # only draws some of the scenes, to look at
 """
 
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import categories
+import questions
 import report
 import scoring
 
@@ -26,7 +28,7 @@ def main():
     if args.server or args.folder:
         start = time.monotonic()
         answerer = _answerer(args)
-        result = _measure(answerer, args.seed, args.scenes)
+        result = _measure(answerer, args)
         print(report.text(result.by_category()), report.text(result.by_kind()), report.NOTE, sep="\n\n")
         print(f"{args.scenes} scenes of seed {args.seed} in {time.monotonic() - start:.0f} s through {answerer.name}")
         if args.markdown:
@@ -38,6 +40,8 @@ def _arguments():
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--server", help="address of a running server")
     where.add_argument("--folder", type=Path, help="checkpoint to load with transformers")
+    parser.add_argument("--adapter", type=Path, help="LoRA adapter on that folder's checkpoint")
+    parser.add_argument("--counts", action="store_true", help="captions should count: `2 circles, 1 star`")
     parser.add_argument(
         "--scenes", type=int, default=100 * len(categories.CATEGORIES), help="the categories take turns"
     )
@@ -48,6 +52,8 @@ def _arguments():
     args = parser.parse_args()
     if not (args.server or args.folder or args.sheet):
         parser.error("give --server, --folder or --sheet")
+    if args.adapter and not args.folder:
+        parser.error("--adapter goes with --folder")
     return args
 
 
@@ -59,14 +65,16 @@ def _answerer(args):
         return Server(args.server)
     from folder import Folder
 
-    return Folder(args.folder)
+    return Folder(args.folder, args.adapter)
 
 
-def _measure(answerer, seed, scenes):
+def _measure(answerer, args):
     result = report.Report([c.name for c in categories.CATEGORIES])
-    for start in range(0, scenes, CHUNK):
-        drawn = [categories.numbered(seed, i) for i in range(start, min(start + CHUNK, scenes))]
+    for start in range(0, args.scenes, CHUNK):
+        drawn = [categories.numbered(args.seed, i) for i in range(start, min(start + CHUNK, args.scenes))]
         asked = [(category, scene.image, prompt) for category, scene, prompts in drawn for prompt in prompts]
+        if args.counts:
+            asked = [(category, image, questions.counting(prompt)) for category, image, prompt in asked]
         answers = answerer.answers([(image, prompt) for _, image, prompt in asked])
         for (category, _, prompt), answer in zip(asked, answers):
             result.add(category.name, prompt, scoring.values(prompt, answer))

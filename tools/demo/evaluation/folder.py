@@ -17,9 +17,14 @@ SPECIAL = {"bos": "<bos>", "eos": "<eos>", "pad": "<pad>"}
 
 
 class Folder:
-    def __init__(self, folder):
+    def __init__(self, folder, adapter=None):
         self.name = f"transformers on {folder}"
         self.model = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        if adapter:
+            from peft import PeftModel
+
+            self.name += f" with {adapter}"
+            self.model = PeftModel.from_pretrained(self.model, adapter).eval()
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.ids = {name: self.tokenizer.token_to_id(token) for name, token in SPECIAL.items()}
         self.masks = Masks(folder / "vae-oid.safetensors")

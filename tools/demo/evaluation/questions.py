@@ -18,7 +18,7 @@ BETWEEN = 0.06
 
 @dataclass
 class Prompt:
-    measure: str  # questions, captions, words, boxes or masks
+    measure: str  # questions, captions, counts, words, boxes or masks
     kind: str  # within the measure
     text: str
     right: object  # what the answer is compared with
@@ -47,6 +47,14 @@ def read(scene, rng):
     fonts = {text.font for text in scene.texts}
     kind = Path(fonts.pop()).stem if len(fonts) == 1 else "several fonts"
     return [Prompt("words", kind, "ocr", scene.words)]
+
+
+def counting(prompt):
+    """The same prompt to an adapter that counts in captions, `2 circles, 1 star`, without the colours."""
+    if prompt.measure != "captions":
+        return prompt
+    kinds = Counter(name.split()[-1] for name in prompt.right.elements())
+    return Prompt("counts", prompt.kind, prompt.text, dict(kinds))
 
 
 def region(size):

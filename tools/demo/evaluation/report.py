@@ -8,6 +8,7 @@ import numpy as np
 WANTED = {
     "questions": 0.95,
     "captions": 0.85,
+    "counts": 0.85,
     "boxes: number": 0.93,
     "boxes: IoU": 0.80,
     "masks: number": 0.93,

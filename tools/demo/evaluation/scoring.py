@@ -20,6 +20,7 @@ _NAMED = re.compile(
     rf"(?:\b({'|'.join(COLORS + _GREYS)}) )?"
     rf"\b({'|'.join(KINDS)})(?:e?s)?\b"
 )
+_COUNT = re.compile(rf"([1-9]) ({'|'.join(KINDS)})((?:e?s)?)")
 _OBJECT = re.compile(r"((?:<loc\d{4}>){4})((?:<seg\d{3}>){16})?([^;<]*)")
 
 
@@ -39,6 +40,8 @@ def values(prompt, answer):
         return [("questions", plain(answer) in prompt.right)]
     if prompt.measure == "captions":
         return [("captions", named(answer, colors=_colored(prompt.right)) == prompt.right)]
+    if prompt.measure == "counts":
+        return [("counts", counted(answer) == prompt.right)]
     if prompt.measure == "words":
         return [("words", right) for right in words(answer, prompt.right)]
     overlap = box_overlap if prompt.measure == "boxes" else mask_overlap
@@ -62,6 +65,20 @@ def named(caption, colors=True):
         name = f"{color} {kind}".strip() if colors else kind
         counted[name] += NUMBERS.get(number, int(number) if number.isdigit() else 1)
     return counted
+
+
+def counted(caption):
+    """How many of each kind a caption such as `2 circles, 1 star` counts, or None if it is none."""
+    numbers = {}
+    for part in caption.split(", "):
+        found = _COUNT.fullmatch(part)
+        if not found:
+            return None
+        number, kind, ending = int(found[1]), found[2], found[3]
+        if kind in numbers or ending != ("" if number == 1 else "es" if kind == "cross" else "s"):
+            return None
+        numbers[kind] = number
+    return numbers
 
 
 def _colored(names):

@@ -125,6 +125,23 @@ def test_a_grey_pictures_caption_is_read_by_kinds():
     assert scoring.values(prompt, "a circle") == [("captions", False)]
 
 
+@pytest.mark.parametrize(
+    ("caption", "numbers"),
+    [
+        ("2 circles, 1 star", {"circle": 2, "star": 1}),
+        ("1 cross", {"cross": 1}),
+        ("3 crosses, 2 hearts", {"cross": 3, "heart": 2}),
+        ("2 circle", None),
+        ("1 stars", None),
+        ("1 star, 1 star", None),
+        ("a red circle", None),
+        ("", None),
+    ],
+)
+def test_counts_are_read_if_they_are_well_formed(caption, numbers):
+    assert scoring.counted(caption) == numbers
+
+
 def test_a_caption_that_names_one_more_is_wrong():
     prompt = Prompt("captions", "cap en", "cap en", Counter({"red circle": 1}))
     assert scoring.values(prompt, "a red circle and a blue star") == [("captions", False)]
