@@ -8,7 +8,7 @@ from collections import Counter
 import tasks
 from data import Batches
 
-ORDINARY = 3  # ordinary prompts drawn for each picture; those for captions are left out
+ORDINARY = 3  # ordinary prompts drawn for each picture, of which those of LEFT_OUT don't count
 NOTHING = "no shapes"
 
 
@@ -36,13 +36,14 @@ def caption_region(scene, rng):
 
 
 WHOLE = [caption_short, caption, describe]
-NAMING = [tasks.caption_short, tasks.caption, tasks.describe, tasks.caption_region]
+# Captions that name, and reading, which the base can't.
+LEFT_OUT = [tasks.caption_short, tasks.caption, tasks.describe, tasks.caption_region, tasks.ocr]
 
 
 class CountingBatches(Batches):
     """Every caption of each picture, two of its parts, and some ordinary prompts, so that those stay as they are."""
 
     def _chosen(self, scene, rng, prompts):
-        ordinary = [task for task in super()._chosen(scene, rng, ORDINARY) if task not in NAMING]
+        ordinary = [task for task in super()._chosen(scene, rng, ORDINARY) if task not in LEFT_OUT]
         chosen = WHOLE + [caption_region] * 2 + ordinary
         return [chosen[i] for i in rng.permutation(len(chosen))[:prompts]]

@@ -1,6 +1,6 @@
 """Trains a LoRA adapter with peft that lets the demo's captions count: `2 circles, 1 star`.
 
-    python train_adapter.py --base ../../models/demo --out ../../models/demo-counting --minutes 8
+    python train_adapter.py --base ../../models/demo --out ../../models/demo-counting --minutes 10
 
 It runs on one thread of a CPU; minutes are its CPU time, the drawing of the pictures included. Only the language model
 is adapted, so image features stay those of the base.
@@ -28,9 +28,9 @@ from vqvae import MaskCodes
 RANK, ALPHA = 8, 16
 # The usual names, of the language model alone: the vision tower has a q_proj, k_proj and v_proj as well.
 MODULES = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-ROW = 160  # tokens of one picture's packed prompts
+ROW = 128  # tokens of one picture's packed prompts
 PACKED_SHARE = 0.85  # of the training, in which a picture's prompts share its tokens
-PROMPTS, GROUPED, GROUPS = 8, 3, 2  # prompts of a picture, also in the last part, there in so many groups by length
+PROMPTS, GROUPED, GROUPS = 7, 3, 2  # prompts of a picture, also in the last part, there in so many groups by length
 LOC_WIDTH = 1.5  # of the loc targets in bins, as at the end of the base's training
 LOG_STEPS = 25
 
@@ -114,14 +114,16 @@ class Trainer:
         path = self.args.out / "adapter_config.json"
         config = json.loads(path.read_text()) | {"base_model_name_or_path": self.args.base.name}
         path.write_text(json.dumps(config, indent=2) + "\n")
+        for file in self.args.out.iterdir():
+            file.chmod(0o644)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="checkpoint that the adapter is for")
     parser.add_argument("--out", type=Path, required=True, help="folder for the adapter")
-    parser.add_argument("--minutes", type=float, default=8, help="CPU time")
-    parser.add_argument("--images", type=int, default=12, help="a step")
+    parser.add_argument("--minutes", type=float, default=10, help="CPU time")
+    parser.add_argument("--images", type=int, default=8, help="a step")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=40, help="another one draws other scenes")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Makes tests/goldens/adapters/demo-counting.json: what the demo says of the example pictures, with its adapter and without.
+"""Makes tests/goldens/adapters/demo-counting.json: what the demo says of the example pictures, with and without adapter.
 
 python tools/goldens/make_demo_adapter_goldens.py
 """
