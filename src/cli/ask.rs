@@ -71,6 +71,7 @@ pub struct Question {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let question = args.question()?;
     let settings = args.settings.load()?;
+    adapter::name(&settings)?;
     threads::set(&settings);
     logging::init(settings.log_format, &settings.log_level)?;
     if !prompt_forms::is_known(&question.prompt) {
@@ -163,7 +164,7 @@ async fn answer(settings: &Settings, question: Question) -> anyhow::Result<Summa
         ..runtime.engine_options()
     };
     let bins = bins(&runtime.tokenizer);
-    let adapter = adapter::answerer(&runtime.adapters.list)?;
+    let adapter = adapter::answerer(&runtime.adapters.list);
     let engine = runtime.start_engine(options);
     loaded(&engine).await?;
     let events = engine.submit(Request {

@@ -1,5 +1,6 @@
 //! The built binary from outside: messages, exit codes, signals.
 
+mod adapter;
 mod annotate;
 mod ask;
 mod completions;

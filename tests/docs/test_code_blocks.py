@@ -32,6 +32,14 @@ def server():
     running.stop()
 
 
+@pytest.fixture(scope="module")
+def server_with_adapter():
+    adapter = f"counting={ROOT / 'models/demo-counting'}"
+    running = Server("--cpu-instructions", "portable", "--adapter", adapter)
+    yield running
+    running.stop()
+
+
 @pytest.fixture
 def folder(tmp_path):
     """What the examples expect around them; what they write goes elsewhere than into the repository."""
@@ -46,7 +54,8 @@ def run(block, server, folder):
 
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.place)
-def test_the_code_runs_and_answers_as_shown(block, server, folder):
+def test_the_code_runs_and_answers_as_shown(block, request, folder):
+    server = request.getfixturevalue("server_with_adapter" if "counting" in block.code else "server")
     output = run(block, server, folder)
     if block.answer is None:
         return

@@ -134,6 +134,24 @@ fn every_kind_of_value_is_read_from_toml_and_from_text() {
 }
 
 #[test]
+fn adapters_are_given_as_a_list_as_a_table_and_as_text() {
+    let list = in_file(r#"adapter = ["a=/adapters/a", " b = me/b=c "]"#);
+    let table = in_file("[adapter]\na = \"/adapters/a\"\nb = \"me/b=c\"");
+    let text = in_environment(&[("PALIGEMMA_ADAPTER", "a=/adapters/a, b=me/b=c")]);
+    let flag = in_flags(&[("adapter", "a=/adapters/a,b=me/b=c")]);
+    for layers in [list, table, text, flag] {
+        let adapters = layers.load().unwrap().adapter;
+        let adapters: Vec<_> = adapters.iter().map(|(a, b)| (&a[..], &b[..])).collect();
+        assert_eq!(adapters, [("a", "/adapters/a"), ("b", "me/b=c")]);
+    }
+    for wrong in ["me/a", "=me/a", "a="] {
+        let file = format!("adapter = [\"{wrong}\"]");
+        let parts = ["adapter", wrong, "NAME=FOLDER or NAME=ID"];
+        assert_tells(&in_file(file.leak()).message(), &parts);
+    }
+}
+
+#[test]
 fn an_empty_variable_is_an_empty_list() {
     let settings = in_environment(&[("PALIGEMMA_API_KEYS", "")])
         .load()

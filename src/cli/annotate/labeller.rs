@@ -63,7 +63,7 @@ impl Labeller {
         };
         let preprocessor = runtime.preprocessor.clone();
         let bins = bins(&runtime.tokenizer);
-        let adapter = adapter::answerer(&runtime.adapters.list)?;
+        let adapter = adapter::answerer(&runtime.adapters.list);
         let engine = runtime.start_engine(options);
         let mut states = engine.watch_state();
         if let State::Failed(reason) = &*states.wait_for(|state| *state != State::Loading).await? {

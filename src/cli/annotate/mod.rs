@@ -19,6 +19,7 @@ use paligemma_server::server::Shutdown;
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
 
+use super::adapter;
 use super::exit::PicturesFailed;
 use super::threads;
 pub use args::Args;
@@ -44,6 +45,7 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
     let (model, _) = served_names(settings);
     let asked = Asked {
         model,
+        adapter: adapter::name(settings)?,
         prompt,
         min_score: args.flags.min_score(),
     };

@@ -54,6 +54,9 @@ impl Record {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
     pub model: String,
+    /// The adapter that answered beside the model, or that was merged into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
     pub prompt: String,
     /// Objects with a lower score were left out.
     #[serde(default, skip_serializing_if = "leaves_none_out")]
@@ -70,7 +73,11 @@ fn leaves_none_out(min_score: &f32) -> bool {
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {:?}", self.model, self.prompt)?;
+        f.write_str(&self.model)?;
+        if let Some(adapter) = &self.adapter {
+            write!(f, " with the adapter {adapter}")?;
+        }
+        write!(f, " to {:?}", self.prompt)?;
         match self.min_score {
             0.0 => Ok(()),
             score => write!(f, " with --min-score {score}"),
@@ -206,6 +213,7 @@ mod tests {
             model: model.to_owned(),
             prompt: prompt.to_owned(),
             min_score,
+            ..Asked::default()
         }
     }
 
@@ -251,6 +259,10 @@ mod tests {
             asked("demo", "detect dog", 0.3),
             asked("tuned", "detect cat", 0.3),
             asked("demo", "detect cat", 0.0),
+            Asked {
+                adapter: Some("cats".to_owned()),
+                ..cats.clone()
+            },
         ] {
             let error = refusal(&path, &other);
             let old = "answers of demo to \"detect cat\" with --min-score 0.3";

@@ -207,3 +207,43 @@ async fn metrics_tell_the_adapters_of_requests() {
     let info = "vllm:lora_requests_info{max_lora=\"16\",running_lora_adapters=\"";
     assert!(metrics.contains(info), "{metrics}");
 }
+
+/// A prompt about a picture of the examples, and PEFT's answers on transformers.
+#[derive(serde::Deserialize)]
+struct Counted {
+    image: String,
+    prompt: String,
+    base: String,
+    adapter: String,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_counts_with_its_adapter_while_the_base_goes_on_naming() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bytes_of = |path: String| std::fs::read(root.join(path)).unwrap();
+    let golden = bytes_of("tests/goldens/adapters/demo-counting.json".to_owned());
+    let golden: Vec<Counted> = serde_json::from_slice(&golden).unwrap();
+    assert!(golden.len() > 15);
+    let adapter = format!("counting={}", root.join("models/demo-counting").display());
+    let server = Server::demo(&[
+        ("adapter", &adapter),
+        ("dtype", "f32"),
+        ("served_model_name", "demo"),
+    ])
+    .await;
+    let asked: Vec<_> = golden
+        .iter()
+        .flat_map(|it| [(it, "demo", &it.base), (it, "counting", &it.adapter)])
+        .collect();
+    let answers = asked.iter().map(async |(it, model, _)| {
+        let image = BASE64_STANDARD.encode(bytes_of(format!("examples/images/{}", it.image)));
+        let body = json!({"image": image, "prompt": it.prompt, "model": model});
+        server.json("/v1/generate", &body).await
+    });
+    let answers = futures::future::join_all(answers).await;
+    for ((it, model, text), (status, answer)) in asked.iter().zip(answers) {
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let answered = &answer["results"][0]["text"];
+        assert_eq!(answered, *text, "{model}, {}, {}", it.image, it.prompt);
+    }
+}
