@@ -7,9 +7,10 @@
 //! Meanwhile a probe asks for health and metrics, as an orchestrator would.
 //!
 //! ```text
-//! cargo build --release && cargo run --release --example random_checkpoint -- --shape tiny --out DIR
-//! cargo run --release --example load_check -- --model DIR                  a minute
-//! cargo run --release --example load_check -- --model DIR --seconds 900    a soak
+//! cargo build --release && cargo run --release --example random_checkpoint -- --shape tiny --out DIR --adapters 2
+//! cargo run --release --example load_check -- --model DIR                            a minute
+//! cargo run --release --example load_check -- --model DIR --adapter a=DIR/adapter-1  the same with an adapter
+//! cargo run --release --example load_check -- --model DIR --seconds 900              a soak
 //! ```
 
 mod bad;
@@ -43,6 +44,9 @@ struct Args {
     /// The server [default: the one built beside this program]
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Adapters of it, which a part of the requests name
+    #[arg(long = "adapter", value_name = "NAME=FOLDER")]
+    adapters: Vec<String>,
     #[arg(long, default_value_t = 64)]
     clients: u64,
     #[arg(long, default_value_t = 60)]
@@ -66,7 +70,7 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     let client = http_client::builder().build()?;
     let server = Server::start(&args, &client).await?;
-    let mix = Arc::new(mix());
+    let mix = Arc::new(mix(&args.adapters));
     let mut alone = Vec::new();
     for ask in mix.iter() {
         let response = ask.send(&client, &server.url, false).await?;

@@ -16,26 +16,39 @@ pub struct Ask {
     pub file: Option<Vec<u8>>,
 }
 
-/// Every route, JSON and multipart, one and several images and questions, greedy and seeded.
-pub fn mix() -> Vec<Ask> {
+/// Every route, JSON and multipart, one and several images and questions, greedy and seeded, to the model and to
+/// each of its adapters, which are given as NAME=FOLDER.
+pub fn mix(adapters: &[String]) -> Vec<Ask> {
+    let names = adapters.iter().filter_map(|it| it.split_once('='));
+    let of_adapters = names.flat_map(|(name, _)| {
+        let mut asks = asks();
+        for ask in &mut asks {
+            ask.body["model"] = json!(name);
+        }
+        asks
+    });
+    asks().into_iter().chain(of_adapters).collect()
+}
+
+fn asks() -> Vec<Ask> {
     use base64::Engine;
     let encode = |png: &[u8]| base64::engine::general_purpose::STANDARD.encode(png);
-    let mut mix = Vec::new();
+    let mut asks = Vec::new();
     for index in 0..6u8 {
         let png = picture(index);
         let image = encode(&png);
         let other = encode(&picture(index + 100));
-        mix.push(Ask {
+        asks.push(Ask {
             route: "/v1/caption",
             body: json!({"length": "short", "max_tokens": 12}),
             file: Some(png),
         });
-        mix.push(Ask {
+        asks.push(Ask {
             route: "/v1/caption",
             body: json!({"images": [image, other], "max_tokens": 8 + index}),
             file: None,
         });
-        mix.push(Ask {
+        asks.push(Ask {
             route: "/v1/vqa",
             body: json!({
                 "image": image, "questions": ["how many?", "what colour is the largest shape in it?"],
@@ -43,7 +56,7 @@ pub fn mix() -> Vec<Ask> {
             }),
             file: None,
         });
-        mix.push(Ask {
+        asks.push(Ask {
             route: "/v1/generate",
             body: json!({
                 "image": image, "prompt": "é 你好 <loc0100>", "max_tokens": 24,
@@ -52,7 +65,7 @@ pub fn mix() -> Vec<Ask> {
             file: None,
         });
     }
-    mix
+    asks
 }
 
 /// A PNG.

@@ -46,6 +46,7 @@ impl Server {
             ])
             .arg("--model")
             .arg(&args.model)
+            .args(args.adapters.iter().flat_map(|it| ["--adapter", it]))
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{} can't be started; build it first", binary.display()))?;

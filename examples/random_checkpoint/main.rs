@@ -3,8 +3,10 @@
 //!
 //! ```text
 //! cargo run --release --example random_checkpoint -- --shape paligemma-3b-224 --out DIR
+//! cargo run --release --example random_checkpoint -- --shape tiny --out DIR --adapters 2    and DIR/adapter-1, -2
 //! ```
 
+mod adapters;
 mod tensors;
 mod tokenizer;
 
@@ -25,6 +27,12 @@ struct Args {
     /// The folder to write to; created if it doesn't exist
     #[arg(long)]
     out: PathBuf,
+    /// How many LoRA adapters to write, into folders of it named adapter-1 and so on
+    #[arg(long, default_value_t = 0)]
+    adapters: usize,
+    /// The adapters' rank
+    #[arg(long, default_value_t = 16)]
+    rank: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -127,6 +135,10 @@ fn main() -> Result<()> {
     let path = args.out.join("model.safetensors");
     let tensors = tensors::tensors(&dimensions);
     let parameters: usize = tensors.iter().map(|(_, tensor)| tensor.len()).sum();
+    for number in 1..=args.adapters {
+        let folder = args.out.join(format!("adapter-{number}"));
+        adapters::write(&folder, &tensors, args.rank, number)?;
+    }
     serialize_to_file(tensors, None, &path)
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!(

@@ -18,6 +18,19 @@ pub struct RandomTensor {
 }
 
 impl RandomTensor {
+    pub fn new(shape: &[usize], mean: f32, deviation: f32, seed: u64) -> Self {
+        Self {
+            shape: shape.to_vec(),
+            mean,
+            deviation,
+            seed,
+        }
+    }
+
+    pub fn deviation(&self) -> f32 {
+        self.deviation
+    }
+
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
@@ -63,16 +76,7 @@ pub fn tensors(d: &Dimensions) -> Vec<(String, RandomTensor)> {
     let mut tensors = Vec::new();
     let mut add = |name: String, shape: &[usize], mean: f32, deviation: f32| {
         let seed = tensors.len() as u64;
-        let shape = shape.to_vec();
-        tensors.push((
-            name,
-            RandomTensor {
-                shape,
-                mean,
-                deviation,
-                seed,
-            },
-        ));
+        tensors.push((name, RandomTensor::new(shape, mean, deviation, seed)));
     };
     let fan = |inputs: usize| (inputs as f32).powf(-0.5);
     // The layers must outweigh the embeddings in the residual stream. Otherwise every token is

@@ -102,7 +102,9 @@ async function run() {
 function ask(picture, values) {
   const { task } = values;
   const part = TASKS[task].parts.includes("region") ? picture.region : null;
-  return new Answer({ picture, task, asked: TASKS[task].asked(values, part), values, region: part });
+  const what = TASKS[task].asked(values, part);
+  const asked = values.model ? `${values.model}: ${what}` : what;
+  return new Answer({ picture, task, asked, values, region: part });
 }
 
 function update(answer) {
