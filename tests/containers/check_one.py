@@ -61,16 +61,22 @@ def sigterm_in_mid_stream():
 
 
 def mounted_checkpoint():
+    """A checkpoint and an adapter in a mounted folder."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         shutil.copytree(ROOT / "models/demo", f"{folder}/my-fine-tune")
-        with compose(MODELS_DIR=folder, PALIGEMMA_MODEL="/models/my-fine-tune") as project:
+        shutil.copytree(ROOT / "models/demo-counting", f"{folder}/counting")
+        adapter = "counting=/models/counting"
+        with compose(MODELS_DIR=folder, PALIGEMMA_MODEL="/models/my-fine-tune", PALIGEMMA_ADAPTER=adapter) as project:
             project("up", "--detach")
             project.healthy()
             served = get(project.server, "/v1/models").json()["data"][0]["id"]
             assert served == "my-fine-tune", served
             said = caption(project.server)
             assert said == TRUE_CAPTION, said
+            counted = generate(project.server, prompt="cap en", model="counting").json()["results"][0]["text"]
+            assert counted == "1 circle, 1 square", counted
+            return f'"{said}", and with an adapter "{counted}"'
 
 
 CHECKS = [up, health_turns_red_and_green, sigterm_in_mid_stream, mounted_checkpoint]

@@ -34,8 +34,9 @@ def get(address, path):
     return Answer(address, "GET", path)
 
 
-def generate(address, stream=False, prompt=LONG_PROMPT, picture=PICTURE, timeout=180):
-    body = {"image": base64.b64encode(Path(picture).read_bytes()).decode(), "prompt": prompt, "stream": stream}
+def generate(address, stream=False, prompt=LONG_PROMPT, picture=PICTURE, timeout=180, **more):
+    image = base64.b64encode(Path(picture).read_bytes()).decode()
+    body = {"image": image, "prompt": prompt, "stream": stream, **more}
     return Answer(address, "POST", "/v1/generate", json.dumps(body), timeout=timeout)
 
 
