@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{ApiError, ErrorCode};
+use super::kept_images::AnsweredKeys;
 use super::uploads::Upload;
 use crate::engine::{EngineHandle, Vacancies};
 use crate::telemetry::metrics;
@@ -47,6 +48,7 @@ pub struct Admitted {
     /// When the request's head had arrived.
     pub at: Instant,
     pub upload: Arc<Upload>,
+    pub image_keys: AnsweredKeys,
 }
 
 impl Admission {

@@ -52,6 +52,7 @@ error_codes! {
     Unauthorized => UNAUTHORIZED, "A valid API key is required";
     NotFound => NOT_FOUND, "No such route";
     ModelNotFound => NOT_FOUND, "No such model";
+    ImageNotCached => NOT_FOUND, "The image is not here any more";
     MethodNotAllowed => METHOD_NOT_ALLOWED, "The route does not allow this method";
     RequestTimeout => REQUEST_TIMEOUT, "The body did not arrive in time";
     BodyTooLarge => PAYLOAD_TOO_LARGE, "The body is too large";

@@ -12,6 +12,7 @@ use crate::api::error::{ApiError, ErrorCode};
 use crate::api::extract::body::Common;
 use crate::api::extract::image_source::ImageSource;
 use crate::api::extract::options::out_of_context;
+use crate::api::kept_images::{ImageKey, Owner};
 use crate::api::readiness::{loading, shutting_down, unavailable};
 use crate::api::request_id::RequestId;
 use crate::api::state::AppState;
@@ -152,9 +153,12 @@ impl Job {
         check_prompts(&task.prompts, settings.max_prompt_bytes)?;
 
         let deadline = request.arrival.at + options.timeout;
-        let images = tokio::time::timeout_at(deadline.into(), prepare(request.images, state))
+        let prepared = prepare(request.images, state, &request.arrival.owner);
+        let prepared = tokio::time::timeout_at(deadline.into(), prepared)
             .await
             .map_err(|_| failure(Failure::DeadlineExceeded))??;
+        let (keys, images): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
+        request.arrival.image_keys.set(keys.into_iter());
         let max_tokens = match options.max_tokens {
             Some(tokens) => MaxTokens::Exactly(tokens),
             None => MaxTokens::AtMost(settings.max_tokens_default),
@@ -237,15 +241,18 @@ fn check_prompts(prompts: &[Prompt], max_bytes: usize) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn prepare(images: Vec<ImageSource>, state: &AppState) -> Result<Vec<Arc<Pixels>>, ApiError> {
+async fn prepare(
+    images: Vec<ImageSource>,
+    state: &AppState,
+    owner: &Owner,
+) -> Result<Vec<(ImageKey, Arc<Pixels>)>, ApiError> {
     // A few at a time, as those of other requests stand in the same line.
     let prepared = stream::iter(images)
-        .map(|image| image.prepare(&state.fetcher, &state.preprocessor))
+        .map(|image| image.prepare(state, owner))
         .buffered(state.settings.decode_threads);
     // Wait for all of them, so that of several bad images the first is always reported.
-    let pixels: Vec<_> = prepared.collect().await;
-    let pixels: Result<Vec<_>, _> = pixels.into_iter().collect();
-    Ok(pixels?.into_iter().map(Arc::new).collect())
+    let prepared: Vec<_> = prepared.collect().await;
+    prepared.into_iter().collect()
 }
 
 fn submit_error(error: SubmitError, progress: &LoadProgress) -> ApiError {

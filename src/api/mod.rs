@@ -14,6 +14,7 @@ mod extract;
 mod guarded_body;
 mod image_fetcher;
 mod job;
+mod kept_images;
 mod keys;
 mod middleware;
 mod openai;

@@ -13,6 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::error::{ApiError, ErrorCode, RETRY_AFTER_MS};
+use super::kept_images::IMAGE_KEY;
 use super::middleware::admission::admit;
 use super::middleware::auth::{require_key, require_key_for_pages};
 use super::middleware::lingering_close::lingering_close;
@@ -119,12 +120,14 @@ fn cors(settings: &Settings) -> CorsLayer {
             HeaderName::from_static("traceparent"),
             HeaderName::from_static("tracestate"),
             request_id::HEADER,
+            IMAGE_KEY,
         ])
         .expose_headers([
             request_id::HEADER,
             TRACE_RESPONSE,
             header::RETRY_AFTER,
             RETRY_AFTER_MS,
+            IMAGE_KEY,
         ]);
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(AllowOrigin::any());

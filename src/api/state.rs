@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::BuildError;
 use super::admission::Admission;
 use super::error::{ApiError, ErrorCode};
 use super::image_fetcher::ImageFetcher;
+use super::kept_images::KeptImages;
 use super::keys::{KeyFileError, Keys};
 use super::uploads::Uploads;
 use crate::engine::{Answerer, EngineHandle, Neighbours};
@@ -42,6 +43,7 @@ pub struct AppState {
     pub uploads: Uploads,
     pub preprocessor: Preprocessor,
     pub fetcher: ImageFetcher,
+    pub kept_images: KeptImages,
     /// None: this server does not segment.
     pub mask_decoder: Option<Arc<MaskDecoder>>,
     pub model: Arc<ModelInfo>,
@@ -75,6 +77,10 @@ impl AppState {
             traces: Traces::start(&settings)?,
             preprocessor: runtime.preprocessor.clone(),
             fetcher: ImageFetcher::new(&settings),
+            kept_images: KeptImages::new(
+                settings.kept_images.as_u64(),
+                runtime.preprocessor.side(),
+            ),
             mask_decoder: runtime.mask_decoder.clone(),
             keys: Keys::new(&settings)?,
             admin_keys: Keys::of_admin(&settings)?,

@@ -33,6 +33,11 @@ impl Preprocessor {
         }
     }
 
+    /// Width and height of prepared pictures in pixels.
+    pub fn side(&self) -> u32 {
+        self.side
+    }
+
     /// Runs [`Self::prepare_blocking`] on tokio's blocking threads once there is memory and a permit
     /// for it.
     ///

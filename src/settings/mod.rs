@@ -121,6 +121,9 @@ pub struct Settings {
     /// 0: off.
     #[serde(deserialize_with = "value::size::<_, 0>")]
     pub image_cache: ByteSize,
+    /// 0: off.
+    #[serde(deserialize_with = "value::size::<_, 0>")]
+    pub kept_images: ByteSize,
     #[serde(deserialize_with = "value::whole::<_, _, 0, 1_000>")]
     pub model_restarts: usize,
     #[serde(deserialize_with = "value::duration::<_, 100>")]

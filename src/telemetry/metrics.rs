@@ -145,6 +145,10 @@ const ADAPTER_GENERATIONS: Metric = (
     "paligemma_adapter_generations_total",
     "Generations that were submitted, by the adapter that answers.",
 );
+const NAMED_IMAGES: Metric = (
+    "paligemma_named_images_total",
+    "Images that requests named by their key instead of sending them, and whether they were here.",
+);
 const KEY_REQUESTS: Metric = (
     "paligemma_key_requests_total",
     "Requests by the name of their API key, and whether its limits let them through.",
@@ -296,6 +300,12 @@ pub(crate) fn key_request(name: &str, outcome: &'static str) {
 /// Generations were submitted for the adapter of that name.
 pub(crate) fn adapter_generations(name: &str, count: usize) {
     counter!(ADAPTER_GENERATIONS.0, "adapter" => name.to_owned()).increment(count as u64);
+}
+
+/// A request named an image by its key.
+pub(crate) fn named_image(found: bool) {
+    let outcome = if found { "found" } else { "gone" };
+    counter!(NAMED_IMAGES.0, "outcome" => outcome).increment(1);
 }
 
 /// How many connections are open.

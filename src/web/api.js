@@ -40,14 +40,15 @@ export async function getReady(signal) {
   }
 }
 
-/** Posts `body` and yields the events of the answer, their data parsed. An `error` event is thrown. */
-export async function* stream(path, body, signal) {
-  const response = await send(path, {
-    method: "POST",
-    headers: { "content-type": "application/json", accept: "text/event-stream" },
-    body: JSON.stringify({ ...body, stream: true }),
-    signal,
-  });
+/**
+ * Posts `body` and yields the events of the answer, their data parsed. An `error` event is thrown. The key of the
+ * picture goes into the head, so that proxies can send all questions about it to one server; the answer tells it, too.
+ */
+export async function* stream(path, body, picture, signal) {
+  const headers = { "content-type": "application/json", accept: "text/event-stream" };
+  if (picture.key) headers["x-image-key"] = picture.key;
+  const response = await send(path, { method: "POST", headers, body: JSON.stringify({ ...body, stream: true }), signal });
+  picture.key = response.headers.get("x-image-key");
   let finished = false;
   for await (const event of guarded(readEvents(response.body))) {
     const data = JSON.parse(event.data);

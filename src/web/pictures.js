@@ -14,6 +14,13 @@ export async function encode(blob) {
   return blob.type.startsWith("image/") ? url : url.slice(url.indexOf(",") + 1);
 }
 
+/** The SHA-256 of a picture's file, by which the server knows it; null where the browser can't tell, over plain HTTP. */
+export async function keyOf(blob) {
+  if (!globalThis.crypto?.subtle) return null;
+  const hash = await crypto.subtle.digest("SHA-256", await blob.arrayBuffer());
+  return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 function asDataUrl(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();

@@ -1,6 +1,6 @@
 // Runs the requests of the answers on view: a few at a time, once the model is there.
 import { Problem, stream } from "./api.js";
-import { encode } from "./pictures.js";
+import { encode, keyOf } from "./pictures.js";
 
 /** A browser opens six connections to a server; some must be left for the rest of the page. */
 const AT_ONCE = 4;
@@ -18,8 +18,7 @@ export async function runAll(answers, { request, model, signal, update }) {
 
 async function run(answer, { path, fields }, { model, signal, update }) {
   try {
-    const image = await encode(answer.picture.blob);
-    const body = { image, ...fields, queue_position: true };
+    const body = { ...fields, queue_position: true };
     for await (const event of whenReady(path, body, answer, { model, signal, update })) {
       answer.take(event);
       update(answer);
@@ -41,13 +40,28 @@ async function* whenReady(path, body, answer, { model, signal, update }) {
     answer.start();
     update(answer);
     try {
-      yield* stream(path, body, signal);
+      yield* ask(path, body, answer.picture, signal);
       return;
     } catch (error) {
       if (error.code !== "loading") throw error;
       model.away(error);
     }
   }
+}
+
+/** The events of an answer about a picture, which is sent only if the server does not have it. */
+async function* ask(path, body, picture, signal) {
+  if (picture.sent) {
+    try {
+      yield* stream(path, { image_key: picture.key, ...body }, picture, signal);
+      return;
+    } catch (error) {
+      if (error.code !== "image_not_cached") throw error;
+    }
+  }
+  picture.key ??= await keyOf(picture.blob);
+  yield* stream(path, { image: await encode(picture.blob), ...body }, picture, signal);
+  picture.sent = Boolean(picture.key);
 }
 
 function unexpected(error) {

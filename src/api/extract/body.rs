@@ -15,6 +15,7 @@ use super::options::Options;
 use super::task_fields::TaskFields;
 use crate::api::admission::{Admitted, Permit};
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::kept_images::{AnsweredKeys, Owner};
 use crate::api::request_id::RequestId;
 use crate::api::request_usage::RequestUsage;
 use crate::api::state::AppState;
@@ -43,6 +44,9 @@ pub struct Arrival {
     pub at: Instant,
     pub request_id: RequestId,
     pub usage: RequestUsage,
+    /// Who may name its images later.
+    pub owner: Owner,
+    pub image_keys: AnsweredKeys,
     /// To be held until the engine has taken the request.
     pub permit: Permit,
     pub received: Received,
@@ -59,12 +63,18 @@ pub async fn receive<B>(
     read: impl AsyncFnOnce(Request) -> Result<B, ApiError>,
 ) -> Result<(Arrival, B), ApiError> {
     let admitted = request.extensions_mut().remove::<Admitted>();
-    let Some(Admitted { at, upload }) = admitted else {
+    let Some(admitted) = admitted else {
         let detail = "this route lacks the admission layer";
         return Err(ApiError::new(ErrorCode::Internal, detail));
     };
     let request_id = RequestId::of(request.extensions());
     let usage = RequestUsage::of(request.extensions());
+    let owner = request.extensions().get().cloned();
+    let Admitted {
+        at,
+        upload,
+        image_keys,
+    } = admitted;
     let (received, body) = upload.receive(request, read).await?;
     drop(upload);
     let permit = state.admission.acquire()?;
@@ -72,6 +82,8 @@ pub async fn receive<B>(
         at,
         request_id,
         usage,
+        owner,
+        image_keys,
         permit,
         received,
     };
@@ -87,7 +99,7 @@ impl<T: TaskFields> FromRequest<AppState> for Submission<T> {
         if images.is_empty() {
             return Err(ApiError::new(
                 ErrorCode::MissingField,
-                "an image is required: base64, a `data:` URL or an https URL in JSON, or a file in a form",
+                "an image is required: base64, a `data:` URL or an https URL in JSON, a file in a form, or the `image_key` of one that was sent before",
             )
             .param("image"));
         }

@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::form_value::FormValue;
 use super::image_source::ImageSource;
 use super::options::Options;
-use super::task_fields::{TaskFields, too_many_images};
+use super::task_fields::{TaskFields, names_keys, too_many_images};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::state::AppState;
 
@@ -43,11 +43,8 @@ pub async fn read_form<T: TaskFields>(
             if images.len() == most {
                 return Err(too_many_images(&name, most));
             }
-            let param = format!("image[{}]", images.len());
-            images.push(ImageSource::file(
-                param,
-                field.bytes().await.map_err(broken)?,
-            ));
+            let bytes = field.bytes().await.map_err(broken)?;
+            images.push(image(&name, images.len(), bytes)?);
             continue;
         }
         texts += 1;
@@ -69,6 +66,14 @@ pub async fn read_form<T: TaskFields>(
     }
     let (task, options) = Fields::Form(entries).parse(T::IMAGE_FIELDS)?;
     Ok((images, task, options))
+}
+
+/// An image's file or, by its name, the key of one that was sent before; `index` counts them all.
+fn image(name: &str, index: usize, bytes: Bytes) -> Result<ImageSource, ApiError> {
+    match names_keys(name) {
+        true => Ok(ImageSource::key(name, text_of(name, bytes)?)),
+        false => Ok(ImageSource::file(format!("image[{index}]"), bytes)),
+    }
 }
 
 fn text_of(name: &str, bytes: Bytes) -> Result<String, ApiError> {

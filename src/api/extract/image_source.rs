@@ -1,6 +1,7 @@
-//! Where an image comes from: the body itself, base64, a `data:` URL, or an https URL.
+//! Where an image comes from: the body itself, base64, a `data:` URL, an https URL, or an earlier request.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use base64::Engine;
@@ -10,11 +11,13 @@ use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, IntoDeserializer};
 
-use crate::pixels::{ImageError, Pixels, Preprocessor};
+use crate::pixels::{ImageError, Pixels};
 use crate::telemetry::metrics::{Preparing, Stage};
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::image_fetcher::ImageFetcher;
+use crate::api::kept_images::{ImageKey, Owner};
+use crate::api::state::AppState;
 
 /// Takes base64 with or without padding, and sloppy last bits, as common encoders write them.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -36,6 +39,8 @@ enum Content {
     File(Bytes),
     /// In UTF-8.
     Text(Bytes),
+    /// The key of an image that was sent before.
+    Key(String),
 }
 
 impl ImageSource {
@@ -55,34 +60,63 @@ impl ImageSource {
         }
     }
 
+    /// The key of an image that was sent before.
+    pub fn key(param: impl Into<String>, key: impl Into<String>) -> Self {
+        Self {
+            param: param.into(),
+            content: Content::Key(key.into()),
+        }
+    }
+
     /// The text, unless it was sent as a file.
     #[cfg(test)]
     pub fn sent_text(&self) -> Option<&str> {
         match &self.content {
-            Content::File(_) => None,
+            Content::File(_) | Content::Key(_) => None,
             Content::Text(text) => str::from_utf8(text).ok(),
         }
     }
 
-    /// Fetches or decodes the file and prepares it for the model.
+    /// Fetches or decodes the file and prepares it for the model, unless its owner has sent it before.
     ///
     /// # Errors
     /// Anything wrong with it, with the name of the field.
     pub async fn prepare(
         self,
-        fetcher: &ImageFetcher,
-        preprocessor: &Preprocessor,
-    ) -> Result<Pixels, ApiError> {
+        state: &AppState,
+        owner: &Owner,
+    ) -> Result<(ImageKey, Arc<Pixels>), ApiError> {
         let Self { param, content } = self;
         let prepared = async {
             let bytes = match content {
                 Content::File(bytes) => bytes,
-                Content::Text(text) => read_text(&text, fetcher).await?,
+                Content::Text(text) => read_text(&text, &state.fetcher).await?,
+                Content::Key(key) => {
+                    let key = key.parse()?;
+                    return Ok((key, state.kept_images.named(owner, key)?));
+                }
             };
-            preprocessor.prepare(bytes).await.map_err(image_error)
+            prepare_file(bytes, state, owner).await
         };
         prepared.await.map_err(|error| error.param(param))
     }
+}
+
+async fn prepare_file(
+    bytes: Bytes,
+    state: &AppState,
+    owner: &Owner,
+) -> Result<(ImageKey, Arc<Pixels>), ApiError> {
+    let preprocessor = &state.preprocessor;
+    let file = bytes.clone();
+    let key = preprocessor.bounded(move || ImageKey::of(&file)).await;
+    let key = key.map_err(|_| image_error(ImageError::ShuttingDown))?;
+    if let Some(pixels) = state.kept_images.get(owner, key) {
+        return Ok((key, pixels));
+    }
+    let pixels = Arc::new(preprocessor.prepare(bytes).await.map_err(image_error)?);
+    state.kept_images.keep(owner.clone(), key, pixels.clone());
+    Ok((key, pixels))
 }
 
 async fn read_text(text: &[u8], fetcher: &ImageFetcher) -> Result<Bytes, ApiError> {

@@ -9,7 +9,7 @@ use super::fields::Fields;
 use super::image_source::ImageSource;
 use super::json::{Entries, Json, read_object};
 use super::options::Options;
-use super::task_fields::{TaskFields, too_many_images};
+use super::task_fields::{TaskFields, names_keys, too_many_images};
 use crate::api::error::{ApiError, ErrorCode};
 
 /// Reads the images, the task's fields and the options; images stay where they are in `body`.
@@ -65,7 +65,7 @@ fn refuse_repeated<T: TaskFields>(entries: &Entries<'_>) -> Result<(), ApiError>
 fn images_of(name: &str, value: Json<'_>, body: &Bytes) -> Result<Vec<ImageSource>, ApiError> {
     match value {
         Json::Null => Ok(Vec::new()),
-        Json::List(items) if name == "images" => items
+        Json::List(items) if name.ends_with('s') => items
             .into_iter()
             .enumerate()
             .map(|(index, item)| image(format!("{name}[{index}]"), item, body))
@@ -76,14 +76,18 @@ fn images_of(name: &str, value: Json<'_>, body: &Bytes) -> Result<Vec<ImageSourc
 
 fn image(param: String, value: Json<'_>, body: &Bytes) -> Result<ImageSource, ApiError> {
     match value {
+        Json::Text(key) if names_keys(&param) => Ok(ImageSource::key(param, key)),
         Json::Text(Cow::Borrowed(text)) => {
             let text = body.slice_ref(text.as_bytes());
             Ok(ImageSource::text(param, text))
         }
         Json::Text(Cow::Owned(text)) => Ok(ImageSource::text(param, text.into())),
         _ => {
-            let detail =
-                format!("`{param}` has to be a text: base64, a `data:` URL or an https URL");
+            let allowed = match names_keys(&param) {
+                true => "the `x-image-key` of an earlier answer",
+                false => "base64, a `data:` URL or an https URL",
+            };
+            let detail = format!("`{param}` has to be a text: {allowed}");
             Err(ApiError::new(ErrorCode::InvalidField, detail).param(param))
         }
     }

@@ -19,10 +19,15 @@ pub trait TaskFields: DeserializeOwned {
     }
 }
 
-/// One image, in the field `image`.
-pub const ONE_IMAGE: &[&str] = &["image"];
-/// One image in `image`, or a list in `images`.
-pub const SEVERAL_IMAGES: &[&str] = &["image", "images"];
+/// One image in `image`, or one that was sent before in `image_key`.
+pub const ONE_IMAGE: &[&str] = &["image", "image_key"];
+/// One image in `image` or `image_key`, or lists in `images` or `image_keys`.
+pub const SEVERAL_IMAGES: &[&str] = &["image", "images", "image_key", "image_keys"];
+
+/// Whether a field that carries images names those that were sent before.
+pub fn names_keys(field: &str) -> bool {
+    field.starts_with("image_key")
+}
 
 /// The refusal of more than `most` images.
 pub fn too_many_images(param: &str, most: usize) -> ApiError {

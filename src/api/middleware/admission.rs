@@ -10,6 +10,7 @@ use axum::response::Response;
 
 use crate::api::admission::Admitted;
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::kept_images::{AnsweredKeys, IMAGE_KEY};
 use crate::api::readiness::readiness;
 use crate::api::state::AppState;
 
@@ -29,8 +30,17 @@ pub async fn admit(
     refuse_compressed(request.headers())?;
     refuse_by_length(request.headers(), state.settings.max_body.as_u64())?;
     let upload = Arc::new(state.uploads.begin(&request)?);
-    request.extensions_mut().insert(Admitted { at, upload });
-    Ok(next.run(request).await)
+    let image_keys = AnsweredKeys::default();
+    request.extensions_mut().insert(Admitted {
+        at,
+        upload,
+        image_keys: image_keys.clone(),
+    });
+    let mut response = next.run(request).await;
+    if let Some(keys) = image_keys.header() {
+        response.headers_mut().insert(IMAGE_KEY, keys);
+    }
+    Ok(response)
 }
 
 fn refuse_compressed(headers: &HeaderMap) -> Result<(), ApiError> {

@@ -30,6 +30,8 @@ pub struct CompletionFields {
     /// allowed host.
     #[schema(example = "data:image/png;base64,iVBORw0KGgo…")]
     image: Option<String>,
+    /// Instead of `image`: the `x-image-key` of an earlier answer about it.
+    image_key: Option<String>,
     /// Report the tokens' log-probabilities, and of that many of the likeliest ones.
     #[schema(minimum = 0, maximum = 20)]
     logprobs: Option<i64>,
@@ -89,8 +91,11 @@ pub async fn completions(
 ) -> Result<Response, ApiError> {
     let include_usage = request.shared.include_usage();
     let logprobs = request.fields.logprobs;
-    let Some(image) = request.fields.image.take() else {
-        return Err(image_required("image", "send it as `image`"));
+    let (sent, named) = (request.fields.image.take(), request.fields.image_key.take());
+    let image = match (sent, named) {
+        (Some(image), _) => ImageSource::text("image", image.into()),
+        (None, Some(key)) => ImageSource::key("image_key", key),
+        (None, None) => return Err(image_required("image", "send it as `image`")),
     };
     let prompt = match &mut request.fields.prompt {
         PromptField::One(prompt) | PromptField::List([prompt]) => std::mem::take(prompt),
@@ -104,7 +109,6 @@ pub async fn completions(
         }],
         needs_probabilities: false,
     };
-    let image = ImageSource::text("image", image.into());
     let job = Job::start(&state, task, request.common(image, None, logprobs)).await?;
     let mut chunks = CompletionChunks {
         head: job.head.clone().with_object(OBJECT),

@@ -21,7 +21,7 @@ pub struct Message {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(
     untagged,
-    expecting = "expected a text, or a list of parts of type `text` or `image_url`"
+    expecting = "expected a text, or a list of parts of type `text`, `image_url` or `image_key`"
 )]
 pub enum Content {
     Text(String),
@@ -32,8 +32,16 @@ pub enum Content {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Part {
-    Text { text: String },
-    ImageUrl { image_url: ImageUrl },
+    Text {
+        text: String,
+    },
+    ImageUrl {
+        image_url: ImageUrl,
+    },
+    /// An image that was sent before, by the `x-image-key` of its answer.
+    ImageKey {
+        image_key: String,
+    },
 }
 
 /// Where an image is: a `data:` URL, or an https URL of a host that the operator has allowed.
@@ -109,6 +117,10 @@ impl Message {
                 Part::ImageUrl { image_url } => {
                     let param = format!("{param}[{index}].image_url.url");
                     images.push(ImageSource::text(param, image_url.url.into()));
+                }
+                Part::ImageKey { image_key } => {
+                    let param = format!("{param}[{index}].image_key");
+                    images.push(ImageSource::key(param, image_key));
                 }
             }
         }

@@ -10,7 +10,7 @@ use metrics_process::Collector;
 use super::exposition::in_order;
 use super::{
     ADAPTER_GENERATIONS, BUILD_INFO, COUNTERS, GAUGES, HISTOGRAMS, HTTP_REQUESTS, HTTP_SECONDS,
-    KEY_REQUESTS, LABELLED_COUNTERS, Metric, PREPARING_SECONDS, SECONDS, preparing,
+    KEY_REQUESTS, LABELLED_COUNTERS, Metric, NAMED_IMAGES, PREPARING_SECONDS, SECONDS, preparing,
 };
 
 /// How often unscraped samples are folded into their histograms.
@@ -78,6 +78,7 @@ pub(super) fn register() {
     describe_histogram!(HTTP_SECONDS.0, HTTP_SECONDS.1);
     describe_gauge!(BUILD_INFO.0, BUILD_INFO.1);
     describe_counter!(ADAPTER_GENERATIONS.0, ADAPTER_GENERATIONS.1);
+    describe_counter!(NAMED_IMAGES.0, NAMED_IMAGES.1);
     describe_counter!(KEY_REQUESTS.0, KEY_REQUESTS.1);
     for (name, meaning) in COUNTERS {
         describe_counter!(name, meaning);

@@ -25,6 +25,7 @@ fn samples_after(events: impl FnOnce()) -> (BTreeMap<String, f64>, String) {
 fn every_event() {
     build(Some("avx2"));
     adapter_generations("counting", 2);
+    named_image(true);
     key_request("alice", "taken");
     connections(2);
     for stage in [
@@ -79,7 +80,13 @@ fn every_series_is_zero_before_its_first_event_but_those_of_requests_and_the_bui
     let late = |series: &&String| {
         let name = name(series);
         let http = name.starts_with("paligemma_http_re");
-        http || [BUILD_INFO.0, KEY_REQUESTS.0, ADAPTER_GENERATIONS.0].contains(&name)
+        http || [
+            BUILD_INFO.0,
+            KEY_REQUESTS.0,
+            ADAPTER_GENERATIONS.0,
+            NAMED_IMAGES.0,
+        ]
+        .contains(&name)
     };
     let (late, early): (Vec<_>, Vec<_>) = after.keys().partition(late);
     assert_eq!(before.keys().collect::<Vec<_>>(), early);
@@ -93,7 +100,7 @@ fn every_series_is_zero_before_its_first_event_but_those_of_requests_and_the_bui
     ] {
         assert_eq!(after[series], 1.0);
     }
-    assert_eq!(late.len(), 4 + SECONDS.len() + 3);
+    assert_eq!(late.len(), 5 + SECONDS.len() + 3);
 }
 
 #[test]

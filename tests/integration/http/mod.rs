@@ -6,6 +6,7 @@ mod demo;
 mod detect;
 mod faults;
 mod held;
+mod image_keys;
 mod images;
 mod leaving;
 mod limits;
