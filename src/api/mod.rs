@@ -4,7 +4,7 @@
 //! them. A task's request is admitted and read by [`extract`]; its route in [`routes`] writes the
 //! prompts; [`job`] prepares the images and submits everything to the engine; [`respond`] sends what
 //! the task's parser makes of the output. [`openai`] does the same for OpenAI's routes, and
-//! [`openapi`] describes all of it.
+//! [`openapi`] describes all of it. [`platforms`] has the routes of serving platforms.
 //!
 //! Below them: what the routes share ([`state`]), and whatever fails on the way ([`error`]).
 
@@ -19,6 +19,7 @@ mod keys;
 mod middleware;
 mod openai;
 mod openapi;
+mod platforms;
 mod readiness;
 mod request_id;
 mod request_usage;

@@ -21,9 +21,10 @@ use super::middleware::observe::{TRACE_RESPONSE, observe};
 use super::middleware::problems::write_problems;
 use super::middleware::spare_connection::refuse_on_spare;
 use super::openapi;
+use super::platforms::vertex;
 use super::request_id;
 use super::routes::document::Document;
-use super::routes::{Routes, docs, pages, routes};
+use super::routes::{Optional, Routes, docs, pages, routes};
 use super::state::AppState;
 use super::unknown;
 use crate::settings::Settings;
@@ -35,26 +36,21 @@ pub fn router(state: AppState) -> Router {
         keyed,
         admin,
         open,
-    } = routes();
-    let docs: &[_] = &[("GET", docs::PATH)];
-    let served_admin = match state.settings.adapter_admin {
-        true => admin.listed,
-        false => &[],
-    };
-    let known = [
-        inference.listed,
-        keyed.listed,
-        served_admin,
-        open.listed,
-        docs,
-    ]
-    .concat();
-    let not_found = async move |uri: Uri| unknown::not_found(&uri, &known);
-    let [inference, keyed, admin, open] =
+    } = routes(Optional::of(&state.settings));
+    let docs = vec![("GET", docs::PATH)];
+    let known = [&inference, &keyed, &admin, &open].map(|list| list.listed.clone());
+    let known = [known.concat(), docs].concat();
+    let [mut inference, keyed, admin, mut open] =
         [inference, keyed, admin, open].map(|list| list.router.split_for_parts().0);
+    if let Some(vertex) = &state.settings.vertex {
+        let is_route = |path: &str| known.iter().any(|(_, known)| *known == path);
+        inference = inference.merge(vertex::predictions(vertex, is_route));
+        open = open.merge(vertex::health(vertex, is_route));
+    }
+    let not_found = async move |uri: Uri| unknown::not_found(&uri, &known);
     let admin = match state.settings.adapter_admin {
         true => admin.route_layer(from_fn_with_state(state.admin_keys.clone(), require_key)),
-        false => Router::new(),
+        false => admin,
     };
     let body_limit = usize::try_from(state.settings.max_body.as_u64()).unwrap_or(usize::MAX);
     let layers = ServiceBuilder::new()
@@ -85,7 +81,7 @@ pub fn router(state: AppState) -> Router {
 }
 
 static YAML: LazyLock<String> = LazyLock::new(|| {
-    let lists = routes();
+    let lists = routes(Optional::ALL);
     let lists = [lists.inference, lists.keyed, lists.admin, lists.open];
     openapi::document(lists.map(|list| list.router.into_openapi()))
 });

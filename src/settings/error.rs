@@ -26,6 +26,13 @@ pub enum SettingsError {
     /// Adapters may be loaded, and it isn't said from where or by whom.
     #[error("adapter_admin is on, and {missing} is not set: set it, or leave adapter_admin off")]
     AdapterAdmin { missing: &'static str },
+    /// Vertex AI's routes are on, and its environment is not there.
+    #[error("vertex_routes is on, and the variable {name} is {value:?}; allowed is {allowed}")]
+    Vertex {
+        name: &'static str,
+        value: String,
+        allowed: &'static str,
+    },
     /// A value that this model doesn't support.
     #[error("setting {key} = {value} is invalid for this model; allowed is {allowed}")]
     ForModel {

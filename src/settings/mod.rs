@@ -8,6 +8,7 @@ mod error;
 mod key;
 mod layer;
 mod value;
+mod vertex;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::kernels::{DeviceChoice, FormatChoice, InstructionsChoice};
 pub use error::SettingsError;
 pub use key::{KEYS, Key, table};
 pub use value::{ApiKey, KeyedPage, LogFormat, TaskName};
+pub use vertex::Vertex;
 
 use layer::TextLayer;
 
@@ -128,6 +130,15 @@ pub struct Settings {
     pub model_restarts: usize,
     #[serde(deserialize_with = "value::duration::<_, 100>")]
     pub step_timeout: Duration,
+    #[serde(deserialize_with = "value::boolean")]
+    pub kserve_routes: bool,
+    #[serde(deserialize_with = "value::boolean")]
+    pub sagemaker_routes: bool,
+    #[serde(deserialize_with = "value::boolean")]
+    pub vertex_routes: bool,
+    /// What Vertex AI's variables say, if `vertex_routes` is on.
+    #[serde(skip)]
+    pub vertex: Option<Vertex>,
     #[serde(deserialize_with = "value::size::<_, 1_000>")]
     pub max_body: ByteSize,
     #[serde(deserialize_with = "value::whole::<_, _, 1, 10_000>")]
@@ -192,7 +203,8 @@ impl Settings {
     }
 
     /// Layers the defaults, `config` (TOML), the `environment` variables that begin with
-    /// `PALIGEMMA_`, and `flags` (key to value as typed), and checks the result.
+    /// `PALIGEMMA_`, and `flags` (key to value as typed), and checks the result. With `vertex_routes`,
+    /// the port is the one that Vertex AI's variables name.
     ///
     /// # Errors
     /// The first unknown key or invalid value, with its origin; a file that can't be read or isn't
@@ -206,11 +218,18 @@ impl Settings {
         if let Some(path) = config {
             figment = figment.merge(Toml::file_exact(path));
         }
+        let environment: BTreeMap<_, _> = environment.into_iter().collect();
         let figment = figment
-            .merge(TextLayer::environment(environment))
+            .merge(TextLayer::environment(environment.clone()))
             .merge(TextLayer::flags(flags));
-        figment
+        let mut settings: Self = figment
             .extract()
-            .map_err(|error| SettingsError::new(&error, &figment))
+            .map_err(|error| SettingsError::new(&error, &figment))?;
+        if settings.vertex_routes {
+            let vertex = Vertex::read(&environment)?;
+            settings.port = vertex.port;
+            settings.vertex = Some(vertex);
+        }
+        Ok(settings)
     }
 }

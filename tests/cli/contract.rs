@@ -1,4 +1,4 @@
-//! Sends every example in openapi.yaml to the demo, started with its defaults.
+//! Sends every example in openapi.yaml to the demo, started with its defaults and the routes of platforms.
 
 use eventsource_stream::Eventsource;
 use futures::StreamExt;
@@ -92,10 +92,24 @@ async fn check(place: &str, answer: &str, example: &Value) {
     }
 }
 
+/// The path with its parameters as their examples say.
+fn filled(path: &str, operation: &Value) -> String {
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    parameters.fold(path.to_owned(), |path, parameter| {
+        let [name, example] = ["name", "example"].map(|field| parameter[field].as_str());
+        let place = format!("{{{}}}", name.unwrap());
+        path.replace(&place, example.unwrap_or("{example}"))
+    })
+}
+
 #[tokio::test]
 async fn the_demo_answers_the_examples_as_the_contract_says() {
     // With AMX, prefixes are multiplied in bf16, and a mask may differ in a pixel.
-    let server = Server::ready_as(&["serve", "--port", "0", "--cpu-instructions", "portable"]);
+    let server = Server::ready_as(
+        &"serve --port 0 --cpu-instructions portable --kserve-routes true --sagemaker-routes true"
+            .split(' ')
+            .collect::<Vec<_>>(),
+    );
     let client = http_client::builder().build().unwrap();
     let url = |path: &str| format!("http://{}{path}", server.address());
     let (document, mut sent, mut compared) = (document(), 0, 0);
@@ -103,7 +117,8 @@ async fn the_demo_answers_the_examples_as_the_contract_says() {
         let post = &item["post"];
         for (name, request) in examples(&post["requestBody"], "application/json") {
             let place = format!("POST {path} {name}");
-            let response = client.post(url(path)).json(request).send().await.unwrap();
+            let path = filled(path, post);
+            let response = client.post(url(&path)).json(request).send().await.unwrap();
             let status = response.status();
             let text = response.text().await.unwrap();
             sent += 1;
@@ -117,7 +132,8 @@ async fn the_demo_answers_the_examples_as_the_contract_says() {
             }
         }
         for (name, example) in examples(&item["get"]["responses"]["200"], "application/json") {
-            let response = client.get(url(path)).send().await.unwrap();
+            let path = filled(path, &item["get"]);
+            let response = client.get(url(&path)).send().await.unwrap();
             let text = response.text().await.unwrap();
             check(&format!("GET {path} {name}"), &text, example).await;
             compared += 1;

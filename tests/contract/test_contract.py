@@ -14,7 +14,7 @@ SECONDS = 240  # at most
 
 @pytest.fixture(scope="module")
 def server():
-    running = Server()
+    running = Server("--kserve-routes", "true", "--sagemaker-routes", "true")
     yield running
     running.stop()
 

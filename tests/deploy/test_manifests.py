@@ -10,8 +10,6 @@ from manifests import (
     validate, validator, variables,
 )  # fmt: skip
 
-# Settings that a manifest names before the server has them. Empty once it does.
-COMING = {"platform_routes"}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 AUTOSCALERS = {"hpa", "keda"}
 
@@ -84,7 +82,7 @@ def test_every_variable_is_a_setting(folder):
         values = variables(objects, container)
         names = {name.removeprefix("PALIGEMMA_").lower() for name in values if name.startswith("PALIGEMMA_")}
         assert names, "the container has no settings"
-        assert names <= SETTINGS.keys() | COMING
+        assert names <= SETTINGS.keys()
 
 
 def test_the_variables_of_components_are_settings(tmp_path):
@@ -367,7 +365,7 @@ def test_kserve_serves_what_it_mounts_under_the_services_name():
     values = variables(objects, runtime["containers"][0])
     assert values["PALIGEMMA_MODEL"] == "/mnt/models"
     assert values["PALIGEMMA_SERVED_MODEL_NAME"] == "{{.Name}}"
-    assert values["PALIGEMMA_PLATFORM_ROUTES"] == "true"
+    assert values["PALIGEMMA_KSERVE_ROUTES"] == "true"
     assert runtime["containers"][0]["name"] == "kserve-container"
     formats = {it["name"] for it in runtime["supportedModelFormats"] if it["autoSelect"]}
     assert service["spec"]["predictor"]["model"]["modelFormat"]["name"] in formats

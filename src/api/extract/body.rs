@@ -95,7 +95,24 @@ impl<T: TaskFields> FromRequest<AppState> for Submission<T> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let read = async |request| read_body::<T>(request, state).await;
-        let (arrival, (images, task, options)) = receive(request, state, read).await?;
+        let (arrival, body) = receive(request, state, read).await?;
+        Self::of(arrival, body)
+    }
+}
+
+/// Images, the task's fields, and the options of a body.
+type Body<T> = (Vec<ImageSource>, T, Options);
+
+impl<T: TaskFields> Submission<T> {
+    /// What a body in JSON says.
+    ///
+    /// # Errors
+    /// Those of [`read_json`]; no image.
+    pub fn read(arrival: Arrival, body: &Bytes, state: &AppState) -> Result<Self, ApiError> {
+        Self::of(arrival, read_json(body, T::max_images(&state.settings))?)
+    }
+
+    fn of(arrival: Arrival, (images, task, options): Body<T>) -> Result<Self, ApiError> {
         if images.is_empty() {
             return Err(ApiError::new(
                 ErrorCode::MissingField,
@@ -112,10 +129,7 @@ impl<T: TaskFields> FromRequest<AppState> for Submission<T> {
     }
 }
 
-async fn read_body<T: TaskFields>(
-    request: Request,
-    state: &AppState,
-) -> Result<(Vec<ImageSource>, T, Options), ApiError> {
+async fn read_body<T: TaskFields>(request: Request, state: &AppState) -> Result<Body<T>, ApiError> {
     match media_type(request.headers()).as_deref() {
         Some("application/json") => {
             let body = bytes(request, state).await?;

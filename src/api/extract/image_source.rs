@@ -68,6 +68,14 @@ impl ImageSource {
         }
     }
 
+    /// The same with `prefix` before the name of its field.
+    pub fn within(self, prefix: &str) -> Self {
+        Self {
+            param: format!("{prefix}{}", self.param),
+            ..self
+        }
+    }
+
     /// The text, unless it was sent as a file.
     #[cfg(test)]
     pub fn sent_text(&self) -> Option<&str> {

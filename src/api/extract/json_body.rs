@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use axum::body::Bytes;
+use serde::de::DeserializeOwned;
 
 use super::field_names::{field_names, plural_hint};
 use super::fields::Fields;
@@ -21,7 +22,18 @@ pub fn read_json<T: TaskFields>(
     body: &Bytes,
     max_images: usize,
 ) -> Result<(Vec<ImageSource>, T, Options), ApiError> {
-    let mut entries = read_entries(body)?;
+    read_task(read_entries(body)?, body, max_images)
+}
+
+/// The same of an object whose fields were read before; `body` is what they borrow from.
+///
+/// # Errors
+/// As [`read_json`], but for what is no JSON.
+pub fn read_task<T: TaskFields, O: DeserializeOwned>(
+    mut entries: Entries<'_>,
+    body: &Bytes,
+    max_images: usize,
+) -> Result<(Vec<ImageSource>, T, O), ApiError> {
     refuse_repeated::<T>(&entries)?;
     let mut images = Vec::new();
     for name in T::IMAGE_FIELDS {

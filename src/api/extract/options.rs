@@ -88,6 +88,11 @@ pub struct CheckedOptions {
 }
 
 impl Options {
+    /// Whether the answer is to be a stream.
+    pub fn stream(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
     /// Checks each field; `longest` is the most that `timeout` may be, and `most_tokens` the most
     /// that `max_tokens` may be.
     ///
@@ -104,7 +109,7 @@ impl Options {
             max_tokens: self.max_tokens(most_tokens)?,
             sampling,
             logprobs: whole("logprobs", self.logprobs, 0, MAX_LOGPROBS)?,
-            stream: self.stream.unwrap_or(false),
+            stream: self.stream(),
             queue_position: self.queue_position.unwrap_or(false),
             timeout: self.timeout(longest)?,
             stop: self.stop()?,

@@ -9,7 +9,7 @@ pub mod completions;
 mod error;
 mod logprobs;
 mod messages;
-mod request;
+pub mod request;
 mod stream;
 
 pub use error::{OpenAiError, OpenAiProblems};

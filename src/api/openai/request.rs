@@ -2,6 +2,7 @@
 //!
 //! Fields that are not known are ignored, as OpenAI's clients send many that mean nothing here.
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -111,7 +112,17 @@ impl<T: DeserializeOwned> FromRequest<AppState> for OpenAiRequest<T> {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let reading = async |request| json_bytes(request, state).await;
         let (arrival, body) = receive(request, state, reading).await?;
-        let entries = last_of_each(read_entries(&body)?);
+        Self::read(arrival, &body)
+    }
+}
+
+impl<T: DeserializeOwned> OpenAiRequest<T> {
+    /// What a body says.
+    ///
+    /// # Errors
+    /// JSON that is none, fields that are missing or of a wrong type, more than one answer.
+    pub fn read(arrival: Arrival, body: &Bytes) -> Result<Self, ApiError> {
+        let entries = last_of_each(read_entries(body)?);
         let names = field_names::<SharedFields>();
         let (shared, own): (Entries, Entries) = entries
             .into_iter()

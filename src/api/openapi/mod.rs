@@ -59,6 +59,7 @@ pub fn as_json(yaml: &str) -> String {
         (name = "tasks", description = "What the model does."),
         (name = "openai", description = "The same for clients of OpenAI's API."),
         (name = "operations", description = "For whoever runs the server."),
+        (name = "platforms", description = "What serving platforms expect, if `kserve_routes` or `sagemaker_routes` is on."),
     ),
     components(schemas(Problem, OpenAiError)),
     modifiers(&Key),

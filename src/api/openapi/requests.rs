@@ -13,7 +13,7 @@ use crate::api::extract::options::Options;
 /// A request with one image, as JSON. Either `image` or `image_key` is required.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it only describes")]
-pub struct ImageJson<T> {
+pub struct ImageJson<T, O = Options> {
     /// Base64, a `data:` URL, or an https URL of an allowed host.
     #[schema(format = "data-url", example = "data:image/png;base64,iVBORw0KGgo…")]
     pub image: Option<String>,
@@ -23,7 +23,7 @@ pub struct ImageJson<T> {
     #[serde(flatten)]
     pub task: T,
     #[serde(flatten)]
-    pub options: Options,
+    pub options: O,
 }
 
 /// Base64, a `data:` URL, or an https URL of an allowed host.

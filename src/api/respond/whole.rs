@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use super::output_parser::{OutputParser, text};
 use super::partial::PartialAnswer;
 use super::shapes::{TaskResponse, TokenLogprob, totals};
+use super::within;
 use crate::api::error::ApiError;
 use crate::api::job::{Job, cut_off, failure};
 use crate::engine::{Event, Generation, Summary};
@@ -56,14 +57,28 @@ async fn collect<P: OutputParser>(
     Err(cut_off())
 }
 
-/// The text, the tokens and the summary of a job that has one prompt.
+/// The text, the tokens and the summary of a generation.
+pub type Collected = (String, Vec<TokenLogprob>, Summary);
+
+/// Those of a job's prompts, in their order.
 ///
 /// # Errors
-/// The failure of its generation.
-pub async fn collect_text(mut job: Job) -> Result<(String, Vec<TokenLogprob>, Summary), ApiError> {
-    let generation = job.generations.pop().ok_or_else(cut_off)?;
-    let answer = PartialAnswer::new(text(|text| text)(0), Some(job.tokenizer));
-    let (answer, summary) = collect(generation, answer).await?;
-    let (_, result) = answer.into_result(0, &summary).await;
-    Ok((result.task, result.logprobs.unwrap_or_default(), summary))
+/// The first failure of a generation; the deadline.
+pub async fn collect_texts(job: Job) -> Result<Vec<Collected>, ApiError> {
+    let tokenizer = &job.tokenizer;
+    let collected = job.generations.into_iter().map(async |generation| {
+        let answer = PartialAnswer::new(text(|text| text)(0), Some(tokenizer.clone()));
+        let (answer, summary) = collect(generation, answer).await?;
+        let (_, result) = answer.into_result(0, &summary).await;
+        Ok((result.task, result.logprobs.unwrap_or_default(), summary))
+    });
+    within(job.deadline, try_join_all(collected)).await
+}
+
+/// That of a job that has one prompt.
+///
+/// # Errors
+/// As [`collect_texts`].
+pub async fn collect_text(job: Job) -> Result<Collected, ApiError> {
+    collect_texts(job).await?.pop().ok_or_else(cut_off)
 }

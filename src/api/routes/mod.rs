@@ -20,7 +20,9 @@ use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::openai::{chat, completions};
+use super::platforms::{kserve, sagemaker};
 use super::state::AppState;
+use crate::settings::Settings;
 
 /// Routes by what they need.
 pub struct Routes {
@@ -35,9 +37,23 @@ pub struct Routes {
 }
 
 /// Routes, and the method and path of each.
+#[derive(Default)]
 pub struct List {
     pub router: OpenApiRouter<AppState>,
-    pub listed: &'static [(&'static str, &'static str)],
+    pub listed: Vec<(&'static str, &'static str)>,
+}
+
+impl List {
+    /// These, and `more` of them if they are `on`.
+    fn and(self, on: bool, more: Self) -> Self {
+        match on {
+            true => Self {
+                router: self.router.merge(more.router),
+                listed: [self.listed, more.listed].concat(),
+            },
+            false => self,
+        }
+    }
 }
 
 /// Lists routes. Method and path are also in the handler's `utoipa::path`, which generates the
@@ -46,13 +62,43 @@ macro_rules! list {
     ($($method:ident $path:literal => $($handler:ident)::+,)*) => {
         List {
             router: OpenApiRouter::default()$(.routes(utoipa_axum::routes!($($handler)::+)))*,
-            listed: &[$((stringify!($method), $path),)*],
+            listed: vec![$((stringify!($method), $path),)*],
         }
     };
 }
 
-/// All routes of the contract.
-pub fn routes() -> Routes {
+/// The routes that an operator turns on.
+#[derive(Clone, Copy)]
+pub struct Optional {
+    pub admin: bool,
+    pub kserve: bool,
+    pub sagemaker: bool,
+}
+
+impl Optional {
+    pub const ALL: Self = Self {
+        admin: true,
+        kserve: true,
+        sagemaker: true,
+    };
+
+    /// Those that are on.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            admin: settings.adapter_admin,
+            kserve: settings.kserve_routes,
+            sagemaker: settings.sagemaker_routes,
+        }
+    }
+}
+
+/// The routes of the contract, with those of `optional`.
+pub fn routes(optional: Optional) -> Routes {
+    let Optional {
+        admin,
+        kserve,
+        sagemaker,
+    } = optional;
     Routes {
         inference: list! {
             POST "/v1/caption" => caption::caption,
@@ -64,15 +110,27 @@ pub fn routes() -> Routes {
             POST "/v1/generate" => generate::generate,
             POST "/v1/chat/completions" => chat::chat,
             POST "/v1/completions" => completions::completions,
-        },
+        }
+        .and(
+            kserve,
+            list! { POST "/v1/models/{*id}" => kserve::predict, },
+        )
+        .and(
+            sagemaker,
+            list! { POST "/invocations" => sagemaker::invocations, },
+        ),
         keyed: list! {
             GET "/v1/models" => models::models,
             GET "/v1/models/{*id}" => models::model,
-        },
-        admin: list! {
-            POST "/v1/load_lora_adapter" => adapters::load,
-            POST "/v1/unload_lora_adapter" => adapters::unload,
-        },
+        }
+        .and(kserve, list! { GET "/v2/models/{*id}" => kserve::model, }),
+        admin: List::default().and(
+            admin,
+            list! {
+                POST "/v1/load_lora_adapter" => adapters::load,
+                POST "/v1/unload_lora_adapter" => adapters::unload,
+            },
+        ),
         open: list! {
             GET "/health/live" => health::live,
             GET "/healthz" => health::healthz,
@@ -82,7 +140,16 @@ pub fn routes() -> Routes {
             GET "/metrics" => metrics::metrics,
             GET "/openapi.yaml" => document::openapi_yaml,
             GET "/openapi.json" => document::openapi_json,
-        },
+        }
+        .and(
+            kserve,
+            list! {
+                GET "/v2" => kserve::server,
+                GET "/v2/health/live" => kserve::live,
+                GET "/v2/health/ready" => kserve::ready,
+            },
+        )
+        .and(sagemaker, list! { GET "/ping" => sagemaker::ping, }),
     }
 }
 
@@ -99,8 +166,9 @@ mod tests {
 
     #[test]
     fn the_list_names_the_methods_and_paths_of_the_contract() {
-        let routes = routes();
+        let routes = routes(Optional::ALL);
         for list in [routes.inference, routes.keyed, routes.admin, routes.open] {
+            assert!(!list.listed.is_empty());
             let document = list.router.into_openapi();
             let mut described = Vec::new();
             for (path, item) in &document.paths.paths {
@@ -110,7 +178,7 @@ mod tests {
                     .filter(|(_, operation)| operation.is_some());
                 described.extend(there.map(|(method, _)| (method, path.as_str())));
             }
-            let mut listed = list.listed.to_vec();
+            let mut listed = list.listed;
             described.sort_unstable();
             listed.sort_unstable();
             assert_eq!(listed, described);

@@ -14,6 +14,7 @@ mod log_lines;
 mod openai;
 mod overload;
 mod picture;
+mod platforms;
 mod playground;
 mod queue_position;
 mod region;
