@@ -16,6 +16,7 @@ mod life;
 mod mistakes;
 mod tls;
 mod traces;
+mod vertex;
 
 use std::process::{Command, Output, Stdio};
 

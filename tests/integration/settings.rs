@@ -152,6 +152,37 @@ fn adapters_are_given_as_a_list_as_a_table_and_as_text() {
 }
 
 #[test]
+fn vertex_ai_names_the_port_and_the_routes() {
+    const ON: (&str, &str) = ("PALIGEMMA_VERTEX_ROUTES", "true");
+    let variables = in_environment(&[
+        ON,
+        ("PALIGEMMA_PORT", "9000"),
+        ("AIP_HTTP_PORT", "8085"),
+        ("AIP_HEALTH_ROUTE", "/health"),
+        ("AIP_PREDICT_ROUTE", "/v1/endpoints/1:predict"),
+    ]);
+    let settings = variables.load().unwrap();
+    assert_eq!(settings.port, 8085);
+    let vertex = settings.vertex.unwrap();
+    assert_eq!(vertex.health_route, "/health");
+    assert_eq!(vertex.predict_route, "/v1/endpoints/1:predict");
+
+    let off = in_environment(&[("AIP_HTTP_PORT", "8085")]).load().unwrap();
+    assert_eq!((off.port, off.vertex), (8080, None));
+    for (variables, parts) in [
+        (&[ON][..], ["AIP_HTTP_PORT", "\"\""]),
+        (&[ON, ("AIP_HTTP_PORT", "0")], ["AIP_HTTP_PORT", "\"0\""]),
+        (
+            &[on, ("AIP_HTTP_PORT", "1"), ("AIP_HEALTH_ROUTE", "health")],
+            ["AIP_HEALTH_ROUTE", "begins with /"],
+        ),
+    ] {
+        let message = in_environment(variables.to_vec().leak()).message();
+        assert_tells(&message, &parts);
+    }
+}
+
+#[test]
 fn an_empty_variable_is_an_empty_list() {
     let settings = in_environment(&[("PALIGEMMA_API_KEYS", "")])
         .load()
