@@ -47,7 +47,7 @@ pub enum CheckpointError {
     )]
     Truncated { path: PathBuf, found: usize },
 
-    #[error("{path}: is not a safetensors file: {reason}")]
+    #[error("{path}: is not a safetensors file: {reason}", reason = escaped(reason))]
     Safetensors { path: PathBuf, reason: String },
 
     #[error(
@@ -56,10 +56,23 @@ pub enum CheckpointError {
     MoreTokensThanRows { tokens: usize, rows: usize },
 
     #[error(
-        "{path}: cannot be used as a mask decoder: {reason}; PaliGemma's is called vae-oid.npz"
+        "{path}: cannot be used as a mask decoder: {reason}; PaliGemma's is called vae-oid.npz",
+        reason = escaped(reason)
     )]
     MaskDecoder { path: PathBuf, reason: String },
 
-    #[error("the weights cannot be loaded: {0}")]
+    #[error("the weights cannot be loaded: {}", escaped(.0))]
     Weights(String),
+}
+
+/// `text` in one line. Names in files may hold line breaks, with which a log could be forged.
+pub fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
 }

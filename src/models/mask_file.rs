@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::npy::NpzTensors;
+use candle_core::{DType, Device, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::{MaskDecoder, reason};
@@ -10,6 +11,8 @@ use crate::checkpoint::CheckpointError;
 
 /// Names in a checkpoint's folder: the published file's, and the same tensors as safetensors.
 const FILES: [&str; 2] = ["vae-oid.npz", "vae-oid.safetensors"];
+/// More values than all of a decoder's arrays have together.
+const MOST_VALUES: usize = 1 << 24;
 static DEMO: &[u8] = include_bytes!("../../models/demo/vae-oid.safetensors");
 
 /// The demo's decoder.
@@ -46,8 +49,28 @@ pub fn open_mask_decoder(path: &Path) -> Result<MaskDecoder, CheckpointError> {
     if path.extension().is_some_and(|it| it == "safetensors") {
         build(candle_core::safetensors::load(path, &Device::Cpu), path)
     } else {
-        build(Tensor::read_npz(path), path)
+        build(read_npz(path), path)
     }
+}
+
+/// The arrays of an archive, whose headers are checked before there is memory for what they claim.
+fn read_npz(path: &Path) -> candle_core::Result<Vec<(String, Tensor)>> {
+    let archive = NpzTensors::new(path)?;
+    let mut arrays = Vec::new();
+    let mut left = MOST_VALUES;
+    for name in archive.names() {
+        let (shape, _) = archive.get_shape_and_dtype(name)?;
+        let sides = shape.dims().iter();
+        let values = sides.fold(1, |values: usize, side| values.saturating_mul(*side));
+        let Some(rest) = left.checked_sub(values) else {
+            bail!("array {name:?} of shape {shape:?} makes it larger than any mask decoder");
+        };
+        left = rest;
+        if let Some(array) = archive.get(name)? {
+            arrays.push((name.clone(), array));
+        }
+    }
+    Ok(arrays)
 }
 
 fn build(

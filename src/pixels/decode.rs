@@ -6,7 +6,7 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::{ImageError, ImageLimits, colour, format, jpeg, png, tiff_modes};
+use super::{ImageError, ImageLimits, colour, format, jpeg, png, tiff_modes, webp};
 
 /// What a decoder may allocate beside its pixels: tables, metadata, one compressed strip.
 const DECODER_OVERHEAD: u64 = 16 << 20;
@@ -74,8 +74,12 @@ impl<'a> File<'a> {
             let reason = "it ends before its end marker";
             return Err(ImageError::corrupt(self.format, reason));
         }
-        // The decoder checks as well: it must not exceed what the header announces.
         let (width, height) = decoder.dimensions();
+        if self.format == ImageFormat::WebP && !webp::frames_fit(&self.bytes, (width, height)) {
+            let reason = "a frame is larger than the picture";
+            return Err(ImageError::corrupt(self.format, reason));
+        }
+        // The decoder checks as well: it must not exceed what the header announces.
         let mut allowed = Limits::default();
         allowed.max_alloc = Some(memory(self.format, &decoder));
         allowed.max_image_width = Some(width);

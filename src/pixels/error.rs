@@ -26,7 +26,10 @@ pub enum ImageError {
         found: &'static str,
     },
     /// A readable format, in a variant that its decoder does not know.
-    #[error("this kind of {format} is not read here ({reason}); convert it to JPEG or PNG")]
+    #[error(
+        "this kind of {format} is not read here ({}); convert it to JPEG or PNG",
+        one_line(reason)
+    )]
     UnsupportedVariant {
         /// The file format, such as "TIFF".
         format: &'static str,
@@ -67,7 +70,8 @@ pub enum ImageError {
     },
     /// The file is damaged, ends early, or contradicts itself.
     #[error(
-        "the {format} is damaged or incomplete ({reason}); send the whole file, or save it anew"
+        "the {format} is damaged or incomplete ({}); send the whole file, or save it anew",
+        one_line(reason)
     )]
     Corrupt {
         /// The file format, such as "PNG".
@@ -118,6 +122,11 @@ impl ImageError {
             reason: reason.into(),
         }
     }
+}
+
+/// A decoder's words, some of which have line breaks.
+fn one_line(reason: &str) -> String {
+    reason.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The format's usual name: the upper-case extension, but for WebP.

@@ -12,6 +12,7 @@ mod png;
 mod preprocess;
 mod resize;
 mod tiff_modes;
+mod webp;
 
 pub use error::ImageError;
 pub use limits::ImageLimits;

@@ -5,6 +5,9 @@ use figment::{Figment, Metadata, Profile};
 
 use super::key::KEYS;
 
+/// Settings whose values no message shows.
+const SECRETS: [&str; 2] = ["api_keys", "adapter_admin_keys"];
+
 /// A mistake in the settings. Each message names the key and where its value came from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -49,9 +52,10 @@ impl SettingsError {
     /// Turns an `error` from extracting `figment` into our message.
     pub(super) fn new(error: &figment::Error, figment: &Figment) -> Self {
         if let Kind::UnknownField(key, _) = &error.kind {
+            let shown = key.escape_debug().to_string();
             return Self::Unknown {
-                key: key.clone(),
-                origin: origin(figment.find_metadata(key), key),
+                origin: origin(figment.find_metadata(key), &shown),
+                key: shown,
                 nearest: three_nearest(key),
             };
         }
@@ -67,7 +71,7 @@ impl SettingsError {
             }
             other => ("?".to_owned(), other.to_string()),
         };
-        let secret = key == "api_keys";
+        let secret = SECRETS.contains(&key.as_str());
         Self::Invalid {
             key: key.clone(),
             value: if secret { "(hidden)".to_owned() } else { value },

@@ -278,3 +278,19 @@ fn what_is_no_adapter_of_the_model_is_refused_by_what_is_wrong() {
         println!("{}: {error}", case.folder);
     }
 }
+
+#[test]
+fn a_pattern_that_is_no_regular_expression_is_refused_in_one_line() {
+    let golden = paligemma_test_support::root().join("tests/goldens/adapters/pg1-fan-in-fan-out");
+    let folder = tempfile::tempdir().unwrap();
+    let weights = "adapter_model.safetensors";
+    std::fs::copy(golden.join(weights), folder.path().join(weights)).unwrap();
+    let config = std::fs::read(golden.join("adapter_config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    config["rank_pattern"] = serde_json::json!({"[z-a]": 4});
+    let config = config.to_string();
+    std::fs::write(folder.path().join("adapter_config.json"), config).unwrap();
+    let error = Adapter::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("no regular expression"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}

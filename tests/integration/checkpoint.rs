@@ -192,6 +192,18 @@ fn weights_that_are_not_safetensors() {
 }
 
 #[test]
+fn a_line_break_in_a_tensors_name_makes_no_second_line() {
+    let error = error_after(|folder| {
+        let header = br#"{"a\nb": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}"#;
+        let length = (header.len() as u64).to_le_bytes();
+        let file = [&length[..], header, &[0; 4]].concat();
+        fs::write(folder.join("model.safetensors"), file).unwrap();
+    });
+    assert_says(&error, &["model.safetensors", "not a safetensors file"]);
+    assert!(!error.contains('\n'), "{error}");
+}
+
+#[test]
 fn a_model_type_that_is_not_paligemma() {
     let error = error_after(|folder| {
         edit_json(&folder.join("config.json"), |config| {
@@ -239,6 +251,19 @@ fn numbers_that_no_model_has() {
             "image_size",
             json!(1_u64 << 40),
             "at most 4096",
+        ),
+        (
+            "text_config",
+            "head_dim",
+            json!(1_u64 << 60),
+            "at most 1048576",
+        ),
+        ("text_config", "head_dim", json!(1 << 20), "at most 1048576"),
+        (
+            "text_config",
+            "vocab_size",
+            json!(u64::MAX),
+            "at most 16777216",
         ),
     ] {
         let error = error_after(|folder| {

@@ -64,6 +64,28 @@ fn a_folder_without_the_file_has_no_decoder() {
 }
 
 #[test]
+fn an_array_that_claims_to_be_huge_is_refused_before_it_has_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vae-oid.npz");
+    let array = Tensor::zeros(&[1; 10], DType::F32, &Device::Cpu).unwrap();
+    Tensor::write_npz(&[("decoder.0.bias", array)], &path).unwrap();
+    let file = std::fs::read(&path).unwrap();
+    let shape = b"1,1,1,1,1,1,1,1,1,1,";
+    let at = file.windows(shape.len()).position(|bytes| bytes == shape);
+    let at = at.expect("the shape stands in the file as text");
+    for huge in [b"4294967296,65536000,", b"9999999999,999999999"] {
+        let mut file = file.clone();
+        file[at..at + huge.len()].copy_from_slice(huge);
+        std::fs::write(&path, file).unwrap();
+        let message = open_mask_decoder(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("larger than any mask decoder"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn a_file_that_is_not_a_decoder_is_refused_with_its_name_and_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| -> PathBuf {

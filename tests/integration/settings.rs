@@ -219,6 +219,16 @@ fn an_unknown_key_is_named_with_its_place_and_the_three_nearest() {
 }
 
 #[test]
+fn a_line_break_in_a_key_makes_no_second_line() {
+    let message = in_file("\"po\\nrt\" = 1").message();
+    assert_tells(
+        &message,
+        &["unknown setting po\\nrt", "server.toml", "port"],
+    );
+    assert!(!message.contains('\n'), "{message}");
+}
+
+#[test]
 fn the_value_of_an_unknown_key_is_not_shown_because_it_may_be_a_secret() {
     let message = in_environment(&[("PALIGEMMA_API_KYES", "hunter2")]).message();
     assert_tells(
@@ -417,6 +427,10 @@ fn api_keys_are_shown_nowhere() {
         assert_tells(&message, &["api_keys", "(hidden)", "visible ASCII"]);
         assert!(!message.contains("hunter2"), "{message}");
     }
+    let of_admin = in_environment(&[("PALIGEMMA_ADAPTER_ADMIN_KEYS", "hunter2 with spaces")]);
+    let message = of_admin.message();
+    assert_tells(&message, &["adapter_admin_keys", "(hidden)"]);
+    assert!(!message.contains("hunter2"), "{message}");
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::error::escaped;
 
 #[derive(Debug, Error)]
 pub enum AdapterError {
-    #[error("adapter {path} {reason}", path = path.display())]
+    #[error("adapter {path} {reason}", path = path.display(), reason = escaped(reason))]
     Invalid { path: PathBuf, reason: String },
 
     #[error("there are two adapters called {0:?}; each needs a name of its own")]

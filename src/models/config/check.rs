@@ -6,6 +6,10 @@ use crate::checkpoint::CheckpointError;
 
 /// More layers than any model has.
 pub const MOST_LAYERS: usize = 512;
+/// Wider than any model: no product of a model's sizes overflows.
+pub const MOST_WIDTH: usize = 1 << 20;
+/// More than any vocabulary has.
+pub const MOST_TOKENS: usize = 1 << 24;
 
 /// Makes errors that name the file.
 pub struct Check {
@@ -27,8 +31,9 @@ impl Check {
         }
     }
 
-    pub fn positive(&self, field: &'static str, value: usize) -> Result<(), CheckpointError> {
-        self.at_most(field, value, usize::MAX)
+    /// At least 1, and no wider than any model.
+    pub fn width(&self, field: &'static str, value: usize) -> Result<(), CheckpointError> {
+        self.at_most(field, value, MOST_WIDTH)
     }
 
     /// At least 1.

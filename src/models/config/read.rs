@@ -84,7 +84,7 @@ fn vision_config(raw: RawVision, check: &Check) -> Result<VisionConfig, Checkpoi
         ("vision_config.intermediate_size", config.intermediate_size),
         ("vision_config.num_attention_heads", config.heads),
     ] {
-        check.positive(field, value)?;
+        check.width(field, value)?;
     }
     check.at_most("vision_config.image_size", config.image_size, MOST_PIXELS)?;
     check.at_most(

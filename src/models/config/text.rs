@@ -1,6 +1,6 @@
 //! The decoder's dimensions.
 
-use super::check::{Check, MOST_LAYERS};
+use super::check::{Check, MOST_LAYERS, MOST_TOKENS};
 use super::{Family, TextConfig};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::raw::RawText;
@@ -80,15 +80,17 @@ pub fn text_config(raw: RawText, check: &Check) -> Result<TextConfig, Checkpoint
         max_position_embeddings: raw.max_position_embeddings.unwrap_or(8192),
     };
     for (field, value) in [
-        ("text_config.vocab_size", config.vocab_size),
         ("text_config.hidden_size", config.hidden_size),
         ("text_config.intermediate_size", config.intermediate_size),
         ("text_config.num_attention_heads", heads),
         ("text_config.num_key_value_heads", kv_heads),
         ("text_config.head_dim", head_dim),
     ] {
-        check.positive(field, value)?;
+        check.width(field, value)?;
     }
+    check.at_most("text_config.vocab_size", config.vocab_size, MOST_TOKENS)?;
+    let heads_together = "text_config.head_dim times num_attention_heads";
+    check.width(heads_together, heads * head_dim)?;
     for (field, value) in [
         ("text_config.rope_theta", Some(config.rope_theta)),
         ("text_config.rms_norm_eps", Some(config.rms_norm_eps)),

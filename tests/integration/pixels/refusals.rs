@@ -194,6 +194,28 @@ fn a_picture_that_takes_more_than_all_memory_is_refused_by_its_header() {
 }
 
 #[test]
+fn a_webp_whose_frame_is_larger_than_the_picture_is_refused_before_it_has_memory() {
+    let mut file = golden("images/lossy_alpha.webp");
+    let start_code = b"\x9D\x01\x2A";
+    let at = file.windows(3).position(|bytes| bytes == start_code);
+    let size = at.expect("a lossy frame") + start_code.len();
+    file[size..size + 4].copy_from_slice(&[0xFF, 0x3F, 0xFF, 0x3F]);
+    let (code, message) = refusal(&file);
+    assert_eq!(code, "image_corrupt");
+    assert!(
+        message.contains("a frame is larger than the picture"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_decoders_words_stand_in_one_line() {
+    let (code, message) = refusal(b"\xFF\xD8\xFF\xE0\x00\x10JF");
+    assert_eq!(code, "image_corrupt");
+    assert!(!message.contains('\n'), "{message}");
+}
+
+#[test]
 fn a_truncated_file_is_an_error_and_never_half_a_picture() {
     let mut accepted = Vec::new();
     // Of an animation only the first frame is read, so what is cut behind it is not missed.
