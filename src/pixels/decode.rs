@@ -6,7 +6,7 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::{ImageError, ImageLimits, colour, format, jpeg, png, tiff_modes, webp};
+use super::{ImageError, ImageLimits, colour, format, jpeg, png, tiff_modes, tiff_tags, webp};
 
 /// What a decoder may allocate beside its pixels: tables, metadata, one compressed strip.
 const DECODER_OVERHEAD: u64 = 16 << 20;
@@ -31,6 +31,9 @@ impl<'a> File<'a> {
     /// When it is none that is read here.
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, ImageError> {
         let format = format::sniff(bytes)?;
+        if format == ImageFormat::Tiff {
+            tiff_tags::check(bytes)?;
+        }
         let bytes = match format {
             ImageFormat::Png => png::without_metadata(bytes),
             _ => Cow::Borrowed(bytes),

@@ -12,6 +12,7 @@ mod png;
 mod preprocess;
 mod resize;
 mod tiff_modes;
+mod tiff_tags;
 mod webp;
 
 pub use error::ImageError;

@@ -21,7 +21,10 @@ fn serving(predict_route: &str) -> (Server, u16) {
 }
 
 fn instances() -> String {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images/red-circle.png");
+    let root = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/examples/images/red-circle.png"
+    );
     let image = BASE64_STANDARD.encode(std::fs::read(root).unwrap());
     format!(r#"{{"instances": [{{"prompt": "cap en", "image": "{image}"}}]}}"#)
 }

@@ -173,7 +173,7 @@ fn vertex_ai_names_the_port_and_the_routes() {
         (&[ON][..], ["AIP_HTTP_PORT", "\"\""]),
         (&[ON, ("AIP_HTTP_PORT", "0")], ["AIP_HTTP_PORT", "\"0\""]),
         (
-            &[on, ("AIP_HTTP_PORT", "1"), ("AIP_HEALTH_ROUTE", "health")],
+            &[ON, ("AIP_HTTP_PORT", "1"), ("AIP_HEALTH_ROUTE", "health")],
             ["AIP_HEALTH_ROUTE", "begins with /"],
         ),
     ] {
