@@ -60,6 +60,10 @@ pub enum CheckpointError {
     )]
     MaskDecoder { path: PathBuf, reason: String },
 
+    /// It is something else than a PaliGemma in the Hugging Face layout.
+    #[error("{path} {reason}")]
+    Foreign { path: PathBuf, reason: String },
+
     #[error("the weights cannot be loaded: {0}")]
     Weights(String),
 }

@@ -50,6 +50,9 @@ impl Pretrained {
     }
 
     fn read(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+        checkpoint.refuse_foreign()?;
+        // Before what else may be missing: the tensors' names tell other models.
+        let weights = WeightFiles::open(checkpoint)?;
         let parsed = config::read(checkpoint)?;
         let tokenizer = Tokenizer::open(checkpoint, parsed.eos_token_ids)?;
         let rows = parsed.model.text.vocab_size;
@@ -59,15 +62,13 @@ impl Pretrained {
                 rows,
             });
         }
+        checkpoint.mention_adapter();
         Ok(Self {
             config: parsed.model,
             tokenizer: Arc::new(tokenizer),
             weights_cache: None,
-            path: match checkpoint {
-                Checkpoint::Folder(folder) => folder.clone(),
-                Checkpoint::Demo => PathBuf::from("demo"),
-            },
-            weights: WeightFiles::open(checkpoint)?,
+            path: checkpoint.name(),
+            weights,
             merged: None,
             adapters: Adapters::default(),
         })

@@ -287,7 +287,7 @@ fn factory(
             model = info.name,
             path = %pretrained.path.display(),
             size = %ByteSize(pretrained.weights.bytes()),
-            stored_as = pretrained.weights.dtypes(),
+            stored_as = pretrained.weights.formats(),
             dtype = info.dtype,
             device = info.device,
             instructions = info.instructions,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::RuntimeError;
-use crate::checkpoint::Adapter;
+use crate::checkpoint::{Adapter, CheckpointError, foreign};
 use crate::hub::{self, HubSettings, Wanted};
 use crate::models::{
     MaskDecoder, Pretrained, demo_mask_decoder, mask_decoder_in, open_mask_decoder,
@@ -73,17 +73,30 @@ async fn folder(
     }
     let name = name.to_owned();
     if path.exists() {
-        return Err(RuntimeError::IsFile { flag, name });
+        return Err(file_for_folder(name, flag, wanted));
     }
     if !is_hub_id(&name) {
         return Err(RuntimeError::NotFound { flag, name });
     }
-    hub::fetch(&name, revision, wanted, &HubSettings::from_env())
+    let settings = HubSettings::from_env();
+    let check = |folder: &Path, files: &[String]| foreign::reason_against(folder, &name, files);
+    hub::fetch(&name, revision, wanted, &settings, &check)
         .await
         .map_err(|error| RuntimeError::Hub {
             name,
             error: Box::new(error),
         })
+}
+
+/// The error of a file where a folder is wanted.
+fn file_for_folder(name: String, flag: &'static str, wanted: Wanted) -> RuntimeError {
+    match foreign::reason_in_files(std::slice::from_ref(&name)) {
+        Some(reason) if wanted == Wanted::Checkpoint => {
+            let path = PathBuf::from(name);
+            CheckpointError::Foreign { path, reason }.into()
+        }
+        _ => RuntimeError::IsFile { flag, name },
+    }
 }
 
 /// `owner/name`, and nothing that is meant as a path.
