@@ -90,19 +90,6 @@ impl Checkpoint {
         }
     }
 
-    /// Says that an adapter beside the weights is not a part of them.
-    pub fn mention_adapter(&self) {
-        let has_adapter = |folder: &PathBuf| folder.join("adapter_config.json").exists();
-        if let Self::Folder(folder) = self
-            && has_adapter(folder)
-        {
-            tracing::warn!(
-                path = %folder.display(),
-                "the model's folder also holds an adapter, which is not applied; name it with --merge-adapter or --adapter if it should be"
-            );
-        }
-    }
-
     /// What messages call the file.
     pub fn path(&self, name: &str) -> PathBuf {
         self.name().join(name)

@@ -11,27 +11,59 @@ use super::files::Checkpoint;
 /// What holds a checkpoint's weights here.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 
-/// Endings of files of other formats, and what to say of a folder that has no weights but those.
-const FORMATS: [(&str, &str); 7] = [
-    (
-        ".gguf",
-        "GGUF, llama.cpp's format; use the safetensors that it was made from",
-    ),
-    (".npz", JAX),
-    (".msgpack", JAX),
-    (".h5", KERAS),
-    (".keras", KERAS),
-    ("pytorch_model.bin", PICKLED),
-    ("pytorch_model.bin.index.json", PICKLED),
+/// Endings of files of other formats, what they are, and what to use instead.
+const FORMATS: [(&str, &str, &str); 7] = [
+    (".gguf", "GGUF", "use the safetensors that it was made from"),
+    (".npz", "a JAX checkpoint", HUGGING_FACE),
+    (".msgpack", "a JAX checkpoint", HUGGING_FACE),
+    (".h5", "a Keras checkpoint", HUGGING_FACE),
+    (".keras", "a Keras checkpoint", HUGGING_FACE),
+    ("pytorch_model.bin", PICKLED, SAFE),
+    ("pytorch_model.bin.index.json", PICKLED, SAFE),
 ];
 
-const JAX: &str = "a JAX checkpoint; use the same model in the Hugging Face layout, such as google/paligemma2-3b-pt-224 or google/paligemma2-3b-mix-224";
-const KERAS: &str = "a Keras checkpoint; use the same model in the Hugging Face layout, such as google/paligemma2-3b-pt-224 or google/paligemma2-3b-mix-224";
-const PICKLED: &str = "pickled tensors, and reading those can run code; save the model again with save_pretrained(…, safe_serialization=True)";
-const PI0: &str = "π0, a robot's policy around a PaliGemma, which gives actions and no text; run it with openpi or LeRobot";
-const COLPALI: &str = "ColPali or one of its kin, which gives embeddings of pages and no text; run it with colpali-engine";
-const GEMMA3: &str = "Gemma 3, another model than PaliGemma; use a PaliGemma such as google/paligemma2-3b-mix-224, or another server";
+const HUGGING_FACE: &str = "use the same model in the Hugging Face layout, such as google/paligemma2-3b-pt-224 or google/paligemma2-3b-mix-224";
+const PICKLED: &str = "pickled, and reading them can run code";
+const SAFE: &str = "save the model again with save_pretrained(…, safe_serialization=True)";
+
+const COMPRESSED: &str = "in compressed-tensors' layout";
 const QUANTIZED: &str = "which is not read here; use the checkpoint that it was made from, in bf16, f16 or f32, and --dtype q8_0 or q4k for small weights";
+
+/// Another kind of model.
+struct Model {
+    name: &'static str,
+    what: &'static str,
+    advice: &'static str,
+}
+
+const PI0: Model = Model {
+    name: "π0",
+    what: "a robot's policy around a PaliGemma, which gives actions and no text",
+    advice: "run it with openpi or LeRobot",
+};
+const COLPALI: Model = Model {
+    name: "ColPali or one of its kin",
+    what: "which gives embeddings of pages and no text",
+    advice: "run it with colpali-engine",
+};
+const GEMMA3: Model = Model {
+    name: "Gemma 3",
+    what: "another model than PaliGemma",
+    advice: "use a PaliGemma such as google/paligemma2-3b-mix-224, or another server",
+};
+const KERAS: Model = Model {
+    name: "a Keras checkpoint",
+    what: "which is not read here",
+    advice: HUGGING_FACE,
+};
+
+impl Model {
+    /// The refusal of what is known for it by some trait.
+    fn refusal(&self, known_by: &str) -> String {
+        let Self { name, what, advice } = self;
+        format!("is {name} ({known_by}), {what}; {advice}")
+    }
+}
 
 /// A mask decoder is no model, though it is an `.npz`.
 const MASK_DECODER: &str = "vae-oid.npz";
@@ -52,10 +84,10 @@ pub fn reason_against(folder: &Path, name: &str, files: &[String]) -> Option<Str
 
 /// The same by the names of all files alone.
 pub fn reason_in_files(files: &[String]) -> Option<String> {
-    let of_format = |(ending, format): (&str, &str)| {
+    let of_format = |(ending, format, advice): (&str, &str, &str)| {
         let mut files = files.iter();
         let found = files.find(|file| file.ends_with(ending) && *file != MASK_DECODER)?;
-        Some(format!("has its weights in {found:?}: {format}"))
+        Some(format!("has its weights in {found:?}, {format}; {advice}"))
     };
     FORMATS.into_iter().find_map(of_format)
 }
@@ -65,11 +97,13 @@ pub fn reason_in_tensors<'a>(names: impl Iterator<Item = &'a String> + Clone) ->
     let find = |part: &str| names.clone().find(|name| name.contains(part));
     if let Some(name) = find(".qweight") {
         let method = find(".g_idx").map_or("AWQ", |_| "GPTQ");
-        return Some(format!("is quantised by {method} ({name}), {QUANTIZED}"));
+        return Some(format!(
+            "is quantised by {method} (tensor {name:?}), {QUANTIZED}"
+        ));
     }
     if let Some(name) = find(".weight_packed").or(find(".weight_scale")) {
         return Some(format!(
-            "is quantised in compressed-tensors' layout ({name}), {QUANTIZED}"
+            "is quantised {COMPRESSED} (tensor {name:?}), {QUANTIZED}"
         ));
     }
     let models = [
@@ -80,7 +114,7 @@ pub fn reason_in_tensors<'a>(names: impl Iterator<Item = &'a String> + Clone) ->
     ];
     models.into_iter().find_map(|(part, model)| {
         let name = find(part)?;
-        Some(format!("is {model} (it has the tensor {name})"))
+        Some(model.refusal(&format!("tensor {name:?}")))
     })
 }
 
@@ -104,7 +138,7 @@ fn reason_in_config(config: &Value) -> Option<String> {
     let architecture = architectures.and_then(|all| all.first()?.as_str());
     let architecture = architecture.unwrap_or_default();
     let kin = ["ColPali", "ColQwen", "ColIdefics", "ColSmol", "BiPali"];
-    for (field, beginning, what) in [
+    for (field, beginning, model) in [
         ("model_type", "gemma3", GEMMA3),
         ("model_type", "pi0", PI0),
         ("type", "pi0", PI0),
@@ -114,12 +148,12 @@ fn reason_in_config(config: &Value) -> Option<String> {
     ] {
         let value = text(field);
         if value.starts_with(beginning) {
-            return Some(format!("is {what} (config.json: {field} is {value:?})"));
+            return Some(model.refusal(&format!("config.json: {field} is {value:?}")));
         }
     }
     if kin.iter().any(|kin| architecture.starts_with(kin)) {
-        let what = format!("architectures is [{architecture:?}]");
-        return Some(format!("is {COLPALI} (config.json: {what})"));
+        let known_by = format!("config.json: architectures is [{architecture:?}]");
+        return Some(COLPALI.refusal(&known_by));
     }
     reason_in_quantization(config)
 }
@@ -137,7 +171,8 @@ fn reason_in_quantization(config: &Value) -> Option<String> {
         None if loads("load_in_4bit") || loads("load_in_8bit") => return None,
         Some("gptq") => "by GPTQ".to_owned(),
         Some("awq") => "by AWQ".to_owned(),
-        Some("compressed-tensors") => "in compressed-tensors' layout".to_owned(),
+        Some("compressed-tensors") => COMPRESSED.to_owned(),
+        None if field == "compression_config" => COMPRESSED.to_owned(),
         Some(other) => format!("by {other:?}"),
         None => "in a way that it does not name".to_owned(),
     };

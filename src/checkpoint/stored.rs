@@ -87,7 +87,7 @@ impl StoredTensor {
             Dtype::F16 => Ok(DType::F16),
             Dtype::BF16 => Ok(DType::BF16),
             other => Err(Error::Msg(format!(
-                "tensor {} is stored as {other}, in a quantisation that is not known here; use the checkpoint in bf16, f16 or f32",
+                "tensor {:?} is stored as {other}, in a quantisation that is not known here; use the checkpoint in bf16, f16 or f32",
                 self.name
             ))),
         }

@@ -62,7 +62,6 @@ impl Pretrained {
                 rows,
             });
         }
-        checkpoint.mention_adapter();
         Ok(Self {
             config: parsed.model,
             tokenizer: Arc::new(tokenizer),

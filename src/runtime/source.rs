@@ -34,6 +34,19 @@ impl Source {
         }
     }
 
+    /// Says that an adapter in the model's folder is not applied, unless it is one of those that were named.
+    pub(super) fn mention_adapter<'a>(&self, mut named: impl Iterator<Item = &'a Adapter>) {
+        let Self::Folder(folder) = self else { return };
+        let own = folder.canonicalize().ok();
+        let is_named = named.any(|adapter| adapter.path.canonicalize().ok() == own);
+        if !is_named && folder.join("adapter_config.json").exists() {
+            tracing::warn!(
+                path = %folder.display(),
+                "the model's folder also holds an adapter, which is not applied; name it with --merge-adapter or --adapter if it should be"
+            );
+        }
+    }
+
     /// Reads tens of megabytes of tokenizer.
     pub(super) fn open(&self) -> Result<Pretrained, RuntimeError> {
         Ok(match self {

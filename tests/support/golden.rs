@@ -13,7 +13,7 @@ pub struct Golden {
     /// The name of an adapter's base, or of what was quantised.
     pub base: String,
     /// The name of the adapter that is on top of a quantised checkpoint.
-    pub adapter: Option<String>,
+    pub with_adapter: Option<String>,
     tensors: HashMap<String, Tensor>,
 }
 
@@ -37,7 +37,7 @@ struct File {
     cases: Vec<Case>,
     /// Of an adapter: the folder's name of what it was trained on. Of a quantised checkpoint: of what it was.
     base: Option<String>,
-    adapter: Option<String>,
+    with_adapter: Option<String>,
 }
 
 impl Golden {
@@ -81,7 +81,7 @@ impl Golden {
             tensors: candle_core::safetensors::load(tensors, &Device::Cpu).unwrap(),
             cases: file.cases,
             base: file.base.unwrap_or_default(),
-            adapter: file.adapter,
+            with_adapter: file.with_adapter,
             folder,
         }
     }

@@ -190,7 +190,7 @@ def make(quantized, options):
         above.mkdir()
         records, more, tensors = ask(adapted, index, base_folder, pixel_values)
         check(records, more, answers, above.name)
-        about = {"why": "an adapter on " + quantized.name, "base": quantized.name, "adapter": quantized.adapter}
+        about = {"why": "an adapter on " + quantized.name, "base": quantized.name, "with_adapter": quantized.adapter}
         write(above, about, records, tensors)
 
 

@@ -116,7 +116,10 @@ impl FourBit {
                 .chunks_mut(self.block)
                 .zip(codes.chunks(self.block / 2));
             for ((values, codes), scale) in blocks.zip(scales) {
-                let table: Vec<f32> = map.iter().map(|it| self.rounded(it * scale)).collect();
+                let mut table = [0.0; 16];
+                for (entry, value) in table.iter_mut().zip(&map) {
+                    *entry = self.rounded(value * scale);
+                }
                 for (pair, code) in values.chunks_mut(2).zip(codes) {
                     pair[0] = table[usize::from(code >> 4)];
                     if let Some(second) = pair.get_mut(1) {

@@ -14,6 +14,7 @@ mod state;
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::stored::StoredTensor;
 use crate::telemetry::load_progress::LoadProgress;
@@ -56,7 +57,7 @@ impl Quantized {
             (Scheme::FourBit(scheme), shape)
         };
         if let Some(part) = beside.parts.keys().next() {
-            return Err(beside.wrong(&format!("{part} beside it does not go with the rest")));
+            return Err(beside.wrong(&format!("{part:?} beside it does not go with the rest")));
         }
         Ok(Self {
             scheme,
@@ -101,7 +102,8 @@ impl Quantized {
         };
         self.codes.release();
         progress.advance(self.bytes);
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+        let bad = values.par_iter().position_any(|value| !value.is_finite());
+        if let Some(index) = bad {
             return Err(self.codes.not_finite_at(index));
         }
         Tensor::from_vec(values, self.shape.as_slice(), device)?.to_dtype(dtype)
@@ -118,7 +120,7 @@ impl Beside<'_> {
 
     fn wrong(&self, reason: &str) -> String {
         format!(
-            "tensor {} is quantised by bitsandbytes, and {reason}; save the checkpoint again, or use the one that is not quantised",
+            "tensor {:?} is quantised by bitsandbytes, and {reason}; save the checkpoint again, or use the one that is not quantised",
             self.weight
         )
     }
@@ -165,7 +167,7 @@ pub fn take_quantized(
             parts,
         };
         let codes = tensors.remove(&name);
-        let codes = codes.ok_or_else(|| beside.wrong("it is missing itself"))?;
+        let codes = codes.ok_or_else(|| beside.wrong("the weight itself is missing"))?;
         let quantized = Quantized::new(codes, beside)?;
         Ok((name, quantized))
     });

@@ -76,16 +76,18 @@ impl State {
         };
         let tensor = beside.take(&key)?;
         if tensor.dtype != Dtype::U8 {
-            return Err(beside.wrong(&format!("its {key} has values of {}", tensor.dtype)));
+            return Err(beside.wrong(&format!("its {key:?} has values of {}", tensor.dtype)));
         }
         let raw: Raw = serde_json::from_slice(tensor.bytes())
-            .map_err(|error| beside.wrong(&format!("its {key} is not as expected: {error}")))?;
+            .map_err(|error| beside.wrong(&format!("its {key:?} is not as expected: {error}")))?;
         Self::new(raw, &key[KEY.len()..]).map_err(|reason| beside.wrong(&reason))
     }
 
     fn new(raw: Raw, key: &str) -> Result<Self, String> {
         let kind = match raw.quant_type.as_str() {
-            kind if kind != key => Err(format!("its quant_type is {kind:?} under the name {key}")),
+            kind if kind != key => {
+                Err(format!("its quant_type is {kind:?} under the name {key:?}"))
+            }
             "nf4" => Ok(Kind::Nf4),
             "fp4" => Ok(Kind::Fp4),
             other => Err(format!("its quant_type is {other:?}, not nf4 or fp4")),

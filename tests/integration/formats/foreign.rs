@@ -86,7 +86,7 @@ fn cases() -> Vec<(Files, Vec<&'static str>)> {
         ),
         (
             vec![config(&json!({"type": "pi0"}))],
-            vec!["π0", "openpi", "LeRobot"],
+            vec!["π0", "robot", "openpi", "LeRobot"],
         ),
         (
             vec![of_type("colqwen2")],

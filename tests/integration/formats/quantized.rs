@@ -22,7 +22,7 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
 
 fn adapter(golden: &Golden) -> PathBuf {
     let adapters = paligemma_test_support::root().join("tests/goldens/adapters");
-    adapters.join(golden.adapter.as_ref().unwrap())
+    adapters.join(golden.with_adapter.as_ref().unwrap())
 }
 
 /// Features, logits and tokens of all cases are `golden`'s; its images are those of `base`.
