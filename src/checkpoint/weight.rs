@@ -10,7 +10,7 @@ use crate::telemetry::load_progress::LoadProgress;
 #[derive(Debug)]
 pub enum Weight {
     Plain(StoredTensor),
-    Quantized(Quantized),
+    Quantized(Box<Quantized>),
 }
 
 impl Weight {

@@ -60,7 +60,7 @@ impl WeightFiles {
             .map(|(name, tensor)| (name, Weight::Plain(tensor)))
             .collect();
         let quantized = quantized.into_iter();
-        tensors.extend(quantized.map(|(name, weight)| (name, Weight::Quantized(weight))));
+        tensors.extend(quantized.map(|(name, weight)| (name, Weight::Quantized(Box::new(weight)))));
         Ok(Self {
             files,
             tensors: Arc::new(tensors),

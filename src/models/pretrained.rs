@@ -51,8 +51,11 @@ impl Pretrained {
 
     fn read(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         checkpoint.refuse_foreign()?;
-        // Before what else may be missing: the tensors' names tell other models.
-        let weights = WeightFiles::open(checkpoint)?;
+        let weights = match WeightFiles::open(checkpoint) {
+            // The tensors' names tell another model, whatever else is missing or wrong.
+            Err(foreign @ CheckpointError::Foreign { .. }) => return Err(foreign),
+            opened => opened,
+        };
         let parsed = config::read(checkpoint)?;
         let tokenizer = Tokenizer::open(checkpoint, parsed.eos_token_ids)?;
         let rows = parsed.model.text.vocab_size;
@@ -67,7 +70,7 @@ impl Pretrained {
             tokenizer: Arc::new(tokenizer),
             weights_cache: None,
             path: checkpoint.name(),
-            weights,
+            weights: weights?,
             merged: None,
             adapters: Adapters::default(),
         })

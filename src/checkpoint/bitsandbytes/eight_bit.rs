@@ -14,8 +14,8 @@ pub const LAYOUT: &str = "weight_format";
 /// What bitsandbytes calls rows one after the other.
 const ROWS: u8 = 0;
 
-/// `f32(1 / 127)`, with as many digits as bitsandbytes gives it.
-const STEP: f32 = 7.874_015_7e-3;
+/// What bitsandbytes writes as 7.874015718698502e-3.
+const STEP: f32 = 1.0 / 127.0;
 
 /// f32 `[out]`.
 #[derive(Debug)]

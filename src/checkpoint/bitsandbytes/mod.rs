@@ -35,7 +35,7 @@ pub struct Quantized {
 
 #[derive(Debug)]
 enum Scheme {
-    FourBit(FourBit),
+    FourBit(Box<FourBit>),
     EightBit(EightBit),
 }
 
@@ -54,7 +54,7 @@ impl Quantized {
             (Scheme::EightBit(scheme), codes.shape.clone())
         } else {
             let (scheme, shape) = FourBit::new(&codes, &mut beside)?;
-            (Scheme::FourBit(scheme), shape)
+            (Scheme::FourBit(Box::new(scheme)), shape)
         };
         if let Some(part) = beside.parts.keys().next() {
             return Err(beside.wrong(&format!("{part:?} beside it does not go with the rest")));
