@@ -78,7 +78,7 @@ ALL = [
     Quantized(
         name="int8",
         why="LLM.int8: a scale for every output; bf16",
-        base="pg2-hub-bf16-sharded",
+        base="pg1-hub-bf16-sharded",
         config={"load_in_8bit": True},
     ),
 ]
