@@ -61,6 +61,10 @@ pub enum CheckpointError {
     )]
     MaskDecoder { path: PathBuf, reason: String },
 
+    /// It is something else than a PaliGemma in the Hugging Face layout.
+    #[error("{path} {reason}", reason = escaped(reason))]
+    Foreign { path: PathBuf, reason: String },
+
     #[error("the weights cannot be loaded: {}", escaped(.0))]
     Weights(String),
 }

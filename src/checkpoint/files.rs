@@ -10,6 +10,7 @@ use memmap2::{Mmap, UncheckedAdvice};
 use serde::de::DeserializeOwned;
 
 use super::error::CheckpointError;
+use super::foreign;
 use super::raw::{RawConfig, RawGeneration};
 
 macro_rules! demo_files {
@@ -65,12 +66,33 @@ impl Checkpoint {
         self.json("generation_config.json")
     }
 
+    /// What messages call it: its folder, or `demo`.
+    pub fn name(&self) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.clone(),
+            Self::Demo => PathBuf::from("demo"),
+        }
+    }
+
+    /// # Errors
+    /// When its configuration or its files say that it is something else than a PaliGemma in this layout.
+    pub fn refuse_foreign(&self) -> Result<(), CheckpointError> {
+        let Self::Folder(folder) = self else {
+            return Ok(());
+        };
+        let name = folder.display().to_string();
+        match foreign::reason_against(folder, &name, &foreign::files_in(folder)) {
+            Some(reason) => Err(CheckpointError::Foreign {
+                path: folder.clone(),
+                reason,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// What messages call the file.
     pub fn path(&self, name: &str) -> PathBuf {
-        match self {
-            Self::Folder(folder) => folder.join(name),
-            Self::Demo => Path::new("demo").join(name),
-        }
+        self.name().join(name)
     }
 
     /// A JSON file's content, `None` when there is no such file.

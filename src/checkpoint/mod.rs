@@ -2,11 +2,15 @@
 //! What they mean is a model's business.
 
 pub mod adapter;
+mod bitsandbytes;
 mod content_hash;
 mod error;
 mod files;
 mod finite;
+pub mod foreign;
 pub mod raw;
+mod stored;
+mod weight;
 mod weights;
 
 pub use adapter::Adapter;

@@ -8,39 +8,27 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Error, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
-use half::bf16;
-use rayon::prelude::*;
-use safetensors::{SafeTensorError, SafeTensors};
 use serde::Deserialize;
 
+use super::bitsandbytes::take_quantized;
 use super::error::CheckpointError;
 use super::files::{Checkpoint, WeightBytes};
-use super::finite::not_finite;
+use super::foreign::reason_in_tensors;
+use super::stored::{StoredTensor, add_tensors};
+use super::weight::Weight;
 use crate::telemetry::load_progress::LoadProgress;
 
 /// Every tensor of a checkpoint by its uniform name.
 #[derive(Debug, Clone)]
 pub struct WeightFiles {
     pub(super) files: Vec<Arc<WeightBytes>>,
-    tensors: Arc<HashMap<String, StoredTensor>>,
+    tensors: Arc<HashMap<String, Weight>>,
     /// Told of every byte that is read.
     pub progress: LoadProgress,
-}
-
-/// Where one tensor's bytes lie.
-#[derive(Debug)]
-pub struct StoredTensor {
-    /// Its name in its file.
-    name: String,
-    file: Arc<WeightBytes>,
-    range: Range<usize>,
-    dtype: DType,
-    pub shape: Vec<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,13 +41,26 @@ impl WeightFiles {
     /// is found by its header; the weights are not read yet.
     ///
     /// # Errors
-    /// When a file is missing or damaged.
+    /// When a file is missing or damaged, or holds another model or a quantisation that is not known.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         let (mut files, mut tensors) = (Vec::new(), HashMap::new());
         for name in weight_files(checkpoint)? {
             files.push(add_tensors(checkpoint, &name, uniform_name, &mut tensors)?);
         }
+        if let Some(reason) = reason_in_tensors(tensors.keys()) {
+            return Err(CheckpointError::Foreign {
+                path: checkpoint.name(),
+                reason,
+            });
+        }
         tensors.retain(|name, _| !name.contains("lm_head"));
+        let quantized = take_quantized(&mut tensors).map_err(CheckpointError::Weights)?;
+        let plain = tensors.into_iter();
+        let mut tensors: HashMap<_, _> = plain
+            .map(|(name, tensor)| (name, Weight::Plain(tensor)))
+            .collect();
+        let quantized = quantized.into_iter();
+        tensors.extend(quantized.map(|(name, weight)| (name, Weight::Quantized(Box::new(weight)))));
         Ok(Self {
             files,
             tensors: Arc::new(tensors),
@@ -70,7 +71,7 @@ impl WeightFiles {
     /// How many bytes a model's tensors have in the files.
     pub fn bytes(&self) -> u64 {
         let tensors = self.tensors.values();
-        tensors.map(|tensor| tensor.range.len() as u64).sum()
+        tensors.map(Weight::bytes).sum()
     }
 
     /// Whether a tensor is there with the values of another one.
@@ -81,39 +82,39 @@ impl WeightFiles {
         let Some(own) = self.tensors.get(name) else {
             return Ok(false);
         };
-        if own.shape != other.shape {
+        if own.shape() != other.shape {
             return Ok(false);
         }
-        if own.dtype == other.dtype {
-            return Ok(own.file[own.range.clone()] == other.file[other.range.clone()]);
+        if let Weight::Plain(own) = own
+            && own.dtype == other.dtype
+        {
+            return Ok(own.bytes() == other.bytes());
         }
-        let values = |tensor: &StoredTensor| {
-            let progress = LoadProgress::default();
-            let tensor = tensor.read(DType::F32, &Device::Cpu, &progress)?;
-            tensor.flatten_all()?.to_vec1::<f32>()
-        };
+        let progress = LoadProgress::default();
+        let values = |tensor: Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let own = own.read(DType::F32, &Device::Cpu, &progress)?;
+        let other = other.read(DType::F32, &Device::Cpu, &progress)?;
         Ok(values(own)? == values(other)?)
     }
 
     /// The shape of a tensor, if it is there.
     pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
+        self.tensors.get(name).map(Weight::shape)
     }
 
     /// How many numbers they are.
     pub fn values(&self) -> u64 {
-        let count = |tensor: &StoredTensor| tensor.shape.iter().product::<usize>() as u64;
+        let count = |weight: &Weight| weight.shape().iter().product::<usize>() as u64;
         self.tensors.values().map(count).sum()
     }
 
-    /// The dtypes that they have there, such as `bf16`.
-    pub fn dtypes(&self) -> String {
-        let tensors = self.tensors.values();
-        let dtypes: BTreeSet<&str> = tensors.map(|tensor| tensor.dtype.as_str()).collect();
-        dtypes.into_iter().collect::<Vec<_>>().join(", ")
+    /// How they are stored there, such as `bf16` or `bf16, nf4`.
+    pub fn formats(&self) -> String {
+        let formats: BTreeSet<String> = self.tensors.values().map(Weight::format).collect();
+        formats.into_iter().collect::<Vec<_>>().join(", ")
     }
 
-    fn find(&self, name: &str) -> candle_core::Result<&StoredTensor> {
+    fn find(&self, name: &str) -> candle_core::Result<&Weight> {
         self.tensors.get(name).ok_or_else(|| {
             let mut names: Vec<&String> = self.tensors.keys().collect();
             names.sort_by_cached_key(|other| {
@@ -124,61 +125,13 @@ impl WeightFiles {
                     *other,
                 )
             });
-            let closest = names.into_iter().take(3).map(|name| &self.tensors[name].name);
+            let closest = names.into_iter().take(3).map(|name| self.tensors[name].name());
             Error::Msg(format!(
                 "tensor {name} is missing, in any of the usual layouts of names; the closest there are {:?}",
                 closest.collect::<Vec<_>>()
             ))
         })
     }
-}
-
-impl StoredTensor {
-    /// # Errors
-    /// When a number is not finite, or memory runs out.
-    pub fn read(
-        &self,
-        dtype: DType,
-        device: &Device,
-        progress: &LoadProgress,
-    ) -> candle_core::Result<Tensor> {
-        let bytes = &self.file[self.range.clone()];
-        if let Some(index) = not_finite(bytes, self.dtype) {
-            return Err(Error::Msg(format!(
-                "tensor {} holds a number that is not finite (NaN or infinity) at {index}: the checkpoint is damaged, or its training has diverged; get or convert it again",
-                self.name
-            )));
-        }
-        let tensor = match self.dtype {
-            DType::BF16 if dtype == DType::F32 && device.is_cpu() => {
-                let values = widened(bytes, progress);
-                Tensor::from_vec(values, self.shape.as_slice(), device)?
-            }
-            other => {
-                let tensor = Tensor::from_raw_buffer(bytes, other, &self.shape, device)?;
-                progress.advance(bytes.len() as u64);
-                tensor
-            }
-        };
-        self.file.release(self.range.clone());
-        tensor.to_dtype(dtype)
-    }
-}
-
-/// bf16 to f32 on all cores; most checkpoints are in bf16, and candle's conversion uses one core.
-fn widened(bytes: &[u8], progress: &LoadProgress) -> Vec<f32> {
-    const CHUNK: usize = 1 << 18;
-    let mut values = vec![0.0; bytes.len() / 2];
-    let chunks = values
-        .par_chunks_mut(CHUNK)
-        .zip(bytes.par_chunks(2 * CHUNK));
-    chunks.for_each(|(values, bytes)| {
-        for (value, &bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
-            *value = bf16::from_le_bytes(bytes).to_f32();
-        }
-        progress.advance(2 * values.len() as u64);
-    });
-    values
 }
 
 impl SimpleBackend for WeightFiles {
@@ -191,11 +144,11 @@ impl SimpleBackend for WeightFiles {
         device: &Device,
     ) -> candle_core::Result<Tensor> {
         let tensor = self.find(name)?;
-        if tensor.shape != shape.dims() {
+        if tensor.shape() != shape.dims() {
             return Err(Error::Msg(format!(
                 "tensor {} has the shape {:?} in the file, and config.json says {:?}",
-                tensor.name,
-                tensor.shape,
+                tensor.name(),
+                tensor.shape(),
                 shape.dims()
             )));
         }
@@ -222,47 +175,6 @@ fn weight_files(checkpoint: &Checkpoint) -> Result<BTreeSet<String>, CheckpointE
         Some(index) => index.weight_map.into_values().collect(),
         None => BTreeSet::from(["model.safetensors".to_owned()]),
     })
-}
-
-/// Adds a file's tensors under the names that `named` gives them; gives its bytes.
-pub(super) fn add_tensors(
-    checkpoint: &Checkpoint,
-    name: &str,
-    named: impl Fn(&str) -> String,
-    tensors: &mut HashMap<String, StoredTensor>,
-) -> Result<Arc<WeightBytes>, CheckpointError> {
-    let bytes = checkpoint.weight_bytes(name)?;
-    let damaged = |reason: String| CheckpointError::Safetensors {
-        path: checkpoint.path(name),
-        reason,
-    };
-    let truncated = || CheckpointError::Truncated {
-        path: checkpoint.path(name),
-        found: bytes.len(),
-    };
-    let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| match error {
-        SafeTensorError::MetadataIncompleteBuffer
-        | SafeTensorError::HeaderTooSmall
-        | SafeTensorError::InvalidHeaderLength => truncated(),
-        other => damaged(other.to_string()),
-    })?;
-    // Eight bytes of length come before the header.
-    let data = header + 8;
-    let bytes = Arc::new(bytes);
-    for (name, info) in metadata.tensors() {
-        let dtype = DType::try_from(info.dtype)
-            .map_err(|error| damaged(format!("{error}, in tensor {name}")))?;
-        let uniform = named(&name);
-        let tensor = StoredTensor {
-            name,
-            file: Arc::clone(&bytes),
-            range: data + info.data_offsets.0..data + info.data_offsets.1,
-            dtype,
-            shape: info.shape.clone(),
-        };
-        tensors.insert(uniform, tensor);
-    }
-    Ok(bytes)
 }
 
 /// A tensor's name in this server, whichever of the layouts it comes from.

@@ -56,6 +56,9 @@ pub enum HubError {
         file: String,
     },
 
+    #[error("`{id}` {reason}")]
+    Foreign { id: String, reason: String },
+
     #[error("the shard index {} can't be used: {reason}", path.display())]
     BadShardIndex { path: PathBuf, reason: String },
 

@@ -68,17 +68,25 @@ impl Wanted {
     }
 }
 
+/// Says why a repository is no checkpoint that can be used, if it is none, before its weights are fetched:
+/// by the folder that has its `config.json` and `adapter_config.json` by then, and the names of all its
+/// files, as far as the hub tells them.
+pub type Check<'a> = &'a (dyn Fn(&Path, &[String]) -> Option<String> + Sync);
+
 /// Fetches the files that are `wanted` of the repository `id` (`owner/name`) at a revision (a branch,
 /// tag or commit; default `main`) and returns their folder.
 ///
 /// Files in the cache are not downloaded again, and interrupted downloads resume, within this call
 /// and after a restart. When the hub can't be reached, a complete checkpoint in the cache is used,
 /// with a warning. Several processes may fetch at the same time.
+///
+/// `check` may refuse a repository that is to be fetched.
 pub async fn fetch(
     id: &str,
     revision: Option<&str>,
     wanted: Wanted,
     settings: &HubSettings,
+    check: Check<'_>,
 ) -> Result<PathBuf, HubError> {
     let (owner, name) = split_id(id)?;
     let revision = checked_revision(revision.unwrap_or(DEFAULT_REVISION))?;
@@ -112,8 +120,10 @@ pub async fn fetch(
         remote,
         cache,
         revision,
-        commit,
+        commit: commit.hash,
+        files: commit.files,
         wanted,
+        check,
         progress: Progress::detect(),
     };
     checkpoint.fetch().await
@@ -125,7 +135,10 @@ struct Checkpoint<'a> {
     cache: RepoCache,
     revision: &'a str,
     commit: String,
+    /// The names of all files; none if that is not known.
+    files: Vec<String>,
     wanted: Wanted,
+    check: Check<'a>,
     progress: Progress,
 }
 
@@ -133,6 +146,9 @@ impl Checkpoint<'_> {
     async fn fetch(self) -> Result<PathBuf, HubError> {
         let started = Instant::now();
         // Small files first, so that their errors appear before gigabytes are downloaded.
+        if self.wanted == Wanted::Checkpoint {
+            self.refuse_foreign().await?;
+        }
         for file in self.wanted.required() {
             self.require(file).await?;
         }
@@ -150,6 +166,22 @@ impl Checkpoint<'_> {
             "the files are in the cache"
         );
         Ok(folder)
+    }
+
+    /// Fetches what tells other kinds of repositories, and refuses them.
+    async fn refuse_foreign(&self) -> Result<(), HubError> {
+        let adapter = "adapter_config.json";
+        let is_model = self.obtain("config.json").await?;
+        if !is_model || self.files.iter().any(|file| file == adapter) {
+            self.obtain(adapter).await?;
+        }
+        match (self.check)(&self.cache.snapshot(&self.commit), &self.files) {
+            None => Ok(()),
+            Some(reason) => Err(HubError::Foreign {
+                id: self.remote.id().to_owned(),
+                reason,
+            }),
+        }
     }
 
     async fn weights(&self) -> Result<(), HubError> {

@@ -51,6 +51,14 @@ impl From<HubError> for Interruption {
     }
 }
 
+/// What a revision names.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) hash: String,
+    /// The names of all its files; none if the hub does not tell.
+    pub(super) files: Vec<String>,
+}
+
 /// A file's metadata.
 #[derive(Debug, Clone)]
 pub(super) struct RemoteFile {
@@ -100,11 +108,17 @@ impl Remote {
         Backoff::new(self.retry_delay)
     }
 
-    /// The commit that a branch, tag or commit hash currently names.
-    pub(super) async fn commit(&self, revision: &str) -> Result<String, HubError> {
+    /// The commit that a branch, tag or commit hash currently names, and its files.
+    pub(super) async fn commit(&self, revision: &str) -> Result<Commit, HubError> {
         #[derive(Deserialize)]
         struct Info {
             sha: String,
+            #[serde(default)]
+            siblings: Vec<Sibling>,
+        }
+        #[derive(Deserialize)]
+        struct Sibling {
+            rfilename: String,
         }
         let path = ["api", "models"].into_iter().chain(self.id.split('/'));
         let url = self.url(path.chain(["revision", revision]))?;
@@ -128,7 +142,11 @@ impl Remote {
             let commit = info.sha;
             return Err(self.unexpected(format!("`{commit}` as the commit of `{revision}`")));
         }
-        Ok(info.sha)
+        let files = info.siblings.into_iter();
+        Ok(Commit {
+            hash: info.sha,
+            files: files.map(|file| file.rfilename).collect(),
+        })
     }
 
     /// A file's metadata at a commit, or `None` if there is no such file.

@@ -50,6 +50,12 @@ impl Pretrained {
     }
 
     fn read(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+        checkpoint.refuse_foreign()?;
+        let weights = match WeightFiles::open(checkpoint) {
+            // The tensors' names tell another model, whatever else is missing or wrong.
+            Err(foreign @ CheckpointError::Foreign { .. }) => return Err(foreign),
+            opened => opened,
+        };
         let parsed = config::read(checkpoint)?;
         let tokenizer = Tokenizer::open(checkpoint, parsed.eos_token_ids)?;
         let rows = parsed.model.text.vocab_size;
@@ -63,11 +69,8 @@ impl Pretrained {
             config: parsed.model,
             tokenizer: Arc::new(tokenizer),
             weights_cache: None,
-            path: match checkpoint {
-                Checkpoint::Folder(folder) => folder.clone(),
-                Checkpoint::Demo => PathBuf::from("demo"),
-            },
-            weights: WeightFiles::open(checkpoint)?,
+            path: checkpoint.name(),
+            weights: weights?,
             merged: None,
             adapters: Adapters::default(),
         })

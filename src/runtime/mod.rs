@@ -126,6 +126,7 @@ impl Runtime<()> {
         for (name, from) in &settings.adapter {
             adapters.push((name.clone(), source::adapter(from, "--adapter").await?));
         }
+        source.mention_adapter(merged.iter().chain(adapters.iter().map(|(_, it)| it)));
         let settings = Arc::new(settings.clone());
         let for_masks = settings.clone();
         // Reads large files: not on a thread that has signals to hear.
@@ -287,7 +288,7 @@ fn factory(
             model = info.name,
             path = %pretrained.path.display(),
             size = %ByteSize(pretrained.weights.bytes()),
-            stored_as = pretrained.weights.dtypes(),
+            stored_as = pretrained.weights.formats(),
             dtype = info.dtype,
             device = info.device,
             instructions = info.instructions,

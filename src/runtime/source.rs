@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::RuntimeError;
-use crate::checkpoint::Adapter;
+use crate::checkpoint::{Adapter, CheckpointError, foreign};
 use crate::hub::{self, HubSettings, Wanted};
 use crate::models::{
     MaskDecoder, Pretrained, demo_mask_decoder, mask_decoder_in, open_mask_decoder,
@@ -31,6 +31,19 @@ impl Source {
                 let folder = folder(name, "--model", revision, Wanted::Checkpoint).await?;
                 Ok(Self::Folder(folder))
             }
+        }
+    }
+
+    /// Says that an adapter in the model's folder is not applied, unless it is one of those that were named.
+    pub(super) fn mention_adapter<'a>(&self, mut named: impl Iterator<Item = &'a Adapter>) {
+        let Self::Folder(folder) = self else { return };
+        let own = folder.canonicalize().ok();
+        let is_named = named.any(|adapter| adapter.path.canonicalize().ok() == own);
+        if !is_named && folder.join("adapter_config.json").exists() {
+            tracing::warn!(
+                path = %folder.display(),
+                "the model's folder also holds an adapter, which is not applied; name it with --merge-adapter or --adapter if it should be"
+            );
         }
     }
 
@@ -73,17 +86,30 @@ async fn folder(
     }
     let name = name.to_owned();
     if path.exists() {
-        return Err(RuntimeError::IsFile { flag, name });
+        return Err(file_for_folder(name, flag, wanted));
     }
     if !is_hub_id(&name) {
         return Err(RuntimeError::NotFound { flag, name });
     }
-    hub::fetch(&name, revision, wanted, &HubSettings::from_env())
+    let settings = HubSettings::from_env();
+    let check = |folder: &Path, files: &[String]| foreign::reason_against(folder, &name, files);
+    hub::fetch(&name, revision, wanted, &settings, &check)
         .await
         .map_err(|error| RuntimeError::Hub {
             name,
             error: Box::new(error),
         })
+}
+
+/// The error of a file where a folder is wanted.
+fn file_for_folder(name: String, flag: &'static str, wanted: Wanted) -> RuntimeError {
+    match foreign::reason_in_files(std::slice::from_ref(&name)) {
+        Some(reason) if wanted == Wanted::Checkpoint => {
+            let path = PathBuf::from(name);
+            CheckpointError::Foreign { path, reason }.into()
+        }
+        _ => RuntimeError::IsFile { flag, name },
+    }
 }
 
 /// `owner/name`, and nothing that is meant as a path.

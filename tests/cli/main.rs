@@ -9,6 +9,7 @@ mod contract;
 mod decoding;
 mod demo;
 mod doctor;
+mod formats;
 mod health;
 mod help;
 mod keys;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use axum::http::StatusCode;
-use paligemma_server::hub::{HubError, HubSettings, Wanted, fetch};
+use paligemma_server::hub::{HubError, HubSettings, Wanted};
 
-use super::{WEIGHTS, assert_says, failure, files, hub, repo, settings, weights};
+use super::{WEIGHTS, assert_says, failure, fetch, files, hub, repo, settings, weights};
 use paligemma_test_support::fake_hub::{COMMIT, Faults, ID, etag};
 
 #[tokio::test]

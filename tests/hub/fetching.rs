@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use axum::http::Method;
-use paligemma_server::hub::{HubSettings, Wanted, fetch};
+use paligemma_server::hub::{HubSettings, Wanted};
 
-use super::{TOKEN, WEIGHTS, assert_says, files, hub, repo, settings, weights};
+use super::{TOKEN, WEIGHTS, assert_says, fetch, files, hub, repo, settings, weights};
 use paligemma_test_support::fake_hub::{COMMIT, FakeHub, Faults, Host, ID, etag};
 
 #[tokio::test]

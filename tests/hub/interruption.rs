@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use paligemma_server::hub::{HubError, Wanted, fetch};
+use paligemma_server::hub::{HubError, Wanted};
 
-use super::{WEIGHTS, assert_says, failure, hub, repo, settings, weights};
+use super::{WEIGHTS, assert_says, failure, fetch, hub, repo, settings, weights};
 use paligemma_test_support::fake_hub::{Faults, ID, etag};
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use paligemma_server::hub::{HubError, HubSettings, Wanted, fetch};
+use paligemma_server::hub::{HubError, HubSettings, Wanted};
 use paligemma_test_support::fake_hub::{FakeHub, Faults, ID};
 use tempfile::TempDir;
 
@@ -42,6 +42,16 @@ fn settings(hub: &FakeHub, cache: &TempDir) -> HubSettings {
         offline: false,
         retry_delay: Duration::from_millis(1),
     }
+}
+
+/// Fetches whatever the repository is.
+async fn fetch(
+    id: &str,
+    revision: Option<&str>,
+    wanted: Wanted,
+    settings: &HubSettings,
+) -> Result<PathBuf, HubError> {
+    paligemma_server::hub::fetch(id, revision, wanted, settings, &|_, _| None).await
 }
 
 async fn failure(hub: &FakeHub, cache: &TempDir) -> HubError {

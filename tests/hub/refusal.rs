@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::{fs, io};
 
 use axum::http::StatusCode;
-use paligemma_server::hub::{HubError, HubSettings, Wanted, fetch};
+use paligemma_server::hub::{HubError, HubSettings, Wanted};
 
-use super::{TOKEN, WEIGHTS, assert_says, failure, files, hub, settings, weights};
+use super::{TOKEN, WEIGHTS, assert_says, failure, fetch, files, hub, settings, weights};
 use paligemma_test_support::fake_hub::{FakeHub, Faults, ID};
 
 #[derive(Clone, Default)]

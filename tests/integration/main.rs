@@ -6,6 +6,7 @@ mod any_input;
 mod checkpoint;
 mod company;
 mod engine;
+mod formats;
 mod http;
 mod layers;
 mod masks;

@@ -172,12 +172,17 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     Some(headers.get(name)?.to_str().unwrap().to_owned())
 }
 
-async fn info(Path(revision): Path<String>) -> Response {
+async fn info(State(inner): State<Arc<Inner>>, Path(revision): Path<String>) -> Response {
     if ![COMMIT, "main", "v1"].contains(&revision.as_str()) {
         let code = [("x-error-code", "RevisionNotFound")];
         return (StatusCode::NOT_FOUND, code).into_response();
     }
-    axum::Json(serde_json::json!({ "id": ID, "sha": COMMIT })).into_response()
+    let files = inner.files.keys();
+    let siblings: Vec<_> = files
+        .map(|name| serde_json::json!({ "rfilename": name }))
+        .collect();
+    let info = serde_json::json!({ "id": ID, "sha": COMMIT, "siblings": siblings });
+    axum::Json(info).into_response()
 }
 
 async fn resolve(

@@ -10,8 +10,10 @@ use serde::Deserialize;
 pub struct Golden {
     pub folder: PathBuf,
     pub cases: Vec<Case>,
-    /// The name of an adapter's base.
+    /// The name of an adapter's base, or of what was quantised.
     pub base: String,
+    /// The name of the adapter that is on top of a quantised checkpoint.
+    pub with_adapter: Option<String>,
     tensors: HashMap<String, Tensor>,
 }
 
@@ -33,8 +35,9 @@ pub struct Case {
 #[derive(Deserialize)]
 struct File {
     cases: Vec<Case>,
-    /// Of an adapter: the folder's name of what it was trained on.
+    /// Of an adapter: the folder's name of what it was trained on. Of a quantised checkpoint: of what it was.
     base: Option<String>,
+    with_adapter: Option<String>,
 }
 
 impl Golden {
@@ -46,6 +49,12 @@ impl Golden {
     /// Every adapter there is, in the order of their names. Images are those of the adapter's base.
     pub fn adapters() -> Vec<Self> {
         Self::in_folder("tests/goldens/adapters", 10)
+    }
+
+    /// Every quantised checkpoint there is, in the order of their names, and each adapter on one. Images are
+    /// those of the checkpoint that was quantised, and so is the tokenizer.
+    pub fn quantized() -> Vec<Self> {
+        Self::in_folder("tests/goldens/quantized", 5)
     }
 
     fn in_folder(folder: &str, least: usize) -> Vec<Self> {
@@ -72,6 +81,7 @@ impl Golden {
             tensors: candle_core::safetensors::load(tensors, &Device::Cpu).unwrap(),
             cases: file.cases,
             base: file.base.unwrap_or_default(),
+            with_adapter: file.with_adapter,
             folder,
         }
     }
@@ -89,6 +99,12 @@ impl Golden {
     /// The reference's projected features of an image, `[image_tokens, hidden]`.
     pub fn features(&self, image: usize) -> &Tensor {
         &self.tensors[&format!("image.{image}.features")]
+    }
+
+    /// The reference's weights, by name, of which it keeps every number.
+    pub fn weights(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let tensors = self.tensors.iter();
+        tensors.filter_map(|(name, tensor)| Some((name.strip_prefix("weight.")?, tensor)))
     }
 
     /// The reference's logits of a case's first step, padded rows included.

@@ -97,7 +97,7 @@ const IMAGE_TYPES: &str = "image/jpeg, image/png, image/webp, image/gif, image/b
 pub fn complete(document: &mut OpenApi) {
     let items = document.paths.paths.values_mut();
     let posts = items.filter_map(|item| item.post.as_mut());
-    for post in posts.filter(|post| post.tags.iter().flatten().any(about_images)) {
+    for post in posts.filter(|post| post.tags.iter().flatten().any(|tag| about_images(tag))) {
         if let Some(RefOr::T(body)) = &mut post.request_body
             && let Some(RefOr::T(form)) = body.content.get_mut("multipart/form-data")
         {
@@ -115,8 +115,8 @@ pub fn complete(document: &mut OpenApi) {
 }
 
 /// Whether the operations of this tag are requests about images.
-fn about_images(tag: &String) -> bool {
-    ["tasks", "openai"].contains(&tag.as_str())
+fn about_images(tag: &str) -> bool {
+    ["tasks", "openai"].contains(&tag)
 }
 
 const IMAGE_KEY_MEANS: &str = "The keys of the request's images in their order, with commas between: for each the SHA-256 of its file.";

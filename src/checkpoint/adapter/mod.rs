@@ -16,7 +16,8 @@ pub use merged::MergedWeights;
 pub use module::{LowRank, Module};
 
 use super::files::{Checkpoint, WeightBytes};
-use super::weights::{StoredTensor, WeightFiles, add_tensors};
+use super::stored::{StoredTensor, add_tensors};
+use super::weights::WeightFiles;
 use config::Config;
 use names::{Part, parse};
 

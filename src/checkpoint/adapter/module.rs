@@ -7,7 +7,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::config::Config;
 use super::names::Part;
 use super::{EMBED_TOKENS, LM_HEAD};
-use crate::checkpoint::weights::{StoredTensor, WeightFiles};
+use crate::checkpoint::stored::StoredTensor;
+use crate::checkpoint::weights::WeightFiles;
 use crate::telemetry::load_progress::LoadProgress;
 
 /// What an adapter changes in a module: it adds a product of low rank, or brings a weight of its own, or

@@ -37,7 +37,7 @@ const ENDINGS: [(&str, Part); 9] = [
 ];
 
 /// Kinds of tensors whose meaning is known and not supported.
-const REFUSED: [(&str, &str); 3] = [
+const REFUSED: [(&str, &str); 4] = [
     (
         ".lora_magnitude_vector",
         "is a DoRA adapter; merge it with PEFT's merge_and_unload and serve the result",
@@ -45,6 +45,10 @@ const REFUSED: [(&str, &str); 3] = [
     (
         ".trainable_tokens_delta",
         "trains single tokens (trainable_token_indices); merge it with PEFT's merge_and_unload and serve the result",
+    ),
+    (
+        "custom_text_proj",
+        "is of ColPali, which gives embeddings of pages and no text; run it with colpali-engine",
     ),
     (".lora_E", "is an AdaLoRA adapter; only LoRA is supported"),
 ];
@@ -135,6 +139,10 @@ mod tests {
             (
                 "base_model.model.lm_head.lora_magnitude_vector",
                 "is a DoRA adapter",
+            ),
+            (
+                "base_model.model.custom_text_proj.lora_A.weight",
+                "is of ColPali",
             ),
             ("base_model.model.lm_head.lora_C.wait", "whose name is none"),
         ] {
