@@ -12,7 +12,9 @@ use utoipa::{Modify, OpenApi as _};
 use crate::api::openai::OpenAiError;
 use crate::api::respond::problem::Problem;
 pub use events::{Events, ObjectEvents};
-pub use problems::{AdapterProblems, KeyProblem, ModelProblems, NoDecoderProblem, Problems};
+pub use problems::{
+    AdapterProblems, KeyProblem, ModelProblems, NoDecoderProblem, OffProblem, Problems,
+};
 pub use requests::{ImageForm, ImageJson, ImagesForm, ImagesJson};
 
 /// The document of `routes`, as YAML.

@@ -38,6 +38,15 @@ impl IntoResponses for KeyProblem {
     }
 }
 
+/// The problem of a route that its operator has not turned on.
+pub struct OffProblem;
+
+impl IntoResponses for OffProblem {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems([ErrorCode::NotFound].into_iter())
+    }
+}
+
 /// The problem of a server that can't decode masks.
 pub struct NoDecoderProblem;
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::predict::{Instances, PredictJson, Predictions};
 use crate::api::error::{ApiError, ErrorCode};
-use crate::api::openapi::{ModelProblems, Problems};
+use crate::api::openapi::{ModelProblems, OffProblem, Problems};
 use crate::api::readiness::readiness;
 use crate::api::respond::problem::Problem;
 use crate::api::state::AppState;
@@ -75,7 +75,10 @@ const fn texts(name: &'static str) -> TensorMetadata {
     get,
     path = "/v2",
     tag = "platforms",
-    responses((status = 200, description = "Its name and version.", body = ServerMetadata)),
+    responses(
+        (status = 200, description = "Its name and version.", body = ServerMetadata),
+        OffProblem,
+    ),
 )]
 pub async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata {
@@ -90,7 +93,10 @@ pub async fn server() -> Json<ServerMetadata> {
     get,
     path = "/v2/health/live",
     tag = "platforms",
-    responses((status = 200, description = "It is.", body = ServerLive)),
+    responses(
+        (status = 200, description = "It is.", body = ServerLive),
+        OffProblem,
+    ),
 )]
 pub async fn live() -> Json<ServerLive> {
     Json(ServerLive { live: true })
@@ -105,6 +111,7 @@ pub async fn live() -> Json<ServerLive> {
         (status = 200, description = "They are.", body = ServerReady),
         (status = 503, description = "Not now.",
             body = Problem, content_type = "application/problem+json"),
+        OffProblem,
     ),
 )]
 pub async fn ready(State(state): State<AppState>) -> Result<Json<ServerReady>, ApiError> {

@@ -9,7 +9,7 @@ use crate::api::extract::body::{Submission, json_bytes, receive};
 use crate::api::extract::json_body::read_entries;
 use crate::api::openai::chat::{self, ChatFields};
 use crate::api::openai::request::OpenAiRequest;
-use crate::api::openapi::Problems;
+use crate::api::openapi::{OffProblem, Problems};
 use crate::api::readiness::readiness;
 use crate::api::respond::problem::Problem;
 use crate::api::routes::generate::{self, GenerateFields};
@@ -24,6 +24,7 @@ use crate::api::state::AppState;
         (status = 200, description = "They are."),
         (status = 503, description = "Not now.",
             body = Problem, content_type = "application/problem+json"),
+        OffProblem,
     ),
 )]
 pub async fn ping(State(state): State<AppState>) -> Result<(), ApiError> {

@@ -100,8 +100,8 @@ async fn several_images_are_named_together() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_not_here_is_not_found() {
-    // Room for one image of 224 x 224 pixels.
-    let server = Server::golden(&[("kept_images", "200kB")]).await;
+    // Room for one image of 28 x 28 pixels.
+    let server = Server::golden(&[("kept_images", "4kB")]).await;
     let files = [picture::png_sized(40, 30), picture::png_sized(30, 40)];
     let keys = files.each_ref().map(|file| key_of(file));
     let named = |key: &str| json!({"image_key": key, "max_tokens": 2});
