@@ -29,7 +29,9 @@ COPY models/demo models/demo
 COPY src src
 COPY tools/release/share.sh tools/release/
 # Cargo compares file times, and files from the build context may be older than the placeholders.
+ARG REVISION=
 RUN touch kernels/src/lib.rs src/lib.rs src/main.rs \
+ && export ${REVISION:+BUILD_REVISION="$REVISION"} \
  && cargo build --locked --profile $PROFILE --bin paligemma-server \
  && install -D target/$PROFILE/paligemma-server /out/paligemma-server \
  && tools/release/share.sh /out/paligemma-server /out/share \
@@ -80,7 +82,9 @@ COPY kernels kernels
 COPY models/demo models/demo
 COPY src src
 COPY tools/release/share.sh tools/release/
+ARG REVISION=
 RUN touch kernels/src/lib.rs src/lib.rs src/main.rs \
+ && export ${REVISION:+BUILD_REVISION="$REVISION"} \
  && tools/gpu/build.sh --locked --bin paligemma-server \
  && install -D target/cuda/$PROFILE/paligemma-server /out/paligemma-server \
  && mkdir /out/cache /out/lib \

@@ -17,9 +17,11 @@
 //! Beside the way: [`settings`] is what an operator can set, [`runtime`] makes of it all that runs a
 //! model, [`hub`] downloads a checkpoint through an
 //! [`http_client`], [`checkpoint`] reads its files, [`tokenizer`] turns text
-//! into ids and back, [`telemetry`] logs and measures. `docs/architecture.md` has the reasons.
+//! into ids and back, [`telemetry`] logs and measures, [`build_info`] says what was built.
+//! `docs/architecture.md` has the reasons.
 
 pub mod api;
+pub mod build_info;
 pub mod checkpoint;
 pub mod engine;
 pub mod http_client;

@@ -6,6 +6,8 @@ use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use roff::{Roff, roman};
 
+use paligemma_server::build_info::VERSION;
+
 use super::exit::UsageError;
 use super::{Cli, NAME};
 
@@ -47,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn write_page(command: &Command, page: &mut dyn Write) -> io::Result<()> {
-    let source = format!("{NAME} {}", env!("CARGO_PKG_VERSION"));
+    let source = format!("{NAME} {}", VERSION);
     let man = Man::new(command.clone()).source(source);
     man.render_title(page)?;
     man.render_name_section(page)?;

@@ -2,19 +2,19 @@
 
 use std::sync::LazyLock;
 
+use paligemma_server::build_info::{CUDA, REVISION, VERSION};
 use paligemma_server::kernels::Instructions;
 
-/// For a bug report: the release, whether it was built for GPUs, and the processor's instructions.
+/// For a bug report: the release and its commit, whether it was built for GPUs, and the processor's
+/// instructions.
 pub fn long() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(text);
     &TEXT
 }
 
 fn text() -> String {
-    let cuda = match cfg!(feature = "cuda") {
-        true => "yes",
-        false => "no",
-    };
+    let revision = REVISION.unwrap_or("not recorded");
+    let cuda = if CUDA { "yes" } else { "no" };
     let instructions = match cfg!(target_arch = "x86_64") {
         true => {
             let sets: Vec<_> = Instructions::supported()
@@ -28,7 +28,6 @@ fn text() -> String {
         false => "candle's kernels".to_owned(),
     };
     format!(
-        "{}\nbuilt with CUDA: {cuda}\nCPU instructions: {instructions}",
-        env!("CARGO_PKG_VERSION")
+        "{VERSION}\ncommit: {revision}\nbuilt with CUDA: {cuda}\nCPU instructions: {instructions}"
     )
 }

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
+use crate::build_info;
+
 pub use preparing::{Preparing, Stage};
 pub use recorder::Metrics;
 
@@ -127,7 +129,7 @@ const REJECTED: Metric = (
 
 const BUILD_INFO: Metric = (
     "paligemma_build_info",
-    "Always 1. The version, whether it was built with CUDA, and the processor's instructions in use.",
+    "Always 1. The version, its commit if the build recorded it, whether it was built with CUDA, and the processor's instructions in use.",
 );
 const CONNECTIONS: Metric = (
     "paligemma_http_connections",
@@ -266,8 +268,12 @@ pub fn http_request(method: &'static str, route: &str, status: u16, duration: Du
 /// What runs. `instructions` are those of the processor that our own kernels use, if they run.
 pub fn build(instructions: Option<&str>) {
     let labels = [
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("cuda", cfg!(feature = "cuda").to_string()),
+        ("version", build_info::VERSION.to_owned()),
+        (
+            "revision",
+            build_info::REVISION.unwrap_or_default().to_owned(),
+        ),
+        ("cuda", build_info::CUDA.to_string()),
         ("instructions", instructions.unwrap_or_default().to_owned()),
     ];
     gauge!(BUILD_INFO.0, &labels).set(1.0);

@@ -21,6 +21,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tokio::runtime::Handle;
 
 use self::exporter::Exporter;
+use crate::build_info::VERSION;
 use crate::http_client;
 use crate::settings::Settings;
 
@@ -136,7 +137,7 @@ fn resource() -> Resource {
     let detected = Resource::builder().build();
     let name = detected.get(&"service.name".into());
     let unnamed = name.is_none_or(|name| name.as_str().starts_with("unknown_service"));
-    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let version = KeyValue::new("service.version", VERSION);
     let resource = Resource::builder().with_attribute(version);
     match unnamed {
         true => resource.with_service_name(SERVICE).build(),

@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
 binary=${1:-$target/dist/paligemma-server}
 folder=${2:-$target}
-[ $# -gt 0 ] || cargo build --locked --profile dist --bin paligemma-server
+# `--version` says which commit it is.
+[ $# -gt 0 ] || BUILD_REVISION=$(git rev-parse HEAD) cargo build --locked --profile dist --bin paligemma-server
 
 version=$("$binary" --version | sed -n '1s/.* //p')
 archive=$folder/paligemma-server-$version-$(uname -m)-linux.tar.gz

@@ -11,6 +11,7 @@ use crate::api::openapi::{ModelProblems, OffProblem, Problems};
 use crate::api::readiness::readiness;
 use crate::api::respond::problem::Problem;
 use crate::api::state::AppState;
+use crate::build_info::VERSION;
 
 /// What this server is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -83,7 +84,7 @@ const fn texts(name: &'static str) -> TensorMetadata {
 pub async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata {
         name: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
+        version: VERSION,
         extensions: [],
     })
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::api::error::ApiError;
 use crate::api::openapi::{KeyProblem, ModelProblems};
 use crate::api::state::AppState;
+use crate::build_info::Build;
 use crate::engine::State;
 use crate::models::Resident;
 use crate::settings::TaskName;
@@ -63,6 +64,8 @@ pub struct Model {
     /// Where the model runs.
     #[schema(example = "cuda:0")]
     device: String,
+    /// What the server was built from.
+    build: Build,
     /// The processor's instructions that multiply; only on an x86-64 CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "avx512-vnni")]
@@ -94,6 +97,7 @@ impl Model {
             context: model.context,
             dtype: model.dtype.clone(),
             device: model.device.clone(),
+            build: Build::THIS,
             instructions: model.instructions.clone(),
         }
     }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use bytesize::ByteSize;
+use paligemma_server::build_info::VERSION;
 use paligemma_server::kernels::{Instructions, Placement, card};
 
 use super::report::Report;
@@ -14,7 +15,7 @@ pub fn describe(
     instructions: Option<Instructions>,
 ) -> anyhow::Result<()> {
     report.heading("What is here");
-    report.fact("version", env!("CARGO_PKG_VERSION"));
+    report.fact("version", VERSION);
     report.fact("runs on", placement.to_string());
     report.fact("processor", processor());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -92,9 +92,10 @@ fn every_series_is_zero_before_its_first_event_but_those_of_requests_and_the_bui
     assert_eq!(before.keys().collect::<Vec<_>>(), early);
     for series in [
         &format!(
-            r#"paligemma_build_info{{version="{}",cuda="{}",instructions="avx2"}}"#,
-            env!("CARGO_PKG_VERSION"),
-            cfg!(feature = "cuda")
+            r#"paligemma_build_info{{version="{}",revision="{}",cuda="{}",instructions="avx2"}}"#,
+            build_info::VERSION,
+            build_info::REVISION.unwrap_or_default(),
+            build_info::CUDA
         ),
         r#"paligemma_http_requests_total{method="GET",route="/v1/models",status="200"}"#,
     ] {
