@@ -11,6 +11,7 @@
 mod admission;
 mod error;
 mod extract;
+mod fetching;
 mod guarded_body;
 mod image_fetcher;
 mod job;
@@ -31,6 +32,7 @@ mod unknown;
 mod uploads;
 
 pub use admission::Admission;
+pub use fetching::fetching;
 pub use guarded_body::GuardedBody;
 pub use image_fetcher::ImageFetcher;
 pub use keys::{KeyFileError, Keys};

@@ -18,6 +18,7 @@ use crate::api::{self, AppState, StartError};
 use crate::engine::{EngineHandle, State};
 use crate::models::Model;
 use crate::runtime::Runtime;
+use crate::settings::Settings;
 
 pub use shutdown::{Shutdown, Trigger};
 pub use tls::{Tls, TlsError};
@@ -25,6 +26,9 @@ pub use tls::{Tls, TlsError};
 /// How long answers that are complete may take to reach their clients before connections are cut, and
 /// after that the last traces to reach their collector.
 const FLUSH: Duration = Duration::from_secs(5);
+
+/// How long health checks may take to reach their clients when the model has been fetched.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Why a server ended otherwise than in good order.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,9 @@ pub enum ServerError {
     /// Its certificate or key can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Its socket can't be used.
+    #[error("the listening socket can't be used: {0}")]
+    Socket(#[from] std::io::Error),
     /// A second signal came before everything had ended.
     #[error("{0} came again: ended at once, with requests cut off")]
     Hurried(&'static str),
@@ -86,14 +93,9 @@ pub async fn serve(
     let tls = Tls::of(&settings)?;
     let reloading = tokio::spawn(reload::on_hangup(state.keys.clone(), tls.clone()));
     let grace = settings.shutdown_grace;
-    let connections = descriptors::connections(settings.max_connections);
     let router = api::router(state);
     let close = CancellationToken::new();
-    let limits = Limits {
-        connections,
-        idle: settings.idle_timeout,
-        write: settings.write_timeout,
-    };
+    let limits = limits(&settings);
     // Ends by itself only when it is told to.
     let serving = connections::serve(listener, tls, router, limits, close.clone());
     let serving = tokio::spawn(serving);
@@ -122,6 +124,42 @@ pub async fn serve(
     tokio::select! {
         () = leave => outcome,
         name = shutdown.next() => Err(ServerError::Hurried(name)),
+    }
+}
+
+/// Answers health checks on `listener` while `work` fetches the model, so that an orchestrator sees that the
+/// process is alive; everything else gets 503.
+///
+/// # Errors
+/// When the certificate or the socket can't be used.
+pub async fn meanwhile<T>(
+    listener: TcpListener,
+    settings: &Settings,
+    work: impl Future<Output = T>,
+) -> Result<(TcpListener, T), ServerError> {
+    // The same socket: who connects in between is answered after all.
+    let listener = listener.into_std()?;
+    let close = CancellationToken::new();
+    let serving = tokio::spawn(connections::serve(
+        TcpListener::from_std(listener.try_clone()?)?,
+        Tls::of(settings)?,
+        api::fetching(),
+        limits(settings),
+        close.clone(),
+    ));
+    let _closing = close.clone().drop_guard();
+    let done = work.await;
+    close.cancel();
+    // Who says nothing by then is left to the time limit of silent connections.
+    let _ = timeout(LAST_ANSWERS, serving).await;
+    Ok((TcpListener::from_std(listener)?, done))
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        connections: descriptors::connections(settings.max_connections),
+        idle: settings.idle_timeout,
+        write: settings.write_timeout,
     }
 }
 

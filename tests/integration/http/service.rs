@@ -1,24 +1,29 @@
 //! What is true of every route: keys, ids, unknown paths, metrics, the published contract.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use paligemma_server::http_client;
 use paligemma_server::kernels::Instructions;
+use paligemma_server::server;
+use paligemma_server::settings::Settings;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::http::picture;
 use paligemma_test_support::server::{ALIAS, CHECKPOINT, Server, assert_problem, read};
 use paligemma_test_support::toy_model::Control;
 
-async fn server(settings: &[(&str, &str)]) -> Server {
+async fn toy(settings: &[(&str, &str)]) -> Server {
     Server::toy(&Arc::new(Control::new()), settings).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_keys_set_v1_needs_one_and_the_rest_does_not() {
-    let server = server(&[("api_keys", "first,second")]).await;
+    let server = toy(&[("api_keys", "first,second")]).await;
     let body = json!({"image": picture::base64(1), "max_tokens": 1});
     for key in [None, Some("third")] {
         let request = server.post("/v1/caption").json(&body);
@@ -55,7 +60,7 @@ async fn with_keys_set_v1_needs_one_and_the_rest_does_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_path_answers_404_and_a_wrong_method_405_with_allow() {
-    let server = server(&[]).await;
+    let server = toy(&[]).await;
     for (path, words) in [
         (
             "/v1/captions",
@@ -87,7 +92,7 @@ async fn an_unknown_path_answers_404_and_a_wrong_method_405_with_allow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_valid_request_id_is_kept_and_another_replaced() {
-    let server = server(&[]).await;
+    let server = toy(&[]).await;
     let ask = async |id: &str| {
         let request = server.get("/health/live").header("x-request-id", id);
         let response = server.send(request).await;
@@ -104,7 +109,7 @@ async fn a_valid_request_id_is_kept_and_another_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_model_is_listed_under_each_of_its_names() {
-    let server = server(&[]).await;
+    let server = toy(&[]).await;
     let (status, list) = read(server.send(server.get("/v1/models")).await).await;
     assert_eq!(status, StatusCode::OK);
     let created = list["data"][0]["created"].as_u64().unwrap();
@@ -134,7 +139,7 @@ async fn the_model_is_listed_under_each_of_its_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_is_not_served_answers_404() {
-    let server = server(&[]).await;
+    let server = toy(&[]).await;
     for path in ["/v1/models/owner/name", "/v1/models/owner%2Fname"] {
         let answer = read(server.send(server.get(path)).await).await;
         let words = format!("no model `owner/name`; the one that is served is `{CHECKPOINT}`");
@@ -155,7 +160,7 @@ fn value(metrics: &str, series: &str) -> Option<f64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_by_route_and_status_and_only_those_that_came() {
-    let server = server(&[]).await;
+    let server = toy(&[]).await;
     let of = |route: &str, status: u16| {
         format!(
             "paligemma_http_requests_total{{method=\"GET\",route=\"{route}\",status=\"{status}\"}}"
@@ -184,7 +189,7 @@ async fn requests_are_counted_by_route_and_status_and_only_those_that_came() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_sorted_and_tell_of_the_build_the_load_and_the_process() {
-    let server = server(&[]).await;
+    let server = toy(&[]).await;
     let text = metrics(&server).await;
     let names: Vec<_> = text
         .lines()
@@ -216,7 +221,7 @@ async fn metrics_are_sorted_and_tell_of_the_build_the_load_and_the_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_is_served_as_it_is_published() {
-    let server = server(&[]).await;
+    let server = toy(&[]).await;
     let response = server.send(server.get("/openapi.yaml")).await;
     assert_eq!(response.headers()["content-type"], "application/yaml");
     let text = response.text().await.unwrap();
@@ -242,7 +247,7 @@ async fn the_contract_is_served_as_it_is_published() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listed_origins_may_send_requests_from_a_browser() {
-    let server = server(&[
+    let server = toy(&[
         ("cors_origins", "https://app.example.org"),
         ("api_keys", "k"),
     ])
@@ -266,4 +271,38 @@ async fn listed_origins_may_send_requests_from_a_browser() {
         let header = preflight.headers().get("access-control-allow-origin");
         assert_eq!(header.is_some(), allowed, "{origin}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_answered_while_the_model_is_being_fetched() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (fetched, fetching) = tokio::sync::oneshot::channel::<()>();
+    let settings = Settings::load(None, [], BTreeMap::new()).unwrap();
+    let waiting =
+        tokio::spawn(async move { server::meanwhile(listener, &settings, fetching).await });
+
+    let get = |path: &str| reqwest::get(format!("http://{address}{path}"));
+    for path in ["/health/live", "/healthz"] {
+        assert_eq!(get(path).await.unwrap().status(), StatusCode::OK);
+    }
+    for path in ["/health/ready", "/v1/models", "/"] {
+        let response = get(path).await.unwrap();
+        assert!(response.headers().contains_key("retry-after"));
+        assert_problem(&read(response).await, 503, "loading", "being fetched");
+    }
+    // A client that says nothing does not hold the start up.
+    let silent = TcpStream::connect(address).await.unwrap();
+    fetched.send(()).unwrap();
+    let (listener, done) = waiting.await.unwrap().unwrap();
+    done.unwrap();
+    // The socket has been open all the time: who connects now is accepted by whoever serves next.
+    let mut late = TcpStream::connect(address).await.unwrap();
+    let (mut accepted, _) = listener.accept().await.unwrap();
+    accepted.write_all(b"served").await.unwrap();
+    drop(accepted);
+    let mut text = String::new();
+    late.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "served");
+    drop(silent);
 }
