@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::error::{ApiError, ErrorCode};
@@ -11,15 +11,22 @@ use super::middleware::problems::write_problems;
 use super::readiness::RETRY_AFTER;
 use super::request_id::{HEADER, RequestId};
 use super::routes::health;
+use super::routes::metrics::CONTENT_TYPE;
+use crate::telemetry::metrics::before_the_engine;
 
-/// The process is alive, and nothing is ready.
+/// The process is alive and not ready, which its metrics say, too.
 pub fn fetching() -> Router {
     Router::new()
         .route("/health/live", get(health::live))
         .route("/healthz", get(health::healthz))
+        .route("/metrics", get(metrics))
         .fallback(not_yet)
         .layer(from_fn(write_problems))
         .layer(from_fn(identify))
+}
+
+async fn metrics() -> impl IntoResponse {
+    (CONTENT_TYPE, before_the_engine())
 }
 
 async fn not_yet() -> ApiError {

@@ -292,6 +292,12 @@ pub(crate) fn capacities(slots: usize, queue: usize, image_cache_bytes: usize) {
     gauge!(CACHE_CAPACITY.0).set(image_cache_bytes as f64);
 }
 
+/// What there is to tell before there is an engine, in Prometheus' text format: that it is not ready.
+pub fn before_the_engine() -> String {
+    let (name, help) = READY;
+    format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} 0\n")
+}
+
 /// Whether the engine takes requests.
 pub(crate) fn ready(ready: bool) {
     gauge!(READY.0).set(f64::from(u8::from(ready)));

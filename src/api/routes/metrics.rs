@@ -4,11 +4,17 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use axum::response::IntoResponse;
 
 use crate::api::state::AppState;
 use crate::models::{AdapterId, Resident};
+
+/// Prometheus' text format.
+pub const CONTENT_TYPE: [(HeaderName, &str); 1] = [(
+    header::CONTENT_TYPE,
+    "text/plain; version=0.0.4; charset=utf-8",
+)];
 
 /// Metrics in Prometheus' text format
 #[utoipa::path(
@@ -18,9 +24,8 @@ use crate::models::{AdapterId, Resident};
     responses((status = 200, description = "All metrics.", body = String, content_type = "text/plain")),
 )]
 pub async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
-    let content_type = "text/plain; version=0.0.4; charset=utf-8";
     let text = state.metrics.render() + &adapters(&state);
-    ([(header::CONTENT_TYPE, content_type)], text)
+    (CONTENT_TYPE, text)
 }
 
 /// Which adapters requests use, as vLLM says it: in labels, which change from one time to the next, so

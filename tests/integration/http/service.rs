@@ -286,6 +286,8 @@ async fn health_is_answered_while_the_model_is_being_fetched() {
     for path in ["/health/live", "/healthz"] {
         assert_eq!(get(path).await.unwrap().status(), StatusCode::OK);
     }
+    let metrics = get("/metrics").await.unwrap().text().await.unwrap();
+    assert!(metrics.ends_with("\npaligemma_ready 0\n"), "{metrics}");
     for path in ["/health/ready", "/v1/models", "/"] {
         let response = get(path).await.unwrap();
         assert!(response.headers().contains_key("retry-after"));
