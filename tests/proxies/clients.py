@@ -64,8 +64,9 @@ class Asked:
 class Load:
     """Clients that ask about new pictures one after the other, each with its header for the key, or with none."""
 
-    def __init__(self, address, headers):
+    def __init__(self, address, headers, side=48):
         self.asked = []
+        self.side = side
         self._going, self._may_ask = True, threading.Event()
         self._may_ask.set()
         self._threads = [threading.Thread(target=self._run, args=(address, header)) for header in headers]
@@ -77,7 +78,7 @@ class Load:
             asked = Asked(time.monotonic())
             self.asked.append(asked)
             try:
-                asked.outcome = client.ask(picture()).status_code
+                asked.outcome = client.ask(picture(self.side)).status_code
             except httpx.HTTPError as error:
                 asked.outcome = repr(error)
             # Bounded, so that the machine isn't what is tested.
@@ -87,7 +88,11 @@ class Load:
         """Asks nothing new, and waits until nothing is left but what hangs. Returns that."""
         self._may_ask.clear()
         time.sleep(1)
-        return [asked for asked in self.asked if asked.outcome is None]
+        return self.waiting(longer_than=1)
+
+    def waiting(self, longer_than):
+        before = time.monotonic() - longer_than
+        return [asked for asked in self.asked if asked.outcome is None and asked.start < before]
 
     def resume(self):
         self._may_ask.set()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from socket import socket
+from socket import AF_UNIX, socket
 
 import httpx
 import pytest
@@ -100,8 +100,15 @@ class HAProxy(Proxy):
 
     def command(self):
         servers = [(f"192.0.2.1{number}:8080", address) for number, address in enumerate(self.addresses, 1)]
-        changes = [*servers, (f"bind :{CLIENTS_PORT}", f"bind {self.address}")]
+        self.socket = self.folder / "admin.sock"
+        changes = [*servers, (f"bind :{CLIENTS_PORT}", f"bind {self.address}"), ("/run/haproxy/admin.sock", str(self.socket))]
         return [self.program(), "-f", self.configured("haproxy/haproxy.cfg", *changes)]
+
+    def set_state(self, server, state):
+        with socket(AF_UNIX) as admin:
+            admin.connect(str(self.socket))
+            admin.sendall(f"set server {server} state {state}\n".encode())
+            assert not admin.recv(1000).strip()
 
 
 class Envoy(Proxy):

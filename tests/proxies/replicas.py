@@ -1,7 +1,6 @@
 """Three real servers, and what a test does to one of them."""
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -26,24 +25,23 @@ class Replica:
         self.server.process.kill()
         self.server.process.wait()
 
-    def start_if_dead(self):
-        if self.server.process.poll() is not None:
-            self.start()
+    @property
+    def is_dead(self):
+        return self.server.process.poll() is not None
 
     @property
     def answered(self):
         return self.server.metric("paligemma_generations_finished_total")
 
     def signal(self, number):
-        os.kill(self.server.process.pid, number)
+        self.server.process.send_signal(number)
 
     @contextlib.contextmanager
     def frozen(self):
         """Stopped in the middle of its work; connections are still accepted, by the kernel."""
         self.signal(signal.SIGSTOP)
         yield
-        if self.server.process.poll() is None:
-            self.signal(signal.SIGCONT)
+        self.signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def throttled(self, runs, pauses):
