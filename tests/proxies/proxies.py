@@ -101,8 +101,8 @@ class HAProxy(Proxy):
     def command(self):
         servers = [(f"192.0.2.1{number}:8080", address) for number, address in enumerate(self.addresses, 1)]
         self.socket = self.folder / "admin.sock"
-        changes = [*servers, (f"bind :{CLIENTS_PORT}", f"bind {self.address}"), ("/run/haproxy/admin.sock", str(self.socket))]
-        return [self.program(), "-f", self.configured("haproxy/haproxy.cfg", *changes)]
+        ports = [(f"bind :{CLIENTS_PORT}", f"bind {self.address}"), ("/run/haproxy/admin.sock", str(self.socket))]
+        return [self.program(), "-f", self.configured("haproxy/haproxy.cfg", *servers, *ports)]
 
     def set_state(self, server, state):
         with socket(AF_UNIX) as admin:
