@@ -12,10 +12,10 @@ BINARY = os.environ.get("PALIGEMMA_SERVER", ROOT / "target/release/paligemma-ser
 
 
 class Server:
-    """`paligemma-server serve` on a free port, ready to answer."""
+    """`paligemma-server serve`, ready to answer; on a free port unless one is named."""
 
-    def __init__(self, *flags):
-        command = [BINARY, "serve", "--port", "0", "--log-level", "error", *flags]
+    def __init__(self, *flags, port=0):
+        command = [BINARY, "serve", "--port", str(port), "--log-level", "error", *flags]
         # Variables of this name are settings to the server, and it refuses those that it does not know.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PALIGEMMA_")}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
