@@ -1,16 +1,43 @@
 //! Whether the model takes requests now.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
 use crate::engine::State;
 use crate::telemetry::load_progress::LoadProgress;
+use crate::telemetry::metrics;
 
 /// How long a client should wait while nothing tells how long it takes.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The most that a client is told to wait: an estimate of more is not worth much.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Whether the server is about to stop: it still takes requests, and asks those who watch its health to send
+/// no more. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Leaving(Arc<AtomicBool>);
+
+impl Leaving {
+    /// From now on it is.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+        metrics::ready(false);
+    }
+}
+
+/// Returns why nobody should send requests here, if so: for health checks.
+///
+/// # Errors
+/// 503 when no requests are taken, or soon none will be.
+pub fn invites(state: &AppState) -> Result<(), ApiError> {
+    match state.leaving.0.load(Ordering::Relaxed) {
+        true => Err(shutting_down()),
+        false => readiness(state),
+    }
+}
 
 /// Returns why no requests are taken, if none are.
 ///

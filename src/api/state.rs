@@ -10,6 +10,7 @@ use super::error::{ApiError, ErrorCode};
 use super::image_fetcher::ImageFetcher;
 use super::kept_images::KeptImages;
 use super::keys::{KeyFileError, Keys};
+use super::readiness::Leaving;
 use super::uploads::Uploads;
 use crate::engine::{Answerer, EngineHandle, Neighbours};
 use crate::models::{MaskDecoder, Model};
@@ -49,6 +50,7 @@ pub struct AppState {
     pub model: Arc<ModelInfo>,
     pub adapters: AdapterLoader,
     pub loading: LoadProgress,
+    pub leaving: Leaving,
     /// The model's tokens of bins, if it has them all.
     pub bins: Option<Neighbours>,
     pub settings: Arc<Settings>,
@@ -90,6 +92,7 @@ impl AppState {
             bins: bins(&runtime.tokenizer),
             adapters: runtime.adapters.clone(),
             loading: runtime.loading.clone(),
+            leaving: Leaving::default(),
             engine: runtime.start_engine(options),
             settings,
         })

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use paligemma_server::runtime::Runtime;
-use paligemma_server::server::{self, Shutdown};
+use paligemma_server::server::{self, Shutdown, Tls};
 use paligemma_server::settings::Settings;
 use paligemma_server::telemetry::logging;
 use tokio::net::TcpListener;
@@ -47,9 +47,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::on_signals()?;
+    // A certificate that can't be used is said before the model is loaded.
+    Tls::of(&settings)?;
     // Bind before fetching the model, so that a port in use is reported at once.
     let listener = bind(&settings).await?;
-    // A certificate that can't be used is said before the model is loaded.
     let fetching = server::meanwhile(listener, &settings, Runtime::load(&settings));
     let (listener, runtime) = tokio::select! {
         fetched = fetching => {

@@ -55,7 +55,7 @@ pub enum ServerError {
 
 /// Serves `runtime`'s model on `listener` until `shutdown` asks for the end or the engine fails.
 ///
-/// At the first request to shut down the engine stops admitting, which also turns readiness off,
+/// At the first request to shut down, readiness turns off. After `shutdown_delay` the engine stops admitting,
 /// and what runs goes on for up to `shutdown_grace`. Connections are still accepted meanwhile, so
 /// that health checks and new requests get their 503.
 ///
@@ -84,7 +84,7 @@ pub async fn serve(
     shutdown: &mut Shutdown,
 ) -> Result<(), ServerError> {
     let (engine, settings) = (state.engine.clone(), state.settings.clone());
-    let traces = state.traces.clone();
+    let (traces, leaving) = (state.traces.clone(), state.leaving.clone());
     match state.keys.count() {
         0 if state.keys.are_needed() => tracing::warn!("/v1 needs a key, and there is none"),
         0 => tracing::info!("/v1 needs no key: everyone who can reach this address may use it"),
@@ -92,7 +92,7 @@ pub async fn serve(
     }
     let tls = Tls::of(&settings)?;
     let reloading = tokio::spawn(reload::on_hangup(state.keys.clone(), tls.clone()));
-    let grace = settings.shutdown_grace;
+    let (delay, grace) = (settings.shutdown_delay, settings.shutdown_grace);
     let router = api::router(state);
     let close = CancellationToken::new();
     let limits = limits(&settings);
@@ -102,7 +102,7 @@ pub async fn serve(
 
     let outcome = tokio::select! {
         name = shutdown.next() => {
-            tracing::info!(signal = name, ?grace, "shutting down; a second signal ends at once");
+            tracing::info!(signal = name, ?delay, ?grace, "shutting down; a second signal ends at once");
             Ok(())
         }
         reason = failure(&engine) => Err(match engine.was_loaded() {
@@ -113,6 +113,8 @@ pub async fn serve(
     let leave = async {
         reloading.abort();
         if outcome.is_ok() {
+            leaving.begin();
+            tokio::time::sleep(delay).await;
             engine.shutdown(grace).await;
         }
         close.cancel();

@@ -178,6 +178,8 @@ pub struct Settings {
     /// 0: end everything at once.
     #[serde(deserialize_with = "value::duration::<_, 0>")]
     pub shutdown_grace: Duration,
+    #[serde(deserialize_with = "value::duration::<_, 0>")]
+    pub shutdown_delay: Duration,
     #[serde(deserialize_with = "value::log_format")]
     pub log_format: LogFormat,
     /// A directive list of `tracing_subscriber::EnvFilter`.

@@ -211,6 +211,22 @@ fn rest(mut answer: BufReader<TcpStream>) -> String {
 }
 
 #[test]
+fn requests_are_taken_for_a_while_after_readiness_is_off() {
+    let mut server = Server::ready(&["--shutdown-delay", "2s"]);
+    server.signal("TERM");
+    server.wait_for_log("shutting down");
+    assert_eq!(server.get("/health/ready"), 503);
+    assert_eq!(server.get("/health/live"), 200);
+    let body = serde_json::json!({
+        "image": STANDARD.encode(picture()), "prompt": "caption en", "max_tokens": 2,
+    });
+    assert_eq!(server.post("/v1/generate", &body.to_string()), 200);
+    let (code, took) = server.exit();
+    assert_eq!(code, Some(0));
+    assert!(took > Duration::from_millis(500), "{took:?}");
+}
+
+#[test]
 fn an_idle_server_ends_quickly_with_code_0_on_either_signal() {
     for signal in ["TERM", "INT"] {
         let server = Server::ready(&[]);

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::predict::{Instances, PredictJson, Predictions};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::openapi::{ModelProblems, OffProblem, Problems};
-use crate::api::readiness::readiness;
+use crate::api::readiness::invites;
 use crate::api::respond::problem::Problem;
 use crate::api::state::AppState;
 use crate::build_info::VERSION;
@@ -116,7 +116,7 @@ pub async fn live() -> Json<ServerLive> {
     ),
 )]
 pub async fn ready(State(state): State<AppState>) -> Result<Json<ServerReady>, ApiError> {
-    readiness(&state)?;
+    invites(&state)?;
     Ok(Json(ServerReady { ready: true }))
 }
 
@@ -142,7 +142,7 @@ pub async fn model(
     let asks_ready = id.strip_suffix("/ready");
     let (name, _) = state.answerer(Some(asks_ready.unwrap_or(&id)))?;
     if asks_ready.is_some() {
-        readiness(&state)?;
+        invites(&state)?;
         return Ok(Json(ModelMetadata::Ready { name, ready: true }));
     }
     Ok(Json(ModelMetadata::Described {

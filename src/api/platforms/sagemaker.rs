@@ -10,7 +10,7 @@ use crate::api::extract::json_body::read_entries;
 use crate::api::openai::chat::{self, ChatFields};
 use crate::api::openai::request::OpenAiRequest;
 use crate::api::openapi::{OffProblem, Problems};
-use crate::api::readiness::readiness;
+use crate::api::readiness::invites;
 use crate::api::respond::problem::Problem;
 use crate::api::routes::generate::{self, GenerateFields};
 use crate::api::state::AppState;
@@ -28,7 +28,7 @@ use crate::api::state::AppState;
     ),
 )]
 pub async fn ping(State(state): State<AppState>) -> Result<(), ApiError> {
-    readiness(&state)
+    invites(&state)
 }
 
 /// What an invocation asks for, by the fields that it has.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
-use crate::api::readiness::readiness;
+use crate::api::readiness::invites;
 use crate::api::respond::problem::Problem;
 use crate::api::state::AppState;
 
@@ -57,7 +57,7 @@ pub async fn healthz() -> Json<Health> {
     ),
 )]
 pub async fn ready(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
-    readiness(&state)?;
+    invites(&state)?;
     Ok(Json(Health { status: "ready" }))
 }
 
