@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::BuildError;
 
 use super::admission::Admission;
 use super::error::{ApiError, ErrorCode};
-use super::image_fetcher::ImageFetcher;
+use super::image_fetcher::{ImageFetcher, LabelStudioFiles};
 use super::kept_images::KeptImages;
 use super::keys::{KeyFileError, Keys};
 use super::readiness::Leaving;
@@ -44,6 +44,8 @@ pub struct AppState {
     pub uploads: Uploads,
     pub preprocessor: Preprocessor,
     pub fetcher: ImageFetcher,
+    /// None: it is not said where Label Studio is.
+    pub label_studio: Option<LabelStudioFiles>,
     pub kept_images: KeptImages,
     /// None: this server does not segment.
     pub mask_decoder: Option<Arc<MaskDecoder>>,
@@ -79,6 +81,7 @@ impl AppState {
             traces: Traces::start(&settings)?,
             preprocessor: runtime.preprocessor.clone(),
             fetcher: ImageFetcher::new(&settings),
+            label_studio: LabelStudioFiles::new(&settings),
             kept_images: KeptImages::new(
                 settings.kept_images.as_u64(),
                 runtime.preprocessor.side(),

@@ -6,7 +6,7 @@ use figment::{Figment, Metadata, Profile};
 use super::key::KEYS;
 
 /// Settings whose values no message shows.
-const SECRETS: [&str; 2] = ["api_keys", "adapter_admin_keys"];
+const SECRETS: [&str; 3] = ["api_keys", "adapter_admin_keys", "label_studio_api_key"];
 
 /// A mistake in the settings. Each message names the key and where its value came from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

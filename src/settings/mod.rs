@@ -136,6 +136,14 @@ pub struct Settings {
     pub sagemaker_routes: bool,
     #[serde(deserialize_with = "value::boolean")]
     pub vertex_routes: bool,
+    #[serde(deserialize_with = "value::boolean")]
+    pub label_studio_routes: bool,
+    /// Without a slash at its end. Empty: none.
+    #[serde(deserialize_with = "value::endpoint")]
+    pub label_studio_url: String,
+    /// `None`: empty.
+    #[serde(deserialize_with = "value::api_key")]
+    pub label_studio_api_key: Option<ApiKey>,
     /// What Vertex AI's variables say, if `vertex_routes` is on.
     #[serde(skip)]
     pub vertex: Option<Vertex>,

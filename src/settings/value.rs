@@ -367,11 +367,24 @@ pub(super) fn api_keys<'de, D: Deserializer<'de>>(
     list(
         deserializer,
         "one or more visible ASCII characters without commas",
-        |text| {
-            let sendable = |c: char| c.is_ascii_graphic() && c != ',';
-            (!text.is_empty() && text.chars().all(sendable)).then(|| ApiKey(text.to_owned()))
-        },
+        parse_api_key,
     )
+}
+
+/// A key, or nothing.
+pub(super) fn api_key<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ApiKey>, D::Error> {
+    let allowed = "empty, or visible ASCII characters without commas";
+    scalar(deserializer, &allowed, |text| match text {
+        "" => Some(None),
+        _ => parse_api_key(text).map(Some),
+    })
+}
+
+fn parse_api_key(text: &str) -> Option<ApiKey> {
+    let sendable = |c: char| c.is_ascii_graphic() && c != ',';
+    (!text.is_empty() && text.chars().all(sendable)).then(|| ApiKey(text.to_owned()))
 }
 
 /// A number from `LEAST` to `MOST`; `None` is "auto".

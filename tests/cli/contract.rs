@@ -1,4 +1,4 @@
-//! Sends every example in openapi.yaml to the demo, started with its defaults and the routes of platforms.
+//! Sends every example in openapi.yaml to the demo, started with its defaults and all optional routes but the adapters'.
 
 use eventsource_stream::Eventsource;
 use futures::StreamExt;
@@ -106,7 +106,7 @@ fn filled(path: &str, operation: &Value) -> String {
 async fn the_demo_answers_the_examples_as_the_contract_says() {
     // With AMX, prefixes are multiplied in bf16, and a mask may differ in a pixel.
     let server = Server::ready_as(
-        &"serve --port 0 --cpu-instructions portable --kserve-routes true --sagemaker-routes true"
+        &"serve --port 0 --cpu-instructions portable --kserve-routes true --sagemaker-routes true --label-studio-routes true"
             .split(' ')
             .collect::<Vec<_>>(),
     );

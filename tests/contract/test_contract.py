@@ -14,7 +14,7 @@ SECONDS = 240  # at most
 
 @pytest.fixture(scope="module")
 def server():
-    running = Server("--kserve-routes", "true", "--sagemaker-routes", "true")
+    running = Server("--kserve-routes", "true", "--sagemaker-routes", "true", "--label-studio-routes", "true")
     yield running
     running.stop()
 

@@ -431,6 +431,14 @@ fn api_keys_are_shown_nowhere() {
     let message = of_admin.message();
     assert_tells(&message, &["adapter_admin_keys", "(hidden)"]);
     assert!(!message.contains("hunter2"), "{message}");
+
+    let of_label_studio = in_environment(&[("PALIGEMMA_LABEL_STUDIO_API_KEY", "hunter2")]);
+    let shown = format!("{:?}", of_label_studio.load().unwrap());
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let spaced = in_environment(&[("PALIGEMMA_LABEL_STUDIO_API_KEY", "hunter2 with spaces")]);
+    let message = spaced.message();
+    assert_tells(&message, &["label_studio_api_key", "(hidden)"]);
+    assert!(!message.contains("hunter2"), "{message}");
 }
 
 #[test]

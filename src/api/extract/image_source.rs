@@ -41,6 +41,7 @@ enum Content {
     Text(Bytes),
     /// The key of an image that was sent before.
     Key(String),
+    Prepared(ImageKey, Arc<Pixels>),
 }
 
 impl ImageSource {
@@ -68,6 +69,14 @@ impl ImageSource {
         }
     }
 
+    /// An image that was prepared already.
+    pub fn prepared(param: impl Into<String>, key: ImageKey, pixels: Arc<Pixels>) -> Self {
+        Self {
+            param: param.into(),
+            content: Content::Prepared(key, pixels),
+        }
+    }
+
     /// The same with `prefix` before the name of its field.
     pub fn within(self, prefix: &str) -> Self {
         Self {
@@ -80,7 +89,7 @@ impl ImageSource {
     #[cfg(test)]
     pub fn sent_text(&self) -> Option<&str> {
         match &self.content {
-            Content::File(_) | Content::Key(_) => None,
+            Content::File(_) | Content::Key(_) | Content::Prepared(..) => None,
             Content::Text(text) => str::from_utf8(text).ok(),
         }
     }
@@ -103,6 +112,7 @@ impl ImageSource {
                     let key = key.parse()?;
                     return Ok((key, state.kept_images.named(owner, key)?));
                 }
+                Content::Prepared(key, pixels) => return Ok((key, pixels)),
             };
             prepare_file(bytes, state, owner).await
         };

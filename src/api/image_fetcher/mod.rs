@@ -4,7 +4,10 @@
 //! names that lead to public addresses only (the operator may list a literal address of any kind), few
 //! redirects, each checked like the URL itself, no proxy, and bounds on bytes and time. The client connects to the addresses that its
 //! own resolver checked, so a name can't change its address between check and connection.
+//!
+//! [`LabelStudioFiles`] are got from the one Label Studio that the operator has named.
 
+mod label_studio;
 mod public_dns;
 
 use std::error::Error;
@@ -17,6 +20,7 @@ use reqwest::{Client, Response, header, redirect};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
+pub use self::label_studio::LabelStudioFiles;
 use self::public_dns::{PublicResolver, ResolveError};
 use super::error::{ApiError, ErrorCode};
 use crate::http_client;

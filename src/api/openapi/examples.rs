@@ -14,7 +14,7 @@ use utoipa::openapi::{Content, OpenApi, RefOr};
 /// A picture of 97 x 61 pixels, small enough to be read past.
 const IMAGE: &[u8] = include_bytes!("../../../examples/images/small.gif");
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     include_str!("examples/caption.yaml"),
     include_str!("examples/vqa.yaml"),
     include_str!("examples/question.yaml"),
@@ -26,6 +26,7 @@ const FILES: [&str; 11] = [
     include_str!("examples/operations.yaml"),
     include_str!("examples/adapters.yaml"),
     include_str!("examples/platforms.yaml"),
+    include_str!("examples/label_studio.yaml"),
 ];
 
 #[derive(Deserialize)]

@@ -62,6 +62,7 @@ pub fn as_json(yaml: &str) -> String {
         (name = "openai", description = "The same for clients of OpenAI's API."),
         (name = "operations", description = "For whoever runs the server."),
         (name = "platforms", description = "What serving platforms expect, if `kserve_routes` or `sagemaker_routes` is on."),
+        (name = "labelling", description = "An ML backend for Label Studio, if `label_studio_routes` is on."),
     ),
     components(schemas(Problem, OpenAiError)),
     modifiers(&Key),

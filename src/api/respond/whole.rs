@@ -75,6 +75,24 @@ pub async fn collect_texts(job: Job) -> Result<Vec<Collected>, ApiError> {
     within(job.deadline, try_join_all(collected)).await
 }
 
+/// What `parser` makes of the answers to a job's prompts, in their order; it makes the parser of each
+/// prompt from its index.
+///
+/// # Errors
+/// As [`collect_texts`].
+pub async fn collect_fields<P: OutputParser>(
+    job: Job,
+    parser: impl FnMut(usize) -> P,
+) -> Result<Vec<P::Fields>, ApiError> {
+    let parsers: Vec<_> = (0..job.generations.len()).map(parser).collect();
+    let generations = job.generations.into_iter().zip(parsers);
+    let collected = generations.map(async |(generation, parser)| {
+        let (answer, summary) = collect(generation, PartialAnswer::new(parser, None)).await?;
+        Ok(answer.into_result(0, &summary).await.1.task)
+    });
+    within(job.deadline, try_join_all(collected)).await
+}
+
 /// That of a job that has one prompt.
 ///
 /// # Errors

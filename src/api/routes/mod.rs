@@ -20,7 +20,7 @@ use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::openai::{chat, completions};
-use super::platforms::{kserve, sagemaker};
+use super::platforms::{kserve, label_studio, sagemaker};
 use super::state::AppState;
 use crate::settings::Settings;
 
@@ -73,6 +73,7 @@ pub struct Optional {
     pub admin: bool,
     pub kserve: bool,
     pub sagemaker: bool,
+    pub label_studio: bool,
 }
 
 impl Optional {
@@ -80,6 +81,7 @@ impl Optional {
         admin: true,
         kserve: true,
         sagemaker: true,
+        label_studio: true,
     };
 
     /// Those that are on.
@@ -88,6 +90,7 @@ impl Optional {
             admin: settings.adapter_admin,
             kserve: settings.kserve_routes,
             sagemaker: settings.sagemaker_routes,
+            label_studio: settings.label_studio_routes,
         }
     }
 }
@@ -98,6 +101,7 @@ pub fn routes(optional: Optional) -> Routes {
         admin,
         kserve,
         sagemaker,
+        label_studio,
     } = optional;
     Routes {
         inference: list! {
@@ -118,6 +122,13 @@ pub fn routes(optional: Optional) -> Routes {
         .and(
             sagemaker,
             list! { POST "/invocations" => sagemaker::invocations, },
+        )
+        .and(
+            label_studio,
+            list! {
+                POST "/label-studio/predict" => label_studio::predict,
+                POST "/label-studio/setup" => label_studio::setup,
+            },
         ),
         keyed: list! {
             GET "/v1/models" => models::models,
@@ -149,7 +160,15 @@ pub fn routes(optional: Optional) -> Routes {
                 GET "/v2/health/ready" => kserve::ready,
             },
         )
-        .and(sagemaker, list! { GET "/ping" => sagemaker::ping, }),
+        .and(sagemaker, list! { GET "/ping" => sagemaker::ping, })
+        .and(
+            label_studio,
+            list! {
+                GET "/label-studio/" => label_studio::root,
+                GET "/label-studio/health" => label_studio::health,
+                POST "/label-studio/webhook" => label_studio::webhook,
+            },
+        ),
     }
 }
 

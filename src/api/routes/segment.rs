@@ -133,14 +133,26 @@ fn mask(
     size: (u32, u32),
     format: MaskFormat,
 ) -> candle_core::Result<MaskData> {
-    let values = decoder.decode(detection.codes.as_ref().map_or(&[], |codes| codes))?;
-    let mask = Mask::new(values, MASK_SIDE as u32, edges(detection), size);
+    let mask = decode(decoder, detection, size)?;
     let png = |bytes| MaskData::Png(BASE64_STANDARD.encode::<Vec<u8>>(bytes));
     Ok(match format {
         MaskFormat::Image => png(mask.image_png()),
         MaskFormat::Box => png(mask.box_png()),
         MaskFormat::Rle => MaskData::Rle(mask.rle()),
     })
+}
+
+/// The mask of an object in an image of that width and height in pixels.
+///
+/// # Errors
+/// Those of the decoder.
+pub fn decode(
+    decoder: &MaskDecoder,
+    detection: &Detection,
+    size: (u32, u32),
+) -> candle_core::Result<Mask> {
+    let values = decoder.decode(detection.codes.as_ref().map_or(&[], |codes| codes))?;
+    Ok(Mask::new(values, MASK_SIDE as u32, edges(detection), size))
 }
 
 impl OutputParser for Masks {
@@ -212,5 +224,5 @@ pub async fn segment(
     answer(job, masks).await
 }
 
-const NO_DECODER: &str = "this server has no decoder for the codes of masks; get PaliGemma's `vae-oid.npz`, and start \
+pub const NO_DECODER: &str = "this server has no decoder for the codes of masks; get PaliGemma's `vae-oid.npz`, and start \
      the server with `--mask-decoder FILE`, or put it into the checkpoint's folder; `/v1/detect` gives boxes without it";

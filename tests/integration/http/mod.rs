@@ -8,6 +8,7 @@ mod faults;
 mod held;
 mod image_keys;
 mod images;
+mod label_studio;
 mod leaving;
 mod limits;
 mod log_lines;

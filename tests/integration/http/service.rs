@@ -123,7 +123,8 @@ async fn the_model_is_listed_under_each_of_its_names() {
             "id": name, "object": "model", "created": created,
             "owned_by": "paligemma-server", "status": "ready", "loaded": 1.0,
             "tasks": ["caption", "vqa", "ocr", "detect"], "image_size": 28, "image_tokens": 4, "context": 4096,
-            "dtype": "f32", "device": "cpu"});
+            "dtype": "f32", "device": "cpu",
+            "build": {"version": env!("CARGO_PKG_VERSION"), "cuda": cfg!(feature = "cuda")}});
         if cfg!(target_arch = "x86_64") {
             model["instructions"] = Instructions::chosen().to_string().into();
         }
