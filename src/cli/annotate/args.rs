@@ -7,6 +7,7 @@ use paligemma_server::settings::TaskName;
 use super::super::exit::UsageError;
 use super::super::flags::SettingsFlags;
 use super::super::task_flags::{TaskFlags, has_objects};
+use super::pictures::{Shard, Sources};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +20,9 @@ Examples:
   # Boxes of cars and lights that the model is rather sure of, as JSON lines and as COCO JSON.
   paligemma-server annotate photos --task detect --object car --object \"traffic light\" --min-score 0.5 --output found.jsonl --coco found.json
 
+  # The second quarter of the pictures in a list; another three machines do the others.
+  paligemma-server annotate --manifest list.txt --shard 2/4 --task caption --output captions-2.jsonl
+
   # Only some files; exit with 0 even when some of them are no pictures.
   paligemma-server annotate photos --include 'holiday/**/*.jpg' --keep-going --task ocr --output texts.jsonl";
 
@@ -26,8 +30,16 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Folders of pictures, including their subfolders, and single pictures.
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", required_unless_present = "manifest")]
     pub paths: Vec<PathBuf>,
+    /// Instead of PATH, a text file with a picture's path per line; - is stdin. Paths are relative
+    /// to the file's folder, and lines that begin with # are comments.
+    #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+    pub manifest: Option<PathBuf>,
+    /// Only part I of N of the pictures, such as 1/4, so that N machines can share them, each with
+    /// its own --output. A picture's name alone decides its part.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
     #[arg(long, value_enum)]
     pub task: TaskName,
     #[command(flatten)]
@@ -35,8 +47,8 @@ pub struct Args {
     /// The file for the labels, one JSON object per line. Pictures that it already has are skipped.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Of the folders, only files whose path in the folder matches, such as 'holiday/**/*.jpg'; may
-    /// be repeated.
+    /// Of the folders, only files whose path in the folder matches, such as 'holiday/**/*.jpg', and of
+    /// a manifest, only such lines; may be repeated.
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
     /// For detect and segment: at the end, also write everything in --output as COCO JSON.
@@ -51,6 +63,16 @@ pub struct Args {
 }
 
 impl Args {
+    /// Where the pictures are.
+    pub fn sources(&self) -> Sources<'_> {
+        Sources {
+            paths: &self.paths,
+            manifest: self.manifest.as_deref(),
+            include: &self.include,
+            shard: self.shard,
+        }
+    }
+
     /// The prompt, the same for every picture.
     ///
     /// # Errors

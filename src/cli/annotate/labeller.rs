@@ -20,7 +20,7 @@ use paligemma_server::tasks::detection_parser::{DetectionParser, Piece, TokenPro
 
 use super::super::adapter;
 use super::super::task_flags::has_objects;
-use super::files::Picture;
+use super::pictures::Picture;
 use super::record::{Asked, Record, RecordedDetection};
 
 /// A loaded model, and what it is asked about each picture.

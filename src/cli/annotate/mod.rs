@@ -1,12 +1,12 @@
 //! `annotate`: labels pictures with the server's engine.
 //!
-//! [`args`] holds the flags, [`files`] finds the pictures, [`record`] reads and writes the output,
+//! [`args`] holds the flags, [`pictures`] finds the pictures, [`record`] reads and writes the output,
 //! [`labeller`] runs the model, [`progress`] shows progress, and [`coco`] writes COCO JSON.
 
 mod args;
 mod coco;
-mod files;
 mod labeller;
+mod pictures;
 mod progress;
 mod record;
 
@@ -23,8 +23,8 @@ use super::adapter;
 use super::exit::PicturesFailed;
 use super::threads;
 pub use args::Args;
-use files::Picture;
 use labeller::Labeller;
+use pictures::Picture;
 use progress::{Outcome, Progress};
 use record::{Asked, Output};
 
@@ -49,7 +49,7 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
         prompt,
         min_score: args.flags.min_score(),
     };
-    let pictures = files::pictures(&args.paths, &args.include)?;
+    let pictures = pictures::pictures(&args.sources())?;
     let mut output = Output::open(&args.output, &asked)?;
     if let Some(path) = &args.coco {
         coco::check(path, &args.output).with_context(|| format!("--coco {}", path.display()))?;

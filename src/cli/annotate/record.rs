@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -125,6 +125,10 @@ impl Output {
             .create(true)
             .open(path)
             .with_context(named)?;
+        // Two runs would label the same pictures twice. Some network folders know no locks.
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            bail!("{} is being written by another run", named());
+        }
         let created = match existed {
             true => None,
             false => Some(path.canonicalize().with_context(named)?),
@@ -238,6 +242,7 @@ mod tests {
         output.write(&record("a.png", ocr.clone())).unwrap();
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, [&whole[..], b"{\"file\":\"b.p"].concat()).unwrap();
+        drop(output);
 
         let mut output = Output::open(&path, &ocr).unwrap();
         assert!(output.has("a.png") && !output.has("b.png"));
@@ -254,6 +259,7 @@ mod tests {
         let cats = asked("demo", "detect cat", 0.3);
         let mut output = Output::open(&path, &cats).unwrap();
         output.write(&record("a.png", cats.clone())).unwrap();
+        drop(output);
         assert!(Output::open(&path, &cats).is_ok());
         for other in [
             asked("demo", "detect dog", 0.3),
@@ -278,6 +284,17 @@ mod tests {
         let error = refusal(&other, &cats);
         assert!(error.contains("does not hold labels"), "{error}");
         assert_eq!(std::fs::read(&other).unwrap(), br#"{"images": []}"#);
+    }
+
+    #[test]
+    fn one_run_at_a_time_writes_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let ocr = asked("demo", "ocr", 0.0);
+        let first = Output::open(&path, &ocr).unwrap();
+        assert!(refusal(&path, &ocr).ends_with("by another run"));
+        drop(first);
+        assert!(Output::open(&path, &ocr).is_ok());
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Finds the pictures to label.
+//!
+//! [`folder`] and [`manifest`] are where they come from, [`patterns`] selects some of them by name, and
+//! [`shard`] a part of them.
+
+mod folder;
+mod manifest;
+mod patterns;
+mod shard;
 
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use glob::{MatchOptions, Pattern};
 
-use super::super::exit::UsageError;
-
-/// File extensions of the supported formats.
-const ENDINGS: [&str; 9] = [
-    "jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif",
-];
+use folder::in_folder;
+use patterns::Patterns;
+pub use shard::Shard;
 
 /// A file to label.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,19 +24,61 @@ pub struct Picture {
     pub path: PathBuf,
 }
 
-/// The pictures that `paths` name, sorted by name.
+/// Where the pictures are: paths or a manifest.
+pub struct Sources<'a> {
+    pub paths: &'a [PathBuf],
+    pub manifest: Option<&'a Path>,
+    pub include: &'a [String],
+    pub shard: Option<Shard>,
+}
+
+/// The pictures of the sources, sorted by name.
 ///
-/// In a folder these are the files that match a pattern of `include` or, if there is none, have a
-/// picture's extension. A file that is named itself is always one. If `paths` is a single folder,
-/// names are relative to it; otherwise they start with the path as it was given.
+/// In a folder these are the files that a pattern of `include` matches or, if there is none, that
+/// have a picture's extension. A file that is named itself is always one. If `paths` is a single
+/// folder, names are relative to it; otherwise they start with the path as it was given.
 ///
 /// # Errors
-/// When a path can't be read, a pattern is invalid, or there is no picture.
-pub fn pictures(paths: &[PathBuf], include: &[String]) -> anyhow::Result<Vec<Picture>> {
-    let patterns = include.iter().map(|text| {
-        Pattern::new(text).map_err(|error| UsageError(format!("--include {text}: {error}")))
-    });
-    let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+/// When a path can't be read, a pattern is invalid, or there is no picture in any shard.
+pub fn pictures(sources: &Sources) -> anyhow::Result<Vec<Picture>> {
+    let patterns = Patterns::new(sources.include)?;
+    let (mut pictures, named) = match sources.manifest {
+        Some(manifest) => {
+            let listed = listed(manifest, &patterns)?;
+            (listed, format!("--manifest {}", manifest.display()))
+        }
+        None => (under(sources.paths, &patterns)?, names(sources.paths)),
+    };
+    pictures.sort_unstable();
+    pictures.dedup_by(|one, other| one.name == other.name);
+    ensure!(
+        !pictures.is_empty(),
+        "{named} holds no pictures{}",
+        if patterns.is_empty() {
+            ""
+        } else {
+            " that --include matches"
+        }
+    );
+    if let Some(shard) = sources.shard {
+        pictures.retain(|picture| shard.has(&picture.name));
+    }
+    Ok(pictures)
+}
+
+/// The files that a manifest names.
+fn listed(manifest: &Path, patterns: &Patterns) -> anyhow::Result<Vec<Picture>> {
+    let mut pictures = Vec::new();
+    for manifest::Entry { name, path } in manifest::entries(manifest)? {
+        if patterns.select_named(&name) {
+            pictures.push(Picture { name, path });
+        }
+    }
+    Ok(pictures)
+}
+
+/// The files that `paths` name, and those in the folders that they name.
+fn under(paths: &[PathBuf], patterns: &Patterns) -> anyhow::Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for path in paths {
         let metadata = path.metadata();
@@ -48,24 +94,12 @@ pub fn pictures(paths: &[PathBuf], include: &[String]) -> anyhow::Result<Vec<Pic
             [_] => String::new(),
             _ => name(path)?,
         };
-        let found = in_folder(path, &patterns)?;
+        let found = in_folder(path, patterns)?;
         pictures.extend(found.into_iter().map(|below| Picture {
             name: joined(&prefix, &below),
             path: path.join(&below),
         }));
     }
-    pictures.sort_unstable();
-    pictures.dedup_by(|one, other| one.name == other.name);
-    ensure!(
-        !pictures.is_empty(),
-        "{} holds no pictures{}",
-        names(paths),
-        if patterns.is_empty() {
-            ""
-        } else {
-            " that --include matches"
-        }
-    );
     Ok(pictures)
 }
 
@@ -95,61 +129,6 @@ fn names(paths: &[PathBuf]) -> String {
     names.join(", ")
 }
 
-/// Paths of the pictures in `folder`, relative to it, with slashes.
-fn in_folder(folder: &Path, patterns: &[Pattern]) -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
-    walk(folder, &mut PathBuf::new(), &mut found)?;
-    found.retain(|path| match patterns.is_empty() {
-        true => is_picture(path),
-        false => patterns
-            .iter()
-            .any(|pattern| pattern.matches_with(path, MATCHING)),
-    });
-    Ok(found)
-}
-
-/// `*` doesn't match slashes, `**` does.
-const MATCHING: MatchOptions = MatchOptions {
-    case_sensitive: false,
-    require_literal_separator: true,
-    require_literal_leading_dot: false,
-};
-
-fn is_picture(path: &str) -> bool {
-    let ending = Path::new(path)
-        .extension()
-        .and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| {
-        ENDINGS
-            .iter()
-            .any(|known| ending.eq_ignore_ascii_case(known))
-    })
-}
-
-/// Adds all files under `folder`/`below` and links to files. Skips links to folders, which may form
-/// cycles.
-fn walk(folder: &Path, below: &mut PathBuf, found: &mut Vec<String>) -> anyhow::Result<()> {
-    let here = folder.join(&below);
-    let entries = std::fs::read_dir(&here).with_context(|| here.display().to_string())?;
-    for entry in entries {
-        let entry = entry.with_context(|| here.display().to_string())?;
-        let kind = entry
-            .file_type()
-            .with_context(|| entry.path().display().to_string())?;
-        below.push(entry.file_name());
-        if kind.is_dir() {
-            walk(folder, below, found)?;
-        } else if kind.is_file() || (kind.is_symlink() && entry.path().is_file()) {
-            match below.to_str() {
-                Some(path) => found.push(path.to_owned()),
-                None => tracing::warn!(path = %below.display(), "skipped: its name is not UTF-8"),
-            }
-        }
-        below.pop();
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +145,15 @@ mod tests {
 
     fn names(pictures: Vec<Picture>) -> Vec<String> {
         pictures.into_iter().map(|picture| picture.name).collect()
+    }
+
+    fn pictures(paths: &[PathBuf], include: &[String]) -> anyhow::Result<Vec<Picture>> {
+        super::pictures(&Sources {
+            paths,
+            include,
+            manifest: None,
+            shard: None,
+        })
     }
 
     #[test]
