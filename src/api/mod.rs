@@ -31,6 +31,7 @@ mod unknown;
 mod uploads;
 
 pub use admission::Admission;
+pub use error::{ErrorCode, RETRY_AFTER_MS};
 pub use guarded_body::GuardedBody;
 pub use image_fetcher::ImageFetcher;
 pub use keys::{KeyFileError, Keys};

@@ -15,6 +15,7 @@ mod help;
 mod keys;
 mod life;
 mod mistakes;
+mod replicas;
 mod tls;
 mod traces;
 mod vertex;

@@ -1,13 +1,19 @@
 //! The flags of `annotate`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use paligemma_server::settings::TaskName;
+use humantime_serde::re::humantime;
+use paligemma_server::settings::{Settings, TaskName};
+use reqwest::Url;
 
 use super::super::exit::UsageError;
 use super::super::flags::SettingsFlags;
+use super::super::health;
 use super::super::task_flags::{TaskFlags, has_objects};
+use super::labeller::Question;
 use super::pictures::{Shard, Sources};
+use super::replicas;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +28,9 @@ Examples:
 
   # The second quarter of the pictures in a list; another three machines do the others.
   paligemma-server annotate --manifest list.txt --shard 2/4 --task caption --output captions-2.jsonl
+
+  # Two running servers share the work; no model is loaded here.
+  paligemma-server annotate photos --server http://gpu1:8080 --server http://gpu2:8080 --task ocr --output texts.jsonl
 
   # Only some files; exit with 0 even when some of them are no pictures.
   paligemma-server annotate photos --include 'holiday/**/*.jpg' --keep-going --task ocr --output texts.jsonl";
@@ -54,6 +63,19 @@ pub struct Args {
     /// For detect and segment: at the end, also write everything in --output as COCO JSON.
     #[arg(long, value_name = "FILE")]
     pub coco: Option<PathBuf>,
+    /// Ask a running server, such as http://gpu1:8080, instead of loading a model; repeat it for
+    /// several that share the work. If they need an API key, set PALIGEMMA_API_KEYS to it.
+    #[arg(long = "server", value_name = "URL", value_parser = health::url)]
+    pub servers: Vec<Url>,
+    /// For --server: most pictures at a server at a time; default 16.
+    #[arg(long, value_name = "NUMBER", requires = "servers", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub in_flight: Option<u16>,
+    /// For --server: how long to wait while no server is ready, such as 30s or 10m; default 1m.
+    #[arg(long, value_name = "DURATION", requires = "servers", value_parser = humantime::parse_duration)]
+    pub server_wait: Option<Duration>,
+    /// For --server: the name of an adapter that the servers have, to ask instead of the model.
+    #[arg(long, value_name = "NAME", requires = "servers")]
+    pub server_adapter: Option<String>,
     /// Exit with 0 when pictures failed. Otherwise the exit code is then 4, once all others have
     /// their label.
     #[arg(long)]
@@ -84,5 +106,41 @@ impl Args {
             ));
         }
         self.flags.prompt(self.task)
+    }
+
+    /// The servers to ask; `None` if the model runs in this process.
+    ///
+    /// # Errors
+    /// When flags are there for a model in this process, too.
+    pub fn replicas(&self, settings: &Settings) -> Result<Option<replicas::Options>, UsageError> {
+        if self.servers.is_empty() {
+            return Ok(None);
+        }
+        if let Some(flag) = self.settings.of_own_model() {
+            return Err(UsageError(format!(
+                "--{flag} is for a model in this process; with --server, set it where the server starts"
+            )));
+        }
+        Ok(Some(replicas::Options {
+            servers: self.servers.clone(),
+            key: settings.api_keys.first().cloned(),
+            in_flight: self.in_flight.unwrap_or(16).into(),
+            patience: self.server_wait.unwrap_or(Duration::from_secs(60)),
+            adapter: self.server_adapter.clone(),
+        }))
+    }
+
+    /// What servers are asked about each picture.
+    ///
+    /// # Errors
+    /// Flags that are missing or wrong.
+    pub fn question(&self) -> Result<Question, UsageError> {
+        Ok(match has_objects(self.task) {
+            false => Question::Text,
+            true => Question::Objects {
+                names: self.flags.names()?,
+                masks: self.task == TaskName::Segment,
+            },
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! `annotate`: labels pictures with the server's engine.
 //!
 //! [`args`] holds the flags, [`pictures`] finds the pictures, [`record`] reads and writes the output,
-//! [`labeller`] runs the model, [`progress`] shows progress, and [`coco`] writes COCO JSON.
+//! [`labeller`] asks the model in this process or, with [`replicas`], running servers, [`progress`] shows progress, and [`coco`] writes COCO JSON.
 
 mod args;
 mod coco;
@@ -9,6 +9,7 @@ mod labeller;
 mod pictures;
 mod progress;
 mod record;
+mod replicas;
 
 use std::path::Path;
 
@@ -23,10 +24,11 @@ use super::adapter;
 use super::exit::PicturesFailed;
 use super::threads;
 pub use args::Args;
-use labeller::Labeller;
+use labeller::{Answerer, Labeller, Resident, Servers};
 use pictures::Picture;
 use progress::{Outcome, Progress};
 use record::{Asked, Output};
+use replicas::Replicas;
 
 /// Labels the pictures that have no label yet. Ctrl-C stops it cleanly; the same command resumes.
 pub fn run(args: Args) -> anyhow::Result<()> {
@@ -42,14 +44,25 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::on_signals()?;
-    let (model, _) = served_names(settings);
+    let servers = args.replicas(settings)?;
+    let pictures = pictures::pictures(&args.sources())?;
+    let replicas = match servers {
+        None => None,
+        Some(options) => Some(tokio::select! {
+            replicas = Replicas::connect(options) => replicas?,
+            name = shutdown.next() => bail!("{name}: stopped before a server was ready"),
+        }),
+    };
+    let (model, adapter) = match &replicas {
+        None => (served_names(settings).0, adapter::name(settings)?),
+        Some(replicas) => (replicas.model(), replicas.adapter().map(str::to_owned)),
+    };
     let asked = Asked {
         model,
-        adapter: adapter::name(settings)?,
+        adapter,
         prompt,
         min_score: args.flags.min_score(),
     };
-    let pictures = pictures::pictures(&args.sources())?;
     let mut output = Output::open(&args.output, &asked)?;
     if let Some(path) = &args.coco {
         coco::check(path, &args.output).with_context(|| format!("--coco {}", path.display()))?;
@@ -65,19 +78,23 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
     let labeller = match left.is_empty() {
         true => None,
         false => Some(tokio::select! {
-            labeller = Labeller::start(settings, args.task, asked) => labeller?,
+            answerer = answerer(args, settings, replicas) => Labeller::new(answerer?, asked),
             name = shutdown.next() => bail!("{name}: stopped before the model was loaded"),
         }),
     };
     let mut progress = Progress::new(all, done.len(), failed);
     if let Some(labeller) = labeller {
-        let labelling = label(&labeller, left, labeller.ahead, &mut output, &mut progress);
-        tokio::select! {
-            outcome = labelling => outcome?,
-            name = shutdown.next() => {
-                progress.finish();
-                bail!("{name}: {} of {all} pictures are labelled; run the same command to resume", progress.done());
-            }
+        let labelling = label(&labeller, left, &mut output, &mut progress);
+        let stopped = tokio::select! {
+            outcome = labelling => outcome.err().map(|error| format!("{error:#}")),
+            name = shutdown.next() => Some(name.to_owned()),
+        };
+        if let Some(reason) = stopped {
+            progress.finish();
+            let done = progress.done();
+            bail!(
+                "{reason}: {done} of {all} pictures are labelled; run the same command to resume"
+            );
         }
     }
     progress.finish();
@@ -95,17 +112,31 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
     report_failures(&progress, &args.output, args.keep_going)
 }
 
-/// Labels the pictures, up to `ahead` of them at a time, in the order in which their answers finish.
+/// Loads the model, unless there are servers.
+async fn answerer(
+    args: &Args,
+    settings: &Settings,
+    replicas: Option<Replicas>,
+) -> anyhow::Result<Answerer> {
+    Ok(match replicas {
+        None => Answerer::Resident(Box::new(Resident::start(settings, args.task).await?)),
+        Some(replicas) => {
+            let (question, max_tokens) = (args.question()?, settings.max_tokens_default);
+            Answerer::Servers(Servers::new(replicas, question, max_tokens))
+        }
+    })
+}
+
+/// Labels the pictures, some of them at a time, in the order in which their answers finish.
 async fn label(
     labeller: &Labeller,
     pictures: Vec<Picture>,
-    ahead: usize,
     output: &mut Output,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
     let mut records = stream::iter(pictures)
         .map(|picture| labeller.label(picture))
-        .buffer_unordered(ahead);
+        .buffer_unordered(labeller.ahead());
     while let Some(record) = records.next().await {
         let outcome = match record? {
             None => Outcome::Unread,
@@ -132,7 +163,7 @@ fn report_failures(progress: &Progress, output: &Path, keep_going: bool) -> anyh
     }
     if unread > 0 {
         reasons.push(format!(
-            "{unread} that could not be read, which the same command tries again"
+            "{unread} that could not be read or got no answer, which the same command tries again"
         ));
     }
     let message = format!(
