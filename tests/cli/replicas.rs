@@ -13,9 +13,10 @@ use super::{assert_tells, binary, failure, run};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images");
 
-/// A server of the demo, and its URL.
+/// A server of the demo, and its URL. Nobody reads its log.
 fn demo(flags: &[&str]) -> (Server, String) {
-    let server = Server::ready_as(&[&["serve", "--port", "0"], flags].concat());
+    let serve = ["serve", "--port", "0", "--log-level", "off"];
+    let server = Server::ready_as(&[&serve, flags].concat());
     let url = format!("http://{}", server.address());
     (server, url)
 }
