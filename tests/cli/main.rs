@@ -2,6 +2,7 @@
 
 mod adapter;
 mod annotate;
+mod annotate_formats;
 mod ask;
 mod completions;
 mod connections;

@@ -12,6 +12,7 @@ use super::super::flags::SettingsFlags;
 use super::super::health;
 use super::super::task_flags::{TaskFlags, has_objects};
 use super::labeller::Question;
+use super::outputs::Outputs;
 use super::pictures::{Shard, Sources};
 use super::replicas;
 
@@ -23,8 +24,8 @@ Examples:
   # Two pictures, and a question about each.
   paligemma-server annotate road.jpg street.jpg --task vqa --question \"is the road wet?\" --output wet.jsonl
 
-  # Boxes of cars and lights that the model is rather sure of, as JSON lines and as COCO JSON.
-  paligemma-server annotate photos --task detect --object car --object \"traffic light\" --min-score 0.5 --output found.jsonl --coco found.json
+  # Boxes of cars and lights that the model is rather sure of, as JSON lines, COCO JSON and YOLO labels.
+  paligemma-server annotate photos --task detect --object car --object \"traffic light\" --min-score 0.5 --output found.jsonl --coco found.json --yolo labels
 
   # The second quarter of the pictures in a list; another three machines do the others.
   paligemma-server annotate --manifest list.txt --shard 2/4 --task caption --output captions-2.jsonl
@@ -38,7 +39,8 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folders of pictures, including their subfolders, and single pictures.
+    /// Folders of pictures, including their subfolders, tar archives of pictures (.tar), and single
+    /// pictures.
     #[arg(value_name = "PATH", required_unless_present = "manifest")]
     pub paths: Vec<PathBuf>,
     /// Instead of PATH, a text file with a picture's path per line; - is stdin. Paths are relative
@@ -56,13 +58,12 @@ pub struct Args {
     /// The file for the labels, one JSON object per line. Pictures that it already has are skipped.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Of the folders, only files whose path in the folder matches, such as 'holiday/**/*.jpg', and of
-    /// a manifest, only such lines; may be repeated.
+    /// Of folders and archives, only files whose path in them matches, such as 'holiday/**/*.jpg', and
+    /// of a manifest, only such lines; may be repeated.
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
-    /// For detect and segment: at the end, also write everything in --output as COCO JSON.
-    #[arg(long, value_name = "FILE")]
-    pub coco: Option<PathBuf>,
+    #[command(flatten)]
+    pub outputs: Outputs,
     /// Ask a running server, such as http://gpu1:8080, instead of loading a model; repeat it for
     /// several that share the work. If they need an API key, set PALIGEMMA_API_KEYS to it.
     #[arg(long = "server", value_name = "URL", value_parser = health::url)]
@@ -100,10 +101,12 @@ impl Args {
     /// # Errors
     /// Flags that are missing or wrong, or belong to another task.
     pub fn prompt(&self) -> Result<String, UsageError> {
-        if self.coco.is_some() && !has_objects(self.task) {
-            return Err(UsageError(
-                "--coco is for --task detect and segment".to_owned(),
-            ));
+        if let Some(flag) = self.outputs.of_objects()
+            && !has_objects(self.task)
+        {
+            return Err(UsageError(format!(
+                "--{flag} is for --task detect and segment"
+            )));
         }
         self.flags.prompt(self.task)
     }

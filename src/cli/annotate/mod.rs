@@ -1,11 +1,12 @@
 //! `annotate`: labels pictures with the server's engine.
 //!
 //! [`args`] holds the flags, [`pictures`] finds the pictures, [`record`] reads and writes the output,
-//! [`labeller`] asks the model in this process or, with [`replicas`], running servers, [`progress`] shows progress, and [`coco`] writes COCO JSON.
+//! [`labeller`] asks the model in this process or, with [`replicas`], running servers, [`progress`] shows progress, and [`outputs`] writes
+//! other formats at the end.
 
 mod args;
-mod coco;
 mod labeller;
+mod outputs;
 mod pictures;
 mod progress;
 mod record;
@@ -13,7 +14,7 @@ mod replicas;
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use futures::{StreamExt, stream};
 use paligemma_server::runtime::served_names;
 use paligemma_server::server::Shutdown;
@@ -64,9 +65,8 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
         min_score: args.flags.min_score(),
     };
     let mut output = Output::open(&args.output, &asked)?;
-    if let Some(path) = &args.coco {
-        coco::check(path, &args.output).with_context(|| format!("--coco {}", path.display()))?;
-    }
+    let names = pictures.iter().map(|picture| picture.name.as_str());
+    args.outputs.check(&args.output, names)?;
     let all = pictures.len();
     let (done, left): (Vec<_>, Vec<_>) = pictures
         .into_iter()
@@ -98,9 +98,8 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
         }
     }
     progress.finish();
-    if let Some(path) = &args.coco {
-        coco::write(path, &output.records()?)
-            .with_context(|| format!("--coco {}", path.display()))?;
+    if !args.outputs.is_empty() {
+        args.outputs.write(output.records()?)?;
     }
     if progress.cut() > 0 {
         tracing::warn!(

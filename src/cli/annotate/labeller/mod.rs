@@ -3,8 +3,6 @@
 mod resident;
 mod servers;
 
-use bytes::Bytes;
-
 use super::pictures::Picture;
 use super::record::{Asked, Record};
 pub use resident::Resident;
@@ -42,8 +40,8 @@ impl Labeller {
     /// # Errors
     /// When the model or the engine fails, or no server is left.
     pub async fn label(&self, picture: Picture) -> anyhow::Result<Option<Record>> {
-        let bytes = match tokio::fs::read(picture.path).await {
-            Ok(bytes) => Bytes::from(bytes),
+        let bytes = match picture.place.read().await {
+            Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!(file = picture.name, "can't be read: {error}");
                 return Ok(None);

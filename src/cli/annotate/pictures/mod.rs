@@ -1,17 +1,21 @@
 //! Finds the pictures to label.
 //!
-//! [`folder`] and [`manifest`] are where they come from, [`patterns`] selects some of them by name, and
+//! [`folder`], [`archive`] and [`manifest`] are where they come from, [`patterns`] selects some of them by name, and
 //! [`shard`] a part of them.
 
+mod archive;
 mod folder;
 mod manifest;
 mod patterns;
 mod shard;
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use bytes::Bytes;
 
+use archive::{Member, in_archive, is_archive};
 use folder::in_folder;
 use patterns::Patterns;
 pub use shard::Shard;
@@ -21,7 +25,32 @@ pub use shard::Shard;
 pub struct Picture {
     /// What its record is called.
     pub name: String,
-    pub path: PathBuf,
+    pub place: Place,
+}
+
+/// Where a picture is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    File(PathBuf),
+    Member(Member),
+    /// Why it can't be read.
+    Unreadable(String),
+}
+
+impl Place {
+    /// The bytes of the picture's file.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn read(self) -> io::Result<Bytes> {
+        let read = move || match self {
+            Self::File(path) => std::fs::read(path),
+            Self::Member(member) => member.read(),
+            Self::Unreadable(reason) => Err(io::Error::other(reason)),
+        };
+        let bytes = tokio::task::spawn_blocking(read).await;
+        bytes.map_err(io::Error::other)?.map(Bytes::from)
+    }
 }
 
 /// Where the pictures are: paths or a manifest.
@@ -34,9 +63,10 @@ pub struct Sources<'a> {
 
 /// The pictures of the sources, sorted by name.
 ///
-/// In a folder these are the files that a pattern of `include` matches or, if there is none, that
-/// have a picture's extension. A file that is named itself is always one. If `paths` is a single
-/// folder, names are relative to it; otherwise they start with the path as it was given.
+/// In a folder and in a tar archive these are the files that a pattern of `include` matches or, if
+/// there is none, that have a picture's extension. Any other file that is named itself is always one. If `paths` is a single
+/// folder, names are relative to it; otherwise they start with the path as it was given, that of the
+/// archive included.
 ///
 /// # Errors
 /// When a path can't be read, a pattern is invalid, or there is no picture in any shard.
@@ -70,8 +100,13 @@ pub fn pictures(sources: &Sources) -> anyhow::Result<Vec<Picture>> {
 fn listed(manifest: &Path, patterns: &Patterns) -> anyhow::Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for manifest::Entry { name, path } in manifest::entries(manifest)? {
-        if patterns.select_named(&name) {
-            pictures.push(Picture { name, path });
+        if is_archive(&path) {
+            pictures.extend(in_archive(&path, &name, patterns));
+        } else if patterns.select_named(&name) {
+            pictures.push(Picture {
+                name,
+                place: Place::File(path),
+            });
         }
     }
     Ok(pictures)
@@ -83,10 +118,14 @@ fn under(paths: &[PathBuf], patterns: &Patterns) -> anyhow::Result<Vec<Picture>>
     for path in paths {
         let metadata = path.metadata();
         let metadata = metadata.with_context(|| path.display().to_string())?;
+        if metadata.is_file() && is_archive(path) {
+            pictures.extend(in_archive(path, &name(path)?, patterns));
+            continue;
+        }
         if !metadata.is_dir() {
             pictures.push(Picture {
                 name: name(path)?,
-                path: path.clone(),
+                place: Place::File(path.clone()),
             });
             continue;
         }
@@ -97,7 +136,7 @@ fn under(paths: &[PathBuf], patterns: &Patterns) -> anyhow::Result<Vec<Picture>>
         let found = in_folder(path, patterns)?;
         pictures.extend(found.into_iter().map(|below| Picture {
             name: joined(&prefix, &below),
-            path: path.join(&below),
+            place: Place::File(path.join(&below)),
         }));
     }
     Ok(pictures)
@@ -178,7 +217,7 @@ mod tests {
         // A file that is named is a picture, whatever its name.
         let paths = [under("notes.txt"), under("a/b/"), under("a/b/z.webp")];
         let found = pictures(&paths, &[]).unwrap();
-        assert_eq!(found[0].path, under("a/b/z.webp"));
+        assert_eq!(found[0].place, Place::File(under("a/b/z.webp")));
         let expected = ["a/b/z.webp", "notes.txt"].map(|name| format!("{root}/{name}"));
         assert_eq!(names(found), expected);
         assert_eq!(name(Path::new("./photos/./a.jpg")).unwrap(), "photos/a.jpg");
