@@ -122,7 +122,10 @@ fn boxes_become_yolo_labels_and_label_studios_tasks() {
     let data = json!({"image": "https://example.org/red-circle.png"});
     assert_eq!(written[0]["data"], data);
     let value = &written[0]["predictions"][0]["result"][0]["value"];
-    assert_eq!(value, &json!({"text": ["a red circle in the center"]}));
+    assert_eq!(
+        value,
+        &json!({"text": ["a red circle on a white background"]})
+    );
 }
 
 #[test]

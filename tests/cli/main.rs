@@ -4,6 +4,7 @@ mod adapter;
 mod annotate;
 mod annotate_formats;
 mod ask;
+mod batch;
 mod completions;
 mod connections;
 mod contract;

@@ -33,6 +33,9 @@ Examples:
   # Two running servers share the work; no model is loaded here.
   paligemma-server annotate photos --server http://gpu1:8080 --server http://gpu2:8080 --task ocr --output texts.jsonl
 
+  # A batch in OpenAI's form.
+  paligemma-server annotate --batch requests.jsonl --server http://gpu1:8080 --output answers.jsonl
+
   # Only some files; exit with 0 even when some of them are no pictures.
   paligemma-server annotate photos --include 'holiday/**/*.jpg' --keep-going --task ocr --output texts.jsonl";
 
@@ -41,7 +44,7 @@ Examples:
 pub struct Args {
     /// Folders of pictures, including their subfolders, tar archives of pictures (.tar), and single
     /// pictures.
-    #[arg(value_name = "PATH", required_unless_present = "manifest")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["manifest", "batch"])]
     pub paths: Vec<PathBuf>,
     /// Instead of PATH, a text file with a picture's path per line; - is stdin. Paths are relative
     /// to the file's folder, and lines that begin with # are comments.
@@ -51,8 +54,12 @@ pub struct Args {
     /// its own --output. A picture's name alone decides its part.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
-    #[arg(long, value_enum)]
-    pub task: TaskName,
+    #[arg(long, value_enum, required_unless_present = "batch")]
+    task: Option<TaskName>,
+    /// Instead of pictures and a task, a file of requests in the form of OpenAI's batches; the answers
+    /// in --output have that form, too. Needs --server.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["paths", "manifest", "task", "include", "coco", "yolo", "label_studio"])]
+    pub batch: Option<PathBuf>,
     #[command(flatten)]
     pub flags: TaskFlags,
     /// The file for the labels, one JSON object per line. Pictures that it already has are skipped.
@@ -85,6 +92,18 @@ pub struct Args {
     pub settings: SettingsFlags<true>,
 }
 
+/// What is to be done.
+#[derive(Debug)]
+pub enum Work {
+    Pictures {
+        task: TaskName,
+        /// The same for every picture.
+        prompt: String,
+    },
+    /// The requests of this file.
+    Batch(PathBuf),
+}
+
 impl Args {
     /// Where the pictures are.
     pub fn sources(&self) -> Sources<'_> {
@@ -96,19 +115,27 @@ impl Args {
         }
     }
 
-    /// The prompt, the same for every picture.
+    /// What is to be done.
     ///
     /// # Errors
     /// Flags that are missing or wrong, or belong to another task.
-    pub fn prompt(&self) -> Result<String, UsageError> {
+    pub fn work(&self) -> Result<Work, UsageError> {
+        if let Some(batch) = &self.batch {
+            self.flags.refuse_others(None)?;
+            return Ok(Work::Batch(batch.clone()));
+        }
+        let Some(task) = self.task else {
+            return Err(UsageError("--task is missing".to_owned()));
+        };
         if let Some(flag) = self.outputs.of_objects()
-            && !has_objects(self.task)
+            && !has_objects(task)
         {
             return Err(UsageError(format!(
                 "--{flag} is for --task detect and segment"
             )));
         }
-        self.flags.prompt(self.task)
+        let prompt = self.flags.prompt(task)?;
+        Ok(Work::Pictures { task, prompt })
     }
 
     /// The servers to ask; `None` if the model runs in this process.
@@ -137,12 +164,12 @@ impl Args {
     ///
     /// # Errors
     /// Flags that are missing or wrong.
-    pub fn question(&self) -> Result<Question, UsageError> {
-        Ok(match has_objects(self.task) {
+    pub fn question(&self, task: TaskName) -> Result<Question, UsageError> {
+        Ok(match has_objects(task) {
             false => Question::Text,
             true => Question::Objects {
                 names: self.flags.names()?,
-                masks: self.task == TaskName::Segment,
+                masks: task == TaskName::Segment,
             },
         })
     }

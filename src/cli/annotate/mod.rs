@@ -1,11 +1,14 @@
-//! `annotate`: labels pictures with the server's engine.
+//! `annotate`: labels pictures with the server's engine or with running servers.
 //!
-//! [`args`] holds the flags, [`pictures`] finds the pictures, [`record`] reads and writes the output,
-//! [`labeller`] asks the model in this process or, with [`replicas`], running servers, [`progress`] shows progress, and [`outputs`] writes
-//! other formats at the end.
+//! [`args`] holds the flags, [`pictures`] finds the pictures, [`record`] is what is told of each,
+//! [`line_file`] the output, [`labeller`] asks the model in this process or, through [`replicas`], running
+//! servers, [`progress`] shows progress, and [`outputs`] writes other formats at the end. [`batch`]
+//! answers requests instead of labelling pictures.
 
 mod args;
+mod batch;
 mod labeller;
+mod line_file;
 mod outputs;
 mod pictures;
 mod progress;
@@ -18,13 +21,14 @@ use anyhow::bail;
 use futures::{StreamExt, stream};
 use paligemma_server::runtime::served_names;
 use paligemma_server::server::Shutdown;
-use paligemma_server::settings::Settings;
+use paligemma_server::settings::{Settings, TaskName};
 use paligemma_server::telemetry::logging;
 
 use super::adapter;
 use super::exit::PicturesFailed;
 use super::threads;
 pub use args::Args;
+use args::Work;
 use labeller::{Answerer, Labeller, Resident, Servers};
 use pictures::Picture;
 use progress::{Outcome, Progress};
@@ -36,14 +40,24 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.clone().load()?;
     threads::set(&settings);
     logging::init(settings.log_format, &settings.log_level)?;
-    let prompt = args.prompt()?;
+    let work = args.work()?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(annotate(&args, &settings, prompt));
+    let outcome = runtime.block_on(async {
+        match work {
+            Work::Batch(batch) => batch::run(&args, &settings, &batch).await,
+            Work::Pictures { task, prompt } => annotate(&args, &settings, task, prompt).await,
+        }
+    });
     runtime.shutdown_background();
     outcome
 }
 
-async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::Result<()> {
+async fn annotate(
+    args: &Args,
+    settings: &Settings,
+    task: TaskName,
+    prompt: String,
+) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::on_signals()?;
     let servers = args.replicas(settings)?;
     let pictures = pictures::pictures(&args.sources())?;
@@ -78,7 +92,7 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
     let labeller = match left.is_empty() {
         true => None,
         false => Some(tokio::select! {
-            answerer = answerer(args, settings, replicas) => Labeller::new(answerer?, asked),
+            answerer = answerer(args, settings, task, replicas) => Labeller::new(answerer?, asked),
             name = shutdown.next() => bail!("{name}: stopped before the model was loaded"),
         }),
     };
@@ -108,19 +122,20 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
             settings.max_tokens_default
         );
     }
-    report_failures(&progress, &args.output, args.keep_going)
+    report_failures(&progress, "pictures", &args.output, args.keep_going)
 }
 
 /// Loads the model, unless there are servers.
 async fn answerer(
     args: &Args,
     settings: &Settings,
+    task: TaskName,
     replicas: Option<Replicas>,
 ) -> anyhow::Result<Answerer> {
     Ok(match replicas {
-        None => Answerer::Resident(Box::new(Resident::start(settings, args.task).await?)),
+        None => Answerer::Resident(Box::new(Resident::start(settings, task).await?)),
         Some(replicas) => {
-            let (question, max_tokens) = (args.question()?, settings.max_tokens_default);
+            let (question, max_tokens) = (args.question(task)?, settings.max_tokens_default);
             Answerer::Servers(Servers::new(replicas, question, max_tokens))
         }
     })
@@ -149,8 +164,13 @@ async fn label(
     Ok(())
 }
 
-/// Fails if some pictures have no label, unless the user wants to go on all the same.
-fn report_failures(progress: &Progress, output: &Path, keep_going: bool) -> anyhow::Result<()> {
+/// Fails if some pictures or requests have no label or answer, unless the user wants to go on all the same.
+fn report_failures(
+    progress: &Progress,
+    what: &str,
+    output: &Path,
+    keep_going: bool,
+) -> anyhow::Result<()> {
     let (failed, unread) = (progress.failed(), progress.unread());
     if failed + unread == 0 {
         return Ok(());
@@ -166,9 +186,14 @@ fn report_failures(progress: &Progress, output: &Path, keep_going: bool) -> anyh
         ));
     }
     let message = format!(
-        "{} of {} pictures have no label: {}",
+        "{} of {} {what} have no {}: {}",
         failed + unread,
         progress.all(),
+        if what == "pictures" {
+            "label"
+        } else {
+            "answer"
+        },
         reasons.join("; ")
     );
     match keep_going {

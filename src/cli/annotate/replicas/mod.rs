@@ -30,6 +30,8 @@ const SILENCE: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// Between two questions whether a server is ready.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Between two questions whether a server that works still answers.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// The wait when a server does not say how long.
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 
@@ -141,9 +143,10 @@ impl Replicas {
         loop {
             let lease = self.0.take().await?;
             let request = build(self.0.post(lease.index, path)?);
-            let answer = match request.send().await {
-                Ok(response) => Reply::read(response).await,
-                Err(error) => Err(error),
+            let answer = async { Reply::read(request.send().await?).await };
+            let answer = tokio::select! {
+                answer = answer => answer,
+                error = self.0.silent(lease.index) => Err(error),
             };
             let reason = match answer {
                 Ok(reply) => match self.0.judge(lease.index, &reply) {
@@ -278,6 +281,20 @@ impl Shared {
             let server = shown(&self.options.servers[index]);
             tracing::warn!(server, "gets no more pictures until it is ready: {reason}");
             self.watch(index, wait);
+        }
+    }
+
+    /// Returns when the server does not answer any more, although its machine may: a hung process keeps
+    /// its connections.
+    async fn silent(&self, index: usize) -> reqwest::Error {
+        let mut missed = 0;
+        loop {
+            tokio::time::sleep(ALIVE_EVERY).await;
+            match self.is_alive(index).await {
+                Ok(()) => missed = 0,
+                Err(error) if missed > 0 => return error,
+                Err(_) => missed += 1,
+            }
         }
     }
 

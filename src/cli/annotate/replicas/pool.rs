@@ -28,7 +28,7 @@ struct Server {
 }
 
 /// What a caller that needs a server does next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// Send to this one.
     Take(usize),
@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn a_slow_server_gets_fewer_at_a_time_and_slowly_more_again() {
         let (mut pool, now) = pool(1, 8);
-        (0..8).for_each(|_| drop(pool.choose(now, MINUTE)));
+        let taken: Vec<_> = (0..8).map(|_| pool.choose(now, MINUTE)).collect();
+        assert_eq!(taken, [Choice::Take(0); 8]);
         for _ in 0..8 {
             pool.too_slow(0);
             pool.release(0);

@@ -37,6 +37,14 @@ struct Model {
 }
 
 impl Shared {
+    /// Fails when the server does not answer.
+    pub(super) async fn is_alive(&self, index: usize) -> reqwest::Result<()> {
+        let mut url = self.options.servers[index].clone();
+        url.set_path("/health/live");
+        let live = self.client.get(url).timeout(PATIENCE);
+        live.send().await.map(drop)
+    }
+
     /// Asks a server whether it is ready, and for its model.
     pub(super) async fn probe(&self, index: usize) -> Result<Served, Failure> {
         let url = &self.options.servers[index];
