@@ -60,7 +60,7 @@ enum Command {
     Serve(serve::Args),
     /// Answer one prompt about one image on the terminal.
     Ask(ask::Args),
-    /// Label pictures: files, and folders of them.
+    /// Label pictures: files, folders, lists and archives of them.
     Annotate(Box<annotate::Args>),
     /// Check and measure what this machine computes with.
     Doctor(doctor::Args),

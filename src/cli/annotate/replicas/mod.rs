@@ -34,6 +34,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// The wait when a server does not say how long.
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
+/// A server that says 0 is not asked in a loop.
+const LEAST_WAIT: Duration = Duration::from_millis(20);
 
 /// Which servers, and how they are used.
 #[derive(Debug, Clone)]
@@ -243,7 +245,7 @@ impl Shared {
 
     /// Notes what an answer says of its server.
     fn judge(self: &Arc<Self>, index: usize, reply: &Reply) -> Verdict {
-        let wait = reply.retry_after.unwrap_or(DEFAULT_WAIT);
+        let wait = reply.retry_after.unwrap_or(DEFAULT_WAIT).max(LEAST_WAIT);
         match reply.status {
             StatusCode::TOO_MANY_REQUESTS => {
                 self.state().pool.pause(index, Instant::now() + wait);
