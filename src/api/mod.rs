@@ -32,6 +32,7 @@ mod unknown;
 mod uploads;
 
 pub use admission::Admission;
+pub use error::{ErrorCode, RETRY_AFTER_MS};
 pub use fetching::fetching;
 pub use guarded_body::GuardedBody;
 pub use image_fetcher::ImageFetcher;

@@ -23,6 +23,16 @@ impl<const ASK: bool> SettingsFlags<ASK> {
         }
     }
 
+    /// The first flag on the command line that is about computing in this process.
+    pub fn of_own_model(&self) -> Option<&'static str> {
+        let own = |key: &&Key| {
+            matches!(key.section, "Model" | "Engine" | "Limits") && key.name != "max_tokens_default"
+        };
+        let mut keys = KEYS.iter().filter(own);
+        let key = keys.find(|key| self.values.contains_key(key.name))?;
+        Some(&key.flag)
+    }
+
     /// Loads and checks all layers.
     pub fn load(self) -> Result<Settings, SettingsError> {
         // No valid setting is other than UTF-8; the lossy text shows up in the error.

@@ -44,7 +44,8 @@ enum Answer {
     Problem { detail: String },
 }
 
-fn url(text: &str) -> Result<reqwest::Url, String> {
+/// Reads the URL of a server.
+pub fn url(text: &str) -> Result<reqwest::Url, String> {
     match text.parse() {
         Ok(url) if is_server(&url) => Ok(url),
         _ => Err("write it as http://HOST:PORT".to_owned()),

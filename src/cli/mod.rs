@@ -60,8 +60,8 @@ enum Command {
     Serve(serve::Args),
     /// Answer one prompt about one image on the terminal.
     Ask(ask::Args),
-    /// Label pictures: files, and folders of them.
-    Annotate(annotate::Args),
+    /// Label pictures: files, folders, lists and archives of them.
+    Annotate(Box<annotate::Args>),
     /// Check and measure what this machine computes with.
     Doctor(doctor::Args),
     /// Check whether a running server is ready for requests.
@@ -81,7 +81,7 @@ impl Cli {
         let outcome = match self.command {
             Command::Serve(args) => serve::run(args),
             Command::Ask(args) => ask::run(args),
-            Command::Annotate(args) => annotate::run(args),
+            Command::Annotate(args) => annotate::run(*args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Health(args) => health::run(args),
             Command::Openapi => openapi::run(),
@@ -126,7 +126,7 @@ mod tests {
         let cli = Cli::try_parse_from(call).unwrap_or_else(|error| panic!("{line}: {error}"));
         let fits = match cli.command {
             Command::Ask(args) => args.question().map(drop),
-            Command::Annotate(args) => args.prompt().map(drop),
+            Command::Annotate(args) => args.work().map(drop),
             _ => Ok(()),
         };
         assert!(fits.is_ok(), "{line}: {fits:?}");

@@ -121,7 +121,11 @@ impl TaskFlags {
         }
     }
 
-    fn names(&self) -> Result<Vec<String>, UsageError> {
+    /// What detect and segment look for.
+    ///
+    /// # Errors
+    /// When there is none, or one is wrong.
+    pub fn names(&self) -> Result<Vec<String>, UsageError> {
         if self.objects.is_empty() {
             return Err(UsageError(
                 "--task detect and segment need --object, such as --object car".to_owned(),

@@ -115,6 +115,32 @@ impl<'a> File<'a> {
     }
 }
 
+/// Width and height of a picture as a person sees it, by its header.
+///
+/// # Errors
+/// A header that can't be read.
+pub fn size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
+    let any = ImageLimits {
+        max_side: u32::MAX,
+        max_pixels: u64::MAX,
+        memory: u64::MAX,
+    };
+    let file = File::new(bytes)?;
+    match file.open(any)? {
+        Decoder::Common(mut decoder) => {
+            let (width, height) = decoder.dimensions();
+            Ok(match orientation(&mut decoder) {
+                Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH => (height, width),
+                _ => (width, height),
+            })
+        }
+        Decoder::TiffMode => Ok(file.decode(any)?.dimensions()),
+    }
+}
+
 /// An upper bound of what decoding takes, in bytes: the decoder's own buffers, its pixels, and those
 /// that they become.
 fn memory(format: ImageFormat, decoder: &impl ImageDecoder) -> u64 {

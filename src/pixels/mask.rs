@@ -30,6 +30,47 @@ pub struct Rle {
     pub counts: String,
 }
 
+impl Rle {
+    /// Number of pixels inside, or `None` if `counts` is not in COCO's text form.
+    pub fn area(&self) -> Option<usize> {
+        let lengths = lengths(&self.counts)?;
+        let inside = lengths.iter().skip(1).step_by(2);
+        usize::try_from(inside.sum::<i64>()).ok()
+    }
+}
+
+/// The lengths that [`Runs::text`] has written.
+fn lengths(text: &str) -> Option<Vec<i64>> {
+    let mut lengths: Vec<i64> = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(first) = bytes.next() {
+        let (mut value, mut shift, mut byte) = (0_i64, 0, first);
+        loop {
+            let group = byte.checked_sub(48).filter(|group| *group < 64)?;
+            // 12 groups are 60 bits: no picture is so large.
+            if shift >= 60 {
+                return None;
+            }
+            value |= i64::from(group & 0x1f) << shift;
+            shift += 5;
+            if group & 0x20 == 0 {
+                if group & 0x10 != 0 {
+                    value |= -1 << shift;
+                }
+                break;
+            }
+            byte = bytes.next()?;
+        }
+        let before = match lengths.len() {
+            0..=2 => 0,
+            index => lengths[index - 2],
+        };
+        let length = value.checked_add(before)?;
+        lengths.push((0..=1 << 40).contains(&length).then_some(length)?);
+    }
+    Some(lengths)
+}
+
 impl Mask {
     /// Lays `side`² values, above 0 where the object is, over a box of a picture.
     ///
@@ -264,6 +305,25 @@ fn png(image: &GrayImage) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_tell_the_area_again() {
+        let corner = |x: usize, y: usize| if x * y < 200 { 1.0 } else { -1.0 };
+        let values = (0..64).flat_map(|y| (0..64).map(move |x| corner(x, y)));
+        for (edges, size) in [
+            ([0.2, 0.3, 0.6, 0.7], (10, 5)),
+            ([0.0, 0.0, 1.0, 1.0], (300, 999)),
+            ([0.1, 0.2, 0.9, 0.3], (3000, 1999)),
+        ] {
+            let mask = Mask::new(values.clone().collect(), 64, edges, size);
+            assert_eq!(mask.rle().area(), Some(mask.area()), "{size:?}");
+        }
+        for counts in ["P", "PPYo", "é", "~~~~~~~~~~~~~~~~0"] {
+            let size = [1, 1];
+            let counts = counts.to_owned();
+            assert_eq!(Rle { size, counts }.area(), None);
+        }
+    }
 
     /// The left half of a 4 × 2 box at (3, 1) of a 10 × 5 picture.
     fn left_half() -> Mask {

@@ -15,6 +15,7 @@ mod tiff_modes;
 mod tiff_tags;
 mod webp;
 
+pub use decode::size;
 pub use error::ImageError;
 pub use limits::ImageLimits;
 pub use preprocess::Preprocessor;

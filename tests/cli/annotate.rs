@@ -13,7 +13,7 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/images");
 
 fn annotate(path: &str, output: &Path, more: &[&str]) -> Output {
     let output = output.to_str().unwrap();
-    run(&[&["annotate", path, "--output", output], more].concat())
+    run(&[&["annotate", "--output", output, path], more].concat())
 }
 
 /// The last line that a failure prints, after the log.
@@ -355,4 +355,61 @@ fn wrong_flags_and_those_of_another_task_are_refused() {
         assert_tells(&failure(&output, 2), &[words]);
         assert!(!path.exists());
     }
+}
+
+#[test]
+fn the_pictures_of_a_manifest_are_labelled_in_shards_that_together_are_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = folder.path().join("list.txt");
+    let mut lines = vec!["# drawings".to_owned()];
+    for picture in std::fs::read_dir(EXAMPLES).unwrap() {
+        let path = picture.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if ["jpg", "png"].contains(&path.extension().unwrap().to_str().unwrap()) {
+            std::fs::copy(&path, folder.path().join(&name)).unwrap();
+            lines.push(name);
+        }
+    }
+    std::fs::write(&manifest, lines.join("\n")).unwrap();
+    let shard = |number: usize| {
+        let path = folder.path().join(format!("{number}.jsonl"));
+        let shard = format!("{number}/3");
+        let manifest = manifest.to_str().unwrap();
+        let more = ["--task", "caption", "--shard", &shard];
+        assert_success(&annotate(
+            "--manifest",
+            &path,
+            &[&[manifest], &more[..]].concat(),
+        ));
+        records(&path)
+    };
+    let shards = [shard(1), shard(2), shard(3)];
+    let mut names: Vec<_> = shards.iter().flat_map(BTreeMap::keys).cloned().collect();
+    names.sort();
+    let mut expected = lines.split_off(1);
+    expected.sort();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn wrong_manifests_and_shards_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("labels.jsonl");
+    let empty = folder.path().join("empty.txt");
+    std::fs::write(&empty, "# none\n").unwrap();
+    let ocr = ["--task", "ocr"];
+    for (manifest, words) in [
+        (empty.to_str().unwrap(), "holds no pictures"),
+        ("/nowhere.txt", "No such file"),
+        ("-", "holds no pictures"),
+    ] {
+        let output = annotate("--manifest", &path, &[&[manifest], &ocr[..]].concat());
+        assert_tells(&failure(&output, 1), &["--manifest", manifest, words]);
+    }
+    let both = annotate(EXAMPLES, &path, &["--manifest", "x", "--task", "ocr"]);
+    assert_eq!(both.status.code(), Some(2));
+    let shard = annotate(EXAMPLES, &path, &["--shard", "0/4", "--task", "ocr"]);
+    let stderr = String::from_utf8(shard.stderr).unwrap();
+    assert_eq!(shard.status.code(), Some(2));
+    assert_tells(&stderr, &["--shard", "0/4", "part I of N"]);
 }

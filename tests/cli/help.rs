@@ -57,7 +57,7 @@ fn each_subcommand_has_help() {
             &["ask", "--help"],
             &["--image <FILE>", "[PROMPT]", "--task", "--model", "--dtype"],
         ),
-        (&["annotate", "--help"], &["<PATH>...", "--keep-going"]),
+        (&["annotate", "--help"], &["[PATH]...", "--keep-going"]),
         (&["health", "--help"], &["--url <URL>", "--config <FILE>"]),
         (&["openapi", "--help"], &["OpenAPI"]),
         (

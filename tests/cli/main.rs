@@ -2,7 +2,9 @@
 
 mod adapter;
 mod annotate;
+mod annotate_formats;
 mod ask;
+mod batch;
 mod completions;
 mod connections;
 mod contract;
@@ -15,6 +17,7 @@ mod help;
 mod keys;
 mod life;
 mod mistakes;
+mod replicas;
 mod tls;
 mod traces;
 mod vertex;

@@ -1,59 +1,86 @@
-//! `annotate`: labels pictures with the server's engine.
+//! `annotate`: labels pictures with the server's engine or with running servers.
 //!
-//! [`args`] holds the flags, [`files`] finds the pictures, [`record`] reads and writes the output,
-//! [`labeller`] runs the model, [`progress`] shows progress, and [`coco`] writes COCO JSON.
+//! [`args`] holds the flags, [`pictures`] finds the pictures, [`record`] is what is told of each,
+//! [`line_file`] the output, [`labeller`] asks the model in this process or, through [`replicas`], running
+//! servers, [`progress`] shows progress, and [`outputs`] writes other formats at the end. [`batch`]
+//! answers requests instead of labelling pictures.
 
 mod args;
-mod coco;
-mod files;
+mod batch;
 mod labeller;
+mod line_file;
+mod outputs;
+mod pictures;
 mod progress;
 mod record;
+mod replicas;
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use futures::{StreamExt, stream};
 use paligemma_server::runtime::served_names;
 use paligemma_server::server::Shutdown;
-use paligemma_server::settings::Settings;
+use paligemma_server::settings::{Settings, TaskName};
 use paligemma_server::telemetry::logging;
 
 use super::adapter;
 use super::exit::PicturesFailed;
 use super::threads;
 pub use args::Args;
-use files::Picture;
-use labeller::Labeller;
+use args::Work;
+use labeller::{Answerer, Labeller, Resident, Servers};
+use pictures::Picture;
 use progress::{Outcome, Progress};
 use record::{Asked, Output};
+use replicas::Replicas;
 
 /// Labels the pictures that have no label yet. Ctrl-C stops it cleanly; the same command resumes.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.settings.clone().load()?;
     threads::set(&settings);
     logging::init(settings.log_format, &settings.log_level)?;
-    let prompt = args.prompt()?;
+    let work = args.work()?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(annotate(&args, &settings, prompt));
+    let outcome = runtime.block_on(async {
+        match work {
+            Work::Batch(batch) => batch::run(&args, &settings, &batch).await,
+            Work::Pictures { task, prompt } => annotate(&args, &settings, task, prompt).await,
+        }
+    });
     runtime.shutdown_background();
     outcome
 }
 
-async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::Result<()> {
+async fn annotate(
+    args: &Args,
+    settings: &Settings,
+    task: TaskName,
+    prompt: String,
+) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::on_signals()?;
-    let (model, _) = served_names(settings);
+    let servers = args.replicas(settings)?;
+    let pictures = pictures::pictures(&args.sources())?;
+    let replicas = match servers {
+        None => None,
+        Some(options) => Some(tokio::select! {
+            replicas = Replicas::connect(options) => replicas?,
+            name = shutdown.next() => bail!("{name}: stopped before a server was ready"),
+        }),
+    };
+    let (model, adapter) = match &replicas {
+        None => (served_names(settings).0, adapter::name(settings)?),
+        Some(replicas) => (replicas.model(), replicas.adapter().map(str::to_owned)),
+    };
     let asked = Asked {
         model,
-        adapter: adapter::name(settings)?,
+        adapter,
         prompt,
         min_score: args.flags.min_score(),
     };
-    let pictures = files::pictures(&args.paths, &args.include)?;
     let mut output = Output::open(&args.output, &asked)?;
-    if let Some(path) = &args.coco {
-        coco::check(path, &args.output).with_context(|| format!("--coco {}", path.display()))?;
-    }
+    let names = pictures.iter().map(|picture| picture.name.as_str());
+    args.outputs.check(&args.output, names)?;
     let all = pictures.len();
     let (done, left): (Vec<_>, Vec<_>) = pictures
         .into_iter()
@@ -65,25 +92,28 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
     let labeller = match left.is_empty() {
         true => None,
         false => Some(tokio::select! {
-            labeller = Labeller::start(settings, args.task, asked) => labeller?,
+            answerer = answerer(args, settings, task, replicas) => Labeller::new(answerer?, asked),
             name = shutdown.next() => bail!("{name}: stopped before the model was loaded"),
         }),
     };
     let mut progress = Progress::new(all, done.len(), failed);
     if let Some(labeller) = labeller {
-        let labelling = label(&labeller, left, labeller.ahead, &mut output, &mut progress);
-        tokio::select! {
-            outcome = labelling => outcome?,
-            name = shutdown.next() => {
-                progress.finish();
-                bail!("{name}: {} of {all} pictures are labelled; run the same command to resume", progress.done());
-            }
+        let labelling = label(&labeller, left, &mut output, &mut progress);
+        let stopped = tokio::select! {
+            outcome = labelling => outcome.err().map(|error| format!("{error:#}")),
+            name = shutdown.next() => Some(name.to_owned()),
+        };
+        if let Some(reason) = stopped {
+            progress.finish();
+            let done = progress.done();
+            bail!(
+                "{reason}: {done} of {all} pictures are labelled; run the same command to resume"
+            );
         }
     }
     progress.finish();
-    if let Some(path) = &args.coco {
-        coco::write(path, &output.records()?)
-            .with_context(|| format!("--coco {}", path.display()))?;
+    if !args.outputs.is_empty() {
+        args.outputs.write(output.records()?)?;
     }
     if progress.cut() > 0 {
         tracing::warn!(
@@ -92,20 +122,35 @@ async fn annotate(args: &Args, settings: &Settings, prompt: String) -> anyhow::R
             settings.max_tokens_default
         );
     }
-    report_failures(&progress, &args.output, args.keep_going)
+    report_failures(&progress, "pictures", &args.output, args.keep_going)
 }
 
-/// Labels the pictures, up to `ahead` of them at a time, in the order in which their answers finish.
+/// Loads the model, unless there are servers.
+async fn answerer(
+    args: &Args,
+    settings: &Settings,
+    task: TaskName,
+    replicas: Option<Replicas>,
+) -> anyhow::Result<Answerer> {
+    Ok(match replicas {
+        None => Answerer::Resident(Box::new(Resident::start(settings, task).await?)),
+        Some(replicas) => {
+            let (question, max_tokens) = (args.question(task)?, settings.max_tokens_default);
+            Answerer::Servers(Servers::new(replicas, question, max_tokens))
+        }
+    })
+}
+
+/// Labels the pictures, some of them at a time, in the order in which their answers finish.
 async fn label(
     labeller: &Labeller,
     pictures: Vec<Picture>,
-    ahead: usize,
     output: &mut Output,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
     let mut records = stream::iter(pictures)
         .map(|picture| labeller.label(picture))
-        .buffer_unordered(ahead);
+        .buffer_unordered(labeller.ahead());
     while let Some(record) = records.next().await {
         let outcome = match record? {
             None => Outcome::Unread,
@@ -119,8 +164,13 @@ async fn label(
     Ok(())
 }
 
-/// Fails if some pictures have no label, unless the user wants to go on all the same.
-fn report_failures(progress: &Progress, output: &Path, keep_going: bool) -> anyhow::Result<()> {
+/// Fails if some pictures or requests have no label or answer, unless the user wants to go on all the same.
+fn report_failures(
+    progress: &Progress,
+    what: &str,
+    output: &Path,
+    keep_going: bool,
+) -> anyhow::Result<()> {
     let (failed, unread) = (progress.failed(), progress.unread());
     if failed + unread == 0 {
         return Ok(());
@@ -132,13 +182,18 @@ fn report_failures(progress: &Progress, output: &Path, keep_going: bool) -> anyh
     }
     if unread > 0 {
         reasons.push(format!(
-            "{unread} that could not be read, which the same command tries again"
+            "{unread} that could not be read or got no answer, which the same command tries again"
         ));
     }
     let message = format!(
-        "{} of {} pictures have no label: {}",
+        "{} of {} {what} have no {}: {}",
         failed + unread,
         progress.all(),
+        if what == "pictures" {
+            "label"
+        } else {
+            "answer"
+        },
         reasons.join("; ")
     );
     match keep_going {

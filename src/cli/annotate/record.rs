@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use paligemma_server::pixels::mask::Rle;
 use paligemma_server::tasks::bounding_box::DetectedObject;
 use paligemma_server::tasks::detection::Dropped;
 use serde::{Deserialize, Serialize};
 
+use super::line_file::LineFile;
 use super::progress::Outcome;
 
 /// One line of the output: a picture and its answer.
@@ -100,12 +99,9 @@ pub struct RecordedDetection {
 /// The start of every line.
 const RECORD_START: &[u8] = br#"{"file":"#;
 
-/// The file that records are appended to. If this run created it and writes no record, it is removed.
+/// The file that records are appended to.
 pub struct Output {
-    path: PathBuf,
-    file: File,
-    /// The file itself, if this run created it.
-    created: Option<PathBuf>,
+    lines: LineFile,
     /// Pictures that have a record, and whether it holds an error.
     done: HashMap<String, bool>,
 }
@@ -117,40 +113,22 @@ impl Output {
     /// When it can't be written, doesn't hold records, or holds answers to something else than was
     /// `asked`. The file is then left unchanged.
     pub fn open(path: &Path, asked: &Asked) -> anyhow::Result<Self> {
-        let named = || format!("--output {}", path.display());
-        let existed = path.exists();
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)
-            .with_context(named)?;
-        let created = match existed {
-            true => None,
-            false => Some(path.canonicalize().with_context(named)?),
-        };
-        let mut output = Self {
-            path: path.to_owned(),
-            file,
-            created,
-            done: HashMap::new(),
-        };
-        let (records, whole, cut) = output.read().with_context(named)?;
-        if !cut.starts_with(RECORD_START) && !RECORD_START.starts_with(&cut) {
-            bail!("{} does not hold labels; choose another file", named());
-        }
-        for record in records {
-            if record.asked != *asked {
-                bail!(
-                    "{} holds answers of {}, but this run asks for those of {asked}; choose another file",
-                    named(),
-                    record.asked,
-                );
+        let mut lines = LineFile::open(path)?;
+        let named = lines.named();
+        let mut done = HashMap::new();
+        lines.resume(RECORD_START, |records: Vec<Record>| {
+            for record in records {
+                if record.asked != *asked {
+                    bail!(
+                        "{named} holds answers of {}, but this run asks for those of {asked}; choose another file",
+                        record.asked,
+                    );
+                }
+                done.insert(record.file, record.error.is_some());
             }
-            output.done.insert(record.file, record.error.is_some());
-        }
-        output.file.set_len(whole).with_context(named)?;
-        Ok(output)
+            Ok(())
+        })?;
+        Ok(Self { lines, done })
     }
 
     /// Whether the picture already has a record.
@@ -165,42 +143,13 @@ impl Output {
 
     /// Appends a record in one write, so that the file holds whole lines.
     pub fn write(&mut self, record: &Record) -> anyhow::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        let written = self.file.write_all(&line);
-        written.with_context(|| format!("--output {}", self.path.display()))
+        self.lines.append(record)
     }
 
     /// All records, including those of earlier runs.
-    pub fn records(&mut self) -> anyhow::Result<Vec<Record>> {
-        let (records, _, _) = self.read()?;
+    pub fn records(&self) -> anyhow::Result<Vec<Record>> {
+        let (records, _, _) = self.lines.read()?;
         Ok(records)
-    }
-
-    /// All complete lines, their length in bytes, and the bytes after them.
-    fn read(&mut self) -> anyhow::Result<(Vec<Record>, u64, Vec<u8>)> {
-        self.file.seek(SeekFrom::Start(0))?;
-        let mut lines = BufReader::new(&self.file);
-        let (mut records, mut whole) = (Vec::new(), 0);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
-            let record = serde_json::from_slice(&line);
-            records.push(record.with_context(|| format!("line {}", records.len() + 1))?);
-            whole += line.len() as u64;
-            line.clear();
-        }
-        Ok((records, whole, line))
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let Some(path) = &self.created
-            && self.file.metadata().is_ok_and(|file| file.len() == 0)
-        {
-            // Nobody misses what isn't removed.
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 
@@ -238,6 +187,7 @@ mod tests {
         output.write(&record("a.png", ocr.clone())).unwrap();
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, [&whole[..], b"{\"file\":\"b.p"].concat()).unwrap();
+        drop(output);
 
         let mut output = Output::open(&path, &ocr).unwrap();
         assert!(output.has("a.png") && !output.has("b.png"));
@@ -254,6 +204,7 @@ mod tests {
         let cats = asked("demo", "detect cat", 0.3);
         let mut output = Output::open(&path, &cats).unwrap();
         output.write(&record("a.png", cats.clone())).unwrap();
+        drop(output);
         assert!(Output::open(&path, &cats).is_ok());
         for other in [
             asked("demo", "detect dog", 0.3),
@@ -278,6 +229,17 @@ mod tests {
         let error = refusal(&other, &cats);
         assert!(error.contains("does not hold labels"), "{error}");
         assert_eq!(std::fs::read(&other).unwrap(), br#"{"images": []}"#);
+    }
+
+    #[test]
+    fn one_run_at_a_time_writes_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let ocr = asked("demo", "ocr", 0.0);
+        let first = Output::open(&path, &ocr).unwrap();
+        assert!(refusal(&path, &ocr).ends_with("by another run"));
+        drop(first);
+        assert!(Output::open(&path, &ocr).is_ok());
     }
 
     #[test]

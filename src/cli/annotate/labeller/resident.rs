@@ -1,4 +1,4 @@
-//! Runs the model on pictures and turns its answers into records.
+//! Runs the model in this process and turns its answers into records.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +18,18 @@ use paligemma_server::tasks::bounding_box::{DetectedObject, edges};
 use paligemma_server::tasks::detection::{Detection, bins};
 use paligemma_server::tasks::detection_parser::{DetectionParser, Piece, TokenProbability};
 
-use super::super::adapter;
-use super::super::task_flags::has_objects;
-use super::files::Picture;
-use super::record::{Asked, Record, RecordedDetection};
+use super::super::super::adapter;
+use super::super::super::task_flags::has_objects;
+use super::super::record::{Record, RecordedDetection};
+use super::failed;
 
-/// A loaded model, and what it is asked about each picture.
-pub struct Labeller {
+/// A loaded model.
+pub struct Resident {
     engine: EngineHandle,
     preprocessor: Preprocessor,
     /// Present for `segment`.
     decoder: Option<Arc<MaskDecoder>>,
     task: TaskName,
-    asked: Asked,
     /// The model's tokens of bins, if it has them all.
     bins: Option<Neighbours>,
     adapter: Option<Answerer>,
@@ -40,12 +39,12 @@ pub struct Labeller {
     pub ahead: usize,
 }
 
-impl Labeller {
+impl Resident {
     /// Loads the model.
     ///
     /// # Errors
     /// When it can't be loaded, or `segment` has no mask decoder.
-    pub async fn start(settings: &Settings, task: TaskName, asked: Asked) -> anyhow::Result<Self> {
+    pub async fn start(settings: &Settings, task: TaskName) -> anyhow::Result<Self> {
         let runtime = Runtime::load(settings).await?;
         let decoder = match task {
             TaskName::Segment => Some(runtime.mask_decoder.clone().context(
@@ -75,48 +74,27 @@ impl Labeller {
             preprocessor,
             decoder,
             task,
-            asked,
             bins,
             adapter,
             max_tokens: settings.max_tokens_default,
         })
     }
 
-    /// Labels one picture. The record holds an error if the file is not a picture. Returns `None` if
-    /// it can't be read; a later run may succeed.
+    /// Labels one picture. The record holds an error if the file is not a picture.
     ///
     /// # Errors
     /// When the model or the engine fails.
-    pub async fn label(&self, picture: Picture) -> anyhow::Result<Option<Record>> {
-        let Picture { name, path } = picture;
-        let bytes = match tokio::fs::read(path).await {
-            Ok(bytes) => Bytes::from(bytes),
-            Err(error) => {
-                tracing::warn!(file = name, "can't be read: {error}");
-                return Ok(None);
-            }
-        };
-        let record = Record {
-            file: name,
-            asked: self.asked.clone(),
-            ..Record::default()
-        };
+    pub async fn label(&self, bytes: Bytes, record: Record) -> anyhow::Result<Record> {
         let pixels = match self.preprocessor.prepare(bytes).await {
             Ok(pixels) => pixels,
-            Err(error) => {
-                tracing::warn!(file = record.file, "{error}");
-                return Ok(Some(Record {
-                    error: Some(error.to_string()),
-                    ..record
-                }));
-            }
+            Err(error) => return Ok(failed(record, error.to_string())),
         };
         let record = Record {
             width: pixels.width,
             height: pixels.height,
             ..record
         };
-        self.ask(pixels, record).await.map(Some)
+        self.ask(pixels, record).await
     }
 
     async fn ask(&self, pixels: Pixels, mut record: Record) -> anyhow::Result<Record> {
@@ -126,7 +104,7 @@ impl Labeller {
         let mut events = self.engine.submit(Request {
             image: Arc::new(pixels),
             adapter: self.adapter,
-            prompt: self.asked.prompt.clone(),
+            prompt: record.asked.prompt.clone(),
             max_tokens: MaxTokens::AtMost(self.max_tokens),
             sampling: Sampling::greedy(),
             stop: Vec::new(),
@@ -169,10 +147,11 @@ impl Labeller {
         pieces: Vec<Piece>,
         size: (u32, u32),
     ) -> anyhow::Result<()> {
+        let min_score = record.asked.min_score;
         let objects = record.objects.insert(Vec::new());
         for piece in pieces {
             match piece {
-                Ok(detection) if detection.score < self.asked.min_score => {}
+                Ok(detection) if detection.score < min_score => {}
                 Ok(detection) => objects.push(self.recorded(detection, size).await?),
                 Err(dropped) => record.dropped.push(dropped),
             }

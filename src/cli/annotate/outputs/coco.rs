@@ -1,20 +1,14 @@
 //! COCO JSON for object detection: <https://cocodataset.org/#format-data>.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
-use anyhow::ensure;
 use paligemma_server::pixels::mask::Rle;
 use serde::Serialize;
 
-use super::super::exit::UsageError;
-use super::record::{Record, RecordedDetection};
+use super::super::record::{Record, RecordedDetection};
 
 #[derive(Serialize)]
-struct Document<'a> {
+pub struct Document<'a> {
     images: Vec<Image<'a>>,
     annotations: Vec<Annotation<'a>>,
     categories: Vec<Category<'a>>,
@@ -48,51 +42,8 @@ struct Category<'a> {
     name: &'a str,
 }
 
-/// Checks that the file can be written later.
-///
-/// # Errors
-/// When it is the output file (also through a link), a folder, or in a folder that doesn't exist.
-pub fn check(path: &Path, output: &Path) -> anyhow::Result<()> {
-    ensure!(!path.is_dir(), "this is a folder");
-    let folder = folder(path);
-    ensure!(
-        folder.is_dir(),
-        "the folder {} does not exist",
-        folder.display()
-    );
-    if let (Ok(one), Ok(other)) = (path.metadata(), output.metadata()) {
-        let same = (one.dev(), one.ino()) == (other.dev(), other.ino());
-        if same {
-            return Err(UsageError("--output is the same file".to_owned()).into());
-        }
-    }
-    Ok(())
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// Writes all pictures that have an answer, even those without objects.
-///
-/// # Errors
-/// When the file can't be written.
-pub fn write(path: &Path, records: &[Record]) -> anyhow::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    serde_json::to_writer(&mut file, &document(records))?;
-    file.flush()?;
-    Ok(())
-}
-
-fn document(records: &[Record]) -> Document<'_> {
-    let mut records: Vec<_> = records
-        .iter()
-        .filter(|record| record.error.is_none())
-        .collect();
-    records.sort_by(|a, b| a.file.cmp(&b.file));
+/// The document of records in this order.
+pub fn document(records: &[Record]) -> Document<'_> {
     let detections = records
         .iter()
         .flat_map(|record| record.objects.iter().flatten());
