@@ -7,6 +7,7 @@ use futures::StreamExt;
 use image::GrayImage;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::http::demo::{drawn, example, overlap};
 use crate::http::sse::events;
@@ -154,25 +155,30 @@ async fn decoding_a_mask_counts_against_the_deadline() {
     let server = Server::demo(&[("decode_threads", "1")]).await;
     let body = json!({
         "image": BASE64_STANDARD.encode(example("red-circle.png")),
-        "objects": ["red circle"],
-        "stream": true,
-        "timeout": "2s",
+        "max_tokens": 1,
     });
-    // It begins with the first text, when the image is decoded and the mask is not.
-    let response = server.send(server.post("/v1/segment").json(&body)).await;
+    let sent = server.send(server.post("/v1/caption").json(&body)).await;
+    let key = sent.headers()["x-image-key"].to_str().unwrap();
+
+    // From here on nothing is decoded. The image is there already; its mask is not.
     let (release, held) = channel::<()>();
+    let (holds, is_held) = oneshot::channel();
     let preprocessor = server.preprocessor.clone();
-    let holding = preprocessor.bounded(move || held.recv());
-    let (_, events) = tokio::join!(
-        async {
-            let _ = holding.await;
-        },
-        async {
-            let events: Vec<(String, Value)> = events(response).collect().await;
-            drop(release);
-            events
-        }
-    );
+    let holding = tokio::spawn(async move {
+        let hold = move || {
+            let _ = holds.send(());
+            let _ = held.recv();
+        };
+        preprocessor.bounded(hold).await.unwrap();
+    });
+    is_held.await.unwrap();
+    let body = json!({
+        "image_key": key, "objects": ["red circle"], "stream": true, "timeout": "2s",
+    });
+    let response = server.send(server.post("/v1/segment").json(&body)).await;
+    let events: Vec<(String, Value)> = events(response).collect().await;
+    drop(release);
+    holding.await.unwrap();
     let (name, problem) = events.last().unwrap();
     assert_eq!(name, "error", "{problem}");
     assert_eq!(problem["code"], "deadline_exceeded");
