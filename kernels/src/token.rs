@@ -16,14 +16,29 @@ pub struct Likeliest {
     pub finite: bool,
     /// What a [`Report`] asked for, if all is finite.
     pub logprobs: Option<Logprobs>,
+    /// The logarithm of the sum of `exp((logit − highest) / temperature)` over all tokens, at the
+    /// temperature of the report; 0 without one.
+    pub total: f32,
 }
 
 /// What is to be reported with a token.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Report {
     /// How many of the likeliest tokens.
     pub top: usize,
     pub neighbours: Option<Neighbours>,
+    /// Above 0; that of [`Likeliest::total`].
+    pub temperature: f32,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            top: 0,
+            neighbours: None,
+            temperature: 1.0,
+        }
+    }
 }
 
 /// Tokens whose ids are in the order of what they mean, such as places along an axis.
@@ -79,24 +94,27 @@ pub fn likeliest(logits: &Tensor, reports: &[Option<Report>]) -> Result<Vec<Like
     let rows = ids.into_iter().zip(sums).zip(reports).enumerate();
     rows.map(|(index, ((id, sum), report))| {
         let finite = sum.is_finite();
-        let logprobs = match report {
-            Some(report) if finite => {
-                Some(logprobs(&row(logits, index)?.to_vec1::<f32>()?, id, report))
-            }
-            _ => None,
-        };
-        Ok(Likeliest {
+        let mut likeliest = Likeliest {
             id,
             finite,
-            logprobs,
-        })
+            logprobs: None,
+            total: 0.0,
+        };
+        if let Some(report) = report
+            && finite
+        {
+            let row = row(logits, index)?.to_vec1::<f32>()?;
+            likeliest.total = total(&row, report.temperature);
+            likeliest.logprobs = Some(logprobs(&row, id, report));
+        }
+        Ok(likeliest)
     })
     .collect()
 }
 
 /// The log-softmax of the `chosen` token of a row, and of what `report` asks for.
 pub fn logprobs(logits: &[f32], chosen: u32, report: &Report) -> Logprobs {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = highest(logits);
     let sum = |logits: &[f32]| -> f64 { logits.iter().map(|&x| f64::from(x - max).exp()).sum() };
     let all = sum(logits).ln();
     let of = |id: u32| (f64::from(logits[id as usize] - max) - all) as f32;
@@ -116,6 +134,17 @@ pub fn logprobs(logits: &[f32], chosen: u32, report: &Report) -> Logprobs {
             .map(|id| (id, of(id)))
             .collect(),
     }
+}
+
+/// See [`Likeliest::total`].
+pub fn total(logits: &[f32], temperature: f32) -> f32 {
+    let max = highest(logits);
+    let weight = |&logit: &f32| f64::from((logit - max) / temperature).exp();
+    logits.iter().map(weight).sum::<f64>().ln() as f32
+}
+
+fn highest(logits: &[f32]) -> f32 {
+    logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// The `count` likeliest tokens, likeliest first; of equally likely ones the lower id.
