@@ -1,9 +1,11 @@
 //! From the last product to a token.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use rayon::prelude::*;
 
 use super::{cuda, on_gpu};
 
@@ -16,14 +18,29 @@ pub struct Likeliest {
     pub finite: bool,
     /// What a [`Report`] asked for, if all is finite.
     pub logprobs: Option<Logprobs>,
+    /// The logarithm of the sum of `exp((logit − highest) / temperature)` over all tokens, at the
+    /// temperature of the report; 0 without one.
+    pub total: f32,
 }
 
 /// What is to be reported with a token.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Report {
     /// How many of the likeliest tokens.
     pub top: usize,
     pub neighbours: Option<Neighbours>,
+    /// Above 0; that of [`Likeliest::total`].
+    pub temperature: f32,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            top: 0,
+            neighbours: None,
+            temperature: 1.0,
+        }
+    }
 }
 
 /// Tokens whose ids are in the order of what they mean, such as places along an axis.
@@ -77,34 +94,40 @@ pub fn likeliest(logits: &Tensor, reports: &[Option<Report>]) -> Result<Vec<Like
     // A sum is finite only if all its terms are, and logits are far too small to overflow it.
     let sums = logits.sum(D::Minus1)?.to_vec1::<f32>()?;
     let rows = ids.into_iter().zip(sums).zip(reports).enumerate();
-    rows.map(|(index, ((id, sum), report))| {
-        let finite = sum.is_finite();
-        let logprobs = match report {
-            Some(report) if finite => {
-                Some(logprobs(&row(logits, index)?.to_vec1::<f32>()?, id, report))
-            }
-            _ => None,
-        };
-        Ok(Likeliest {
+    let rows: Vec<_> = rows.collect();
+    let likeliest = |(index, ((id, sum), report)): (usize, ((u32, f32), &Option<Report>))| {
+        let mut likeliest = Likeliest {
             id,
-            finite,
-            logprobs,
-        })
-    })
-    .collect()
+            finite: sum.is_finite(),
+            logprobs: None,
+            total: 0.0,
+        };
+        if let Some(report) = report
+            && likeliest.finite
+        {
+            let row = row(logits, index)?.to_vec1::<f32>()?;
+            let logprobs = logprobs(&row, id, report);
+            likeliest.total = match report.temperature {
+                1.0 => -logprobs.chosen,
+                temperature => total(&row, temperature),
+            };
+            likeliest.logprobs = Some(logprobs);
+        }
+        Ok(likeliest)
+    };
+    rows.into_par_iter().map(likeliest).collect()
 }
 
 /// The log-softmax of the `chosen` token of a row, and of what `report` asks for.
 pub fn logprobs(logits: &[f32], chosen: u32, report: &Report) -> Logprobs {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum = |logits: &[f32]| -> f64 { logits.iter().map(|&x| f64::from(x - max).exp()).sum() };
-    let all = sum(logits).ln();
+    let max = highest(logits);
+    let all = sum(logits, max, 1.0).ln();
     let of = |id: u32| (f64::from(logits[id as usize] - max) - all) as f32;
     let near = match &report.neighbours {
         Some(Neighbours { ids, radius }) if ids.contains(&chosen) => {
             let first = ids.start.max(chosen.saturating_sub(*radius));
             let end = ids.end.min(chosen + radius + 1);
-            (sum(&logits[first as usize..end as usize]).ln() - all) as f32
+            (sum(&logits[first as usize..end as usize], max, 1.0).ln() - all) as f32
         }
         _ => of(chosen),
     };
@@ -118,23 +141,69 @@ pub fn logprobs(logits: &[f32], chosen: u32, report: &Report) -> Logprobs {
     }
 }
 
+/// See [`Likeliest::total`].
+pub fn total(logits: &[f32], temperature: f32) -> f32 {
+    sum(logits, highest(logits), temperature.recip()).ln() as f32
+}
+
+fn highest(logits: &[f32]) -> f32 {
+    logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Of `exp((logit − max) · colder)`.
+fn sum(logits: &[f32], max: f32, colder: f32) -> f64 {
+    let weight = |&logit: &f32| f64::from(((logit - max) * colder).exp());
+    logits.iter().map(weight).sum()
+}
+
 /// The `count` likeliest tokens, likeliest first; of equally likely ones the lower id.
 pub fn likeliest_ids(logits: &[f32], count: usize) -> Vec<u32> {
     if count == 0 {
         return Vec::new();
     }
-    let order = |&a: &u32, &b: &u32| -> Ordering {
-        let (x, y) = (logits[a as usize], logits[b as usize]);
-        y.total_cmp(&x).then(a.cmp(&b))
-    };
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    if count < ids.len() {
-        ids.select_nth_unstable_by(count, order);
-        ids.truncate(count);
+    // The least of those found so far is at the top; nearly every other token is less.
+    let mut found: BinaryHeap<Reverse<Ranked>> = BinaryHeap::with_capacity(count.min(logits.len()));
+    for (&logit, id) in logits.iter().zip(0..) {
+        let ranked = Reverse(Ranked { logit, id });
+        if found.len() < count {
+            found.push(ranked);
+        } else if let Some(mut least) = found.peek_mut()
+            && ranked < *least
+        {
+            *least = ranked;
+        }
     }
-    ids.sort_unstable_by(order);
-    ids
+    let found = found.into_sorted_vec().into_iter();
+    found.map(|Reverse(ranked)| ranked.id).collect()
 }
+
+/// A token, greater the likelier it is.
+#[derive(Clone, Copy)]
+struct Ranked {
+    logit: f32,
+    id: u32,
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_logit = self.logit.total_cmp(&other.logit);
+        by_logit.then(other.id.cmp(&self.id))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked {}
 
 /// One row of `logits` `[rows, vocab]`, in the CPU's memory.
 ///

@@ -249,7 +249,7 @@ async fn prepare(
     // A few at a time, as those of other requests stand in the same line.
     let prepared = stream::iter(images)
         .map(|image| image.prepare(state, owner))
-        .buffered(state.settings.decode_threads);
+        .buffered(state.preprocessor.concurrency());
     // Wait for all of them, so that of several bad images the first is always reported.
     let prepared: Vec<_> = prepared.collect().await;
     prepared.into_iter().collect()

@@ -21,6 +21,10 @@ pub(super) fn not_finite(bytes: &[u8], dtype: DType) -> Option<usize> {
         DType::F32 => find(bytes, |number: [u8; 4]| {
             u32::from_le_bytes(number) & 0x7f80_0000 == 0x7f80_0000
         }),
+        // It is read as f32, which has no room for the largest ones.
+        DType::F64 => find(bytes, |number: [u8; 8]| {
+            !(f64::from_le_bytes(number) as f32).is_finite()
+        }),
         _ => None,
     }
 }
@@ -65,6 +69,15 @@ mod tests {
             let (largest, bits) = (f16::MIN, f16::from_f32(bad));
             let of = found(DType::F16, largest.to_le_bytes(), bits.to_le_bytes());
             assert_eq!(of, Some(PLACE), "f16 {bad}");
+            let (largest, bad) = (f64::from(f32::MAX), f64::from(bad));
+            let of = found(DType::F64, largest.to_le_bytes(), bad.to_le_bytes());
+            assert_eq!(of, Some(PLACE), "f64 {bad}");
         }
+    }
+
+    #[test]
+    fn a_number_that_f32_has_no_room_for_is_not_finite() {
+        let of = found(DType::F64, 1.0f64.to_le_bytes(), 1e39f64.to_le_bytes());
+        assert_eq!(of, Some(PLACE));
     }
 }

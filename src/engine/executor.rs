@@ -8,7 +8,7 @@ use super::EngineOptions;
 use super::cost_model::CostModel;
 use super::image_cache::ImageCache;
 use super::prefill_batch::{NewSequence, PrefillBatch, Prefilling};
-use super::sampler::{Row, Wanted, fetch_rows};
+use super::sampler::{Row, fetch_rows};
 use super::sequence::SharedOutput;
 use crate::models::{AdapterId, DecodeRow, Model, Progress, Resident, reason};
 
@@ -176,7 +176,7 @@ impl<M: Model> Executor<M> {
                 logits.dims()
             );
         }
-        let wanted: Vec<Wanted> = sequences
+        let wanted: Vec<_> = sequences
             .iter()
             .map(|(_, output)| output.lock().wanted())
             .collect();

@@ -6,11 +6,11 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::generation::Waiting;
-use super::sampler::{Row, SampledToken, Sampler, Wanted};
+use super::sampler::{Row, SampledToken, Sampler};
 use super::stop::StopStrings;
 use super::trace::Trace;
 use super::{Failure, FinishReason, Summary, UsageMeter};
-use crate::kernels::Logprobs;
+use crate::kernels::{Logprobs, Report};
 use crate::telemetry::metrics;
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
@@ -61,8 +61,8 @@ impl Output {
         }
     }
 
-    /// What choosing the next token takes of the logits.
-    pub(super) fn wanted(&self) -> Wanted {
+    /// What choosing the next token takes of the logits, beside the likeliest one.
+    pub(super) fn wanted(&self) -> Option<Report> {
         self.sampler.wanted()
     }
 

@@ -1,11 +1,10 @@
 //! Logits to tokens.
 
-mod keep_top;
+mod draw;
 
 use candle_core::{Result, Tensor};
-use candle_transformers::generation::{LogitsProcessor, Sampling as Strategy};
 
-use self::keep_top::keep_top;
+use self::draw::{CANDIDATES, Draw};
 use super::{Neighbours, Sampling};
 use crate::kernels::{self, Likeliest, Logprobs, Report};
 
@@ -16,9 +15,7 @@ const GREEDY_BELOW: f64 = 1e-7;
 /// the same tokens whatever else is in the batch.
 pub(super) struct Sampler {
     /// None: greedy.
-    processor: Option<LogitsProcessor>,
-    top_k: Option<usize>,
-    top_p: Option<f64>,
+    draw: Option<Draw>,
     /// What to report with each token, if log-probabilities are wanted at all.
     report: Option<Report>,
 }
@@ -36,85 +33,93 @@ impl Sampler {
         logprobs: Option<usize>,
         neighbours: Option<Neighbours>,
     ) -> Self {
-        let temperature = sampling.temperature;
-        let processor = (temperature >= GREEDY_BELOW).then(|| {
-            let seed = sampling.seed.unwrap_or_else(rand::random);
-            LogitsProcessor::from_sampling(seed, Strategy::All { temperature })
-        });
+        let report = |top| Report {
+            top,
+            neighbours,
+            ..Report::default()
+        };
         Self {
-            processor,
-            top_k: sampling.top_k,
-            top_p: sampling.top_p,
-            report: logprobs.map(|top| Report { top, neighbours }),
+            draw: (sampling.temperature >= GREEDY_BELOW).then(|| Draw::new(sampling)),
+            report: logprobs.map(report),
         }
     }
 
-    /// What this sampler needs of a row of a step.
-    pub(super) fn wanted(&self) -> Wanted {
-        match &self.processor {
-            Some(_) => Wanted::Logits,
-            None => Wanted::Likeliest(self.report.clone()),
-        }
+    /// What is to be known of a row of a step.
+    pub(super) fn wanted(&self) -> Option<Report> {
+        let Some(draw) = &self.draw else {
+            return self.report.clone();
+        };
+        let report = self.report.clone().unwrap_or_default();
+        Some(Report {
+            top: report.top.max(CANDIDATES),
+            temperature: draw.temperature() as f32,
+            ..report
+        })
     }
 
-    /// Chooses a token from a row of a step.
+    /// Chooses a token from a row of a step, which is finite.
     ///
     /// # Errors
-    /// When the probabilities can't be sampled from.
+    /// When the device fails.
     pub(super) fn choose(&mut self, row: &Row) -> Result<SampledToken> {
-        let (Some(processor), Some(logits)) = (&mut self.processor, &row.logits) else {
+        let likeliest = &row.likeliest;
+        let (Some(draw), Some(found)) = (&mut self.draw, &likeliest.logprobs) else {
             return Ok(SampledToken {
-                id: row.likeliest.id,
-                logprobs: row.likeliest.logprobs.clone(),
+                id: likeliest.id,
+                logprobs: likeliest.logprobs.clone(),
             });
         };
-        let (top_k, top_p) = (self.top_k, self.top_p);
-        let id = processor.sample_f(logits, |probabilities| {
-            keep_top(probabilities, top_k, top_p);
-        })?;
+        let vocab = row.logits.dim(1)?;
+        let id = draw.token(&found.top, likeliest.total, vocab, || row.all())?;
         let logprobs = match &self.report {
-            Some(report) => Some(kernels::logprobs(&logits.to_vec1::<f32>()?, id, report)),
+            Some(report) => Some(row.logprobs(id, found, report)?),
             None => None,
         };
         Ok(SampledToken { id, logprobs })
     }
 }
 
-/// What a sampler needs of a row.
-#[derive(Debug, Clone)]
-pub(super) enum Wanted {
-    /// The likeliest token, and what is to be reported with it.
-    Likeliest(Option<Report>),
-    /// All logits.
-    Logits,
-}
-
-/// One row of a step's logits, as far as its sampler needs it.
+/// One row of a step's logits.
 pub(super) struct Row {
     pub likeliest: Likeliest,
-    /// `[vocab]`, f32, in the CPU's memory.
-    pub logits: Option<Tensor>,
+    /// `[rows, vocab]`, f32, where the model runs.
+    logits: Tensor,
+    index: usize,
+}
+
+impl Row {
+    /// All logits, `[vocab]`.
+    fn all(&self) -> Result<Vec<f32>> {
+        kernels::row(&self.logits, self.index)?.to_vec1()
+    }
+
+    /// What is reported of a token that was drawn from what was `found`.
+    fn logprobs(&self, id: u32, found: &Logprobs, report: &Report) -> Result<Logprobs> {
+        let neighbours = report.neighbours.as_ref();
+        let has_neighbours = neighbours.is_some_and(|it| it.ids.contains(&id));
+        match found.top.iter().find(|(other, _)| *other == id) {
+            Some(&(_, chosen)) if !has_neighbours => Ok(Logprobs {
+                chosen,
+                near: chosen,
+                top: found.top[..report.top.min(found.top.len())].to_vec(),
+            }),
+            _ => Ok(kernels::logprobs(&self.all()?, id, report)),
+        }
+    }
 }
 
 /// Brings from the device what is `wanted` of each row of `logits` (`[rows, vocab]`, f32).
 ///
 /// # Errors
 /// When the device fails.
-pub(super) fn fetch_rows(logits: &Tensor, wanted: &[Wanted]) -> Result<Vec<Row>> {
-    let report = |wanted: &Wanted| match wanted {
-        Wanted::Likeliest(report) => report.clone(),
-        Wanted::Logits => None,
+pub(super) fn fetch_rows(logits: &Tensor, wanted: &[Option<Report>]) -> Result<Vec<Row>> {
+    let likeliest = kernels::likeliest(logits, wanted)?;
+    let row = |(index, likeliest)| Row {
+        likeliest,
+        logits: logits.clone(),
+        index,
     };
-    let reports: Vec<_> = wanted.iter().map(report).collect();
-    let likeliest = kernels::likeliest(logits, &reports)?;
-    let fetch = |(index, likeliest)| {
-        let logits = match wanted[index] {
-            Wanted::Logits => Some(kernels::row(logits, index)?),
-            Wanted::Likeliest(_) => None,
-        };
-        Ok(Row { likeliest, logits })
-    };
-    likeliest.into_iter().enumerate().map(fetch).collect()
+    Ok(likeliest.into_iter().enumerate().map(row).collect())
 }
 
 #[cfg(test)]
@@ -154,10 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn greedy_takes_the_likeliest_token_without_fetching_logits() {
+    fn greedy_takes_the_likeliest_token() {
         let mut sampler = Sampler::new(&Sampling::greedy(), None, None);
         let row = last_row(&sampler, &batch(&[LOGITS]));
-        assert!(row.logits.is_none());
         assert_eq!(sampler.choose(&row).unwrap().id, 1);
     }
 
@@ -221,6 +225,77 @@ mod tests {
         }
     }
 
+    /// A vocabulary of which the likeliest tokens have only a part of the probability.
+    fn broad() -> Tensor {
+        let logits: Vec<f32> = (0..700).map(|i| (i as f32 * 0.61).sin() * 2.0).collect();
+        Tensor::from_vec(logits, (1, 700), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn every_token_is_drawn_as_often_as_the_softmax_says() {
+        const DRAWS: usize = 20_000;
+        let logits = broad().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (temperature, top_k, top_p) in [
+            (1.0, None, None),
+            (0.3, None, None),
+            (4.0, None, Some(0.5)),
+            (1.0, Some(200), None),
+            (1.0, Some(200), Some(0.8)),
+            (0.2, Some(10), Some(0.8)),
+        ] {
+            let sampling = Sampling {
+                temperature,
+                top_k,
+                top_p,
+                ..sampling(3)
+            };
+            // By the definition, from all tokens in their order.
+            let weight = |id: u32| (f64::from(logits[id as usize]) / temperature).exp();
+            let mut kept = kernels::likeliest_ids(&logits, top_k.unwrap_or(700));
+            let all: f64 = kept.iter().map(|&id| weight(id)).sum();
+            let mut sum = 0.0;
+            kept.retain(|&id| {
+                let before = sum;
+                sum += weight(id);
+                before < top_p.unwrap_or(1.0) * all
+            });
+            let all: f64 = kept.iter().map(|&id| weight(id)).sum();
+
+            let mut counts = vec![0_usize; 700];
+            for id in draw(&sampling, &broad(), DRAWS) {
+                counts[id as usize] += 1;
+            }
+            let drawn: usize = kept.iter().map(|&id| counts[id as usize]).sum();
+            assert_eq!(drawn, DRAWS, "{sampling:?}: others were drawn, too");
+            // Pearson's chi-squared, in standard deviations from what chance gives.
+            let square = |&id: &u32| {
+                let expected = DRAWS as f64 * weight(id) / all;
+                (counts[id as usize] as f64 - expected).powi(2) / expected
+            };
+            let freedom = kept.len() as f64 - 1.0;
+            let off = (kept.iter().map(square).sum::<f64>() - freedom) / (2.0 * freedom).sqrt();
+            assert!(off.abs() < 4.0, "{sampling:?}: {off}");
+        }
+    }
+
+    #[test]
+    fn a_token_from_beyond_the_likeliest_has_its_log_probability() {
+        let mut sampler = Sampler::new(&sampling(1), Some(2), None);
+        let row = last_row(&sampler, &broad());
+        let all = row.all().unwrap();
+        let beyond = kernels::likeliest_ids(&all, 700)[CANDIDATES..].to_vec();
+        let drawn = (0..100).map(|_| sampler.choose(&row).unwrap());
+        let drawn: Vec<_> = drawn.filter(|it| beyond.contains(&it.id)).collect();
+        assert!(!drawn.is_empty());
+        let sum: f64 = all.iter().map(|&x| f64::from(x).exp()).sum();
+        for SampledToken { id, logprobs } in drawn {
+            let logprobs = logprobs.unwrap();
+            let right = f64::from(all[id as usize]) - sum.ln();
+            assert!((f64::from(logprobs.chosen) - right).abs() < 1e-5);
+            assert_eq!(logprobs.top.len(), 2);
+        }
+    }
+
     #[test]
     fn a_temperature_near_zero_is_greedy() {
         let cold = Sampling {
@@ -272,7 +347,7 @@ mod tests {
     fn a_row_that_is_not_finite_does_not_affect_its_neighbours() {
         let broken = [0.0, f32::NAN, 0.0, 0.0, 0.0];
         let infinite = [0.0, f32::INFINITY, 0.0, 0.0, 0.0];
-        let wanted = vec![Wanted::Likeliest(Some(Report::default())); 3];
+        let wanted = vec![Some(Report::default()); 3];
         let rows = fetch_rows(&batch(&[LOGITS, broken, infinite]), &wanted).unwrap();
         let finite: Vec<bool> = rows.iter().map(|row| row.likeliest.finite).collect();
         assert_eq!(finite, [true, false, false]);

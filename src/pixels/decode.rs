@@ -1,25 +1,25 @@
 //! Decodes a file into the picture as a person sees it: 8-bit RGB, upright.
 
-use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::{ImageError, ImageLimits, colour, format, jpeg, png, tiff_modes, tiff_tags, webp};
+use super::png::PngDecoder;
+use super::{ImageError, ImageLimits, colour, format, jpeg, tiff_modes, tiff_tags, webp};
 
 /// What a decoder may allocate beside its pixels: tables, metadata, one compressed strip.
 const DECODER_OVERHEAD: u64 = 16 << 20;
 
-/// A file whose format is known, without metadata that could be large.
+/// A file whose format is known.
 pub(super) struct File<'a> {
     format: ImageFormat,
-    bytes: Cow<'a, [u8]>,
+    bytes: &'a [u8],
 }
 
 /// A decoder that has read the file's header.
-enum Decoder<D> {
-    Common(D),
+enum Decoder<'a> {
+    Common(Box<dyn ImageDecoder + 'a>),
     /// A mode of TIFF that the `image` crate refuses.
     TiffMode,
 }
@@ -34,10 +34,6 @@ impl<'a> File<'a> {
         if format == ImageFormat::Tiff {
             tiff_tags::check(bytes)?;
         }
-        let bytes = match format {
-            ImageFormat::Png => png::without_metadata(bytes),
-            _ => Cow::Borrowed(bytes),
-        };
         Ok(Self { format, bytes })
     }
 
@@ -49,7 +45,7 @@ impl<'a> File<'a> {
     pub(super) fn memory(&self, limits: ImageLimits) -> Result<u64, ImageError> {
         let memory = match self.open(limits)? {
             Decoder::Common(decoder) => memory(self.format, &decoder),
-            Decoder::TiffMode => tiff_modes::memory(&self.bytes, limits)?,
+            Decoder::TiffMode => tiff_modes::memory(self.bytes, limits)?,
         };
         match memory <= limits.memory {
             true => Ok(memory),
@@ -69,16 +65,16 @@ impl<'a> File<'a> {
         let mut decoder = match self.open(limits)? {
             Decoder::Common(decoder) => decoder,
             Decoder::TiffMode => {
-                let (image, orientation) = tiff_modes::decode(&self.bytes, limits)?;
+                let (image, orientation) = tiff_modes::decode(self.bytes, limits)?;
                 return Ok(upright(colour::to_rgb(image), orientation));
             }
         };
-        if self.format == ImageFormat::Jpeg && !jpeg::has_end(&self.bytes) {
+        if self.format == ImageFormat::Jpeg && !jpeg::has_end(self.bytes) {
             let reason = "it ends before its end marker";
             return Err(ImageError::corrupt(self.format, reason));
         }
         let (width, height) = decoder.dimensions();
-        if self.format == ImageFormat::WebP && !webp::frames_fit(&self.bytes, (width, height)) {
+        if self.format == ImageFormat::WebP && !webp::frames_fit(self.bytes, (width, height)) {
             let reason = "a frame is larger than the picture";
             return Err(ImageError::corrupt(self.format, reason));
         }
@@ -97,21 +93,28 @@ impl<'a> File<'a> {
         ))
     }
 
-    fn open(&self, limits: ImageLimits) -> Result<Decoder<impl ImageDecoder + '_>, ImageError> {
-        let failed = |e: image::ImageError| ImageError::from_decoder(self.format, &e);
-        let mut reader = ImageReader::with_format(Cursor::new(&self.bytes[..]), self.format);
-        // For the header alone; pixels come after this picture's own limits are set.
-        let mut header = Limits::default();
-        header.max_alloc = Some(DECODER_OVERHEAD);
-        reader.limits(header);
-        let decoder = match reader.into_decoder() {
+    fn open(&self, limits: ImageLimits) -> Result<Decoder<'_>, ImageError> {
+        let decoder: Box<dyn ImageDecoder> = match self.read_header() {
             Err(image::ImageError::Unsupported(_)) if self.format == ImageFormat::Tiff => {
                 return Ok(Decoder::TiffMode);
             }
-            decoder => decoder.map_err(failed)?,
+            decoder => decoder.map_err(|e| ImageError::from_decoder(self.format, &e))?,
         };
         limits.check(self.format, decoder.dimensions())?;
         Ok(Decoder::Common(decoder))
+    }
+
+    /// The decoder's limits are those of a header; pixels come after this picture's own are set.
+    fn read_header(&self) -> image::ImageResult<Box<dyn ImageDecoder + '_>> {
+        let file = Cursor::new(self.bytes);
+        if self.format == ImageFormat::Png {
+            return Ok(Box::new(PngDecoder::new(file, DECODER_OVERHEAD as usize)?));
+        }
+        let mut reader = ImageReader::with_format(file, self.format);
+        let mut header = Limits::default();
+        header.max_alloc = Some(DECODER_OVERHEAD);
+        reader.limits(header);
+        Ok(Box::new(reader.into_decoder()?))
     }
 }
 

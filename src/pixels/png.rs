@@ -1,97 +1,92 @@
-//! A PNG without what says nothing about its pixels.
+//! PNG with eight bits a sample, and without what says nothing about its pixels.
 //!
-//! Colour profiles and texts are compressed, and a decoder inflates them while it reads the header: a
-//! file of a megabyte could take gigabytes. None of them is used here, so the decoder never sees them.
+//! The `image` crate's decoder keeps 16 bits a sample, of which only the high byte is used, and
+//! inflates colour profiles and texts while it reads the header: a file of a megabyte could take
+//! gigabytes. Here the `png` crate drops the low bytes row by row and skips that metadata.
 
-use std::borrow::Cow;
+use std::io::{BufRead, Seek};
 
-const SIGNATURE: usize = 8;
-/// Length, type and checksum of a chunk.
-const FRAME: usize = 12;
-/// The pixels, transparency, and how the picture is to be turned, which is not compressed.
-const KEPT: [&[u8; 4]; 6] = [b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"];
+use image::error::{
+    DecodingError, ImageFormatHint, LimitError, LimitErrorKind, ParameterError, ParameterErrorKind,
+    UnsupportedError, UnsupportedErrorKind,
+};
+use image::{ColorType, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageResult};
+use png::{BitDepth, Limits, Reader, Transformations};
 
-/// The file's signature and those chunks that are kept; the whole file when it has no others. What
-/// doesn't parse as a chunk is left for the decoder to refuse.
-pub(super) fn without_metadata(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let mut kept = Vec::new();
-    let mut whole = true;
-    let mut at = SIGNATURE;
-    while let Some(chunk) = chunk(bytes, at) {
-        if KEPT.iter().any(|kind| chunk[4..8] == kind[..]) {
-            kept.push(chunk);
-        } else {
-            whole = false;
-        }
-        at += chunk.len();
-    }
-    if whole {
-        return Cow::Borrowed(bytes);
-    }
-    let mut file = Vec::with_capacity(bytes.len());
-    file.extend_from_slice(&bytes[..SIGNATURE]);
-    kept.into_iter()
-        .for_each(|chunk| file.extend_from_slice(chunk));
-    file.extend_from_slice(&bytes[at.min(bytes.len())..]);
-    Cow::Owned(file)
+/// A decoder that has read the file's header.
+pub(super) struct PngDecoder<R: BufRead + Seek> {
+    reader: Reader<R>,
+    color: ColorType,
 }
 
-/// The chunk that begins there, from its length to its checksum, if it is all there.
-fn chunk(bytes: &[u8], at: usize) -> Option<&[u8]> {
-    let length = bytes.get(at..at + 4)?;
-    let length = u32::from_be_bytes(length.try_into().ok()?);
-    let end = at.checked_add(FRAME)?.checked_add(length as usize)?;
-    bytes.get(at..end)
+impl<R: BufRead + Seek> PngDecoder<R> {
+    /// Reads the header; the decoder may allocate `overhead` bytes beside the pixels.
+    ///
+    /// # Errors
+    /// A damaged header, or one that asks for more memory.
+    pub(super) fn new(file: R, overhead: usize) -> ImageResult<Self> {
+        let mut decoder = png::Decoder::new_with_limits(file, Limits { bytes: overhead });
+        decoder.set_ignore_text_chunk(true);
+        decoder.set_ignore_iccp_chunk(true);
+        decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
+        let reader = decoder.read_info().map_err(error)?;
+        let color = match reader.output_color_type() {
+            (png::ColorType::Grayscale, BitDepth::Eight) => ColorType::L8,
+            (png::ColorType::GrayscaleAlpha, BitDepth::Eight) => ColorType::La8,
+            (png::ColorType::Rgb, BitDepth::Eight) => ColorType::Rgb8,
+            (png::ColorType::Rgba, BitDepth::Eight) => ColorType::Rgba8,
+            (_, depth) => return Err(unsupported(depth)),
+        };
+        Ok(Self { reader, color })
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl<R: BufRead + Seek> ImageDecoder for PngDecoder<R> {
+    fn dimensions(&self) -> (u32, u32) {
+        self.reader.info().size()
+    }
 
-    fn file(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
-        let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
-        for (kind, data) in chunks {
-            file.extend((data.len() as u32).to_be_bytes());
-            file.extend_from_slice(&kind[..]);
-            file.extend_from_slice(data);
-            file.extend([0; 4]);
+    fn color_type(&self) -> ColorType {
+        self.color
+    }
+
+    fn exif_metadata(&mut self) -> ImageResult<Option<Vec<u8>>> {
+        let exif = self.reader.info().exif_metadata.as_ref();
+        Ok(exif.map(|exif| exif.to_vec()))
+    }
+
+    fn read_image(mut self, buffer: &mut [u8]) -> ImageResult<()> {
+        self.reader.next_frame(buffer).map_err(error)?;
+        Ok(())
+    }
+
+    fn read_image_boxed(self: Box<Self>, buffer: &mut [u8]) -> ImageResult<()> {
+        (*self).read_image(buffer)
+    }
+}
+
+fn error(error: png::DecodingError) -> ImageError {
+    use png::DecodingError::{Format, IoError, LimitsExceeded, Parameter};
+    match error {
+        IoError(error) => ImageError::IoError(error),
+        LimitsExceeded => {
+            ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory))
         }
-        file
-    }
-
-    #[test]
-    fn profiles_texts_and_animations_are_left_out() {
-        let plain = file(&[
-            (b"IHDR", &[0; 13]),
-            (b"eXIf", b"II"),
-            (b"IDAT", b"x"),
-            (b"IEND", b""),
-        ]);
-        let full = file(&[
-            (b"IHDR", &[0; 13]),
-            (b"iCCP", b"profile"),
-            (b"zTXt", b"text"),
-            (b"eXIf", b"II"),
-            (b"acTL", b"animated"),
-            (b"IDAT", b"x"),
-            (b"iTXt", b"text"),
-            (b"IEND", b""),
-        ]);
-        assert_eq!(without_metadata(&full), plain);
-        assert!(matches!(without_metadata(&plain), Cow::Borrowed(_)));
-    }
-
-    #[test]
-    fn what_is_cut_or_no_chunk_stays() {
-        let full = file(&[
-            (b"IHDR", &[0; 13]),
-            (b"iCCP", b"profile"),
-            (b"IDAT", b"pixels"),
-        ]);
-        let cut = &full[..full.len() - 6];
-        assert!(without_metadata(cut).ends_with(&cut[cut.len() - 8..]));
-        for end in 0..=SIGNATURE + FRAME {
-            assert_eq!(without_metadata(&full[..end]), &full[..end]);
+        error @ Format(_) => {
+            let format = ImageFormatHint::Exact(ImageFormat::Png);
+            ImageError::Decoding(DecodingError::new(format, error))
+        }
+        error @ Parameter(_) => {
+            let kind = ParameterErrorKind::Generic(error.to_string());
+            ImageError::Parameter(ParameterError::from_kind(kind))
         }
     }
+}
+
+/// What the transformations leave has eight bits a sample, so no file comes here.
+fn unsupported(depth: BitDepth) -> ImageError {
+    ImageError::Unsupported(UnsupportedError::from_format_and_kind(
+        ImageFormatHint::Exact(ImageFormat::Png),
+        UnsupportedErrorKind::Color(ExtendedColorType::Unknown(depth as u8)),
+    ))
 }

@@ -16,6 +16,7 @@ use crate::telemetry::metrics::{Preparing, Stage};
 pub struct Preprocessor {
     side: u32,
     limits: ImageLimits,
+    concurrency: usize,
     permits: Arc<Semaphore>,
     memory: DecodeMemory,
 }
@@ -28,6 +29,7 @@ impl Preprocessor {
         Self {
             side,
             limits,
+            concurrency: permits,
             permits: Arc::new(Semaphore::new(permits)),
             memory: DecodeMemory::new(limits.memory, permits),
         }
@@ -36,6 +38,11 @@ impl Preprocessor {
     /// Width and height of prepared pictures in pixels.
     pub fn side(&self) -> u32 {
         self.side
+    }
+
+    /// How many pictures are worked on at a time.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     /// Runs [`Self::prepare_blocking`] on tokio's blocking threads once there is memory and a permit

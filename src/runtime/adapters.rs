@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{check_adapter, check_name};
+use super::served_names;
 use crate::checkpoint::adapter::AdapterError;
 use crate::checkpoint::{Adapter, WeightFiles};
 use crate::models::{Adapters, Resident};
@@ -47,4 +47,54 @@ impl AdapterLoader {
             false => Err(outside()),
         }
     }
+}
+
+/// Whether an adapter may be served under a name.
+///
+/// # Errors
+/// When the name is the model's, or the adapter too large.
+pub(super) fn check_adapter(
+    settings: &Settings,
+    name: &str,
+    adapter: &Adapter,
+) -> Result<(), AdapterError> {
+    check_name(settings, name)?;
+    if adapter.rank() > settings.max_lora_rank {
+        return Err(AdapterError::Rank {
+            path: adapter.path.clone(),
+            rank: adapter.rank(),
+            allowed: settings.max_lora_rank,
+        });
+    }
+    if let Some(base) = adapter
+        .base
+        .as_deref()
+        .filter(|base| *base != settings.model)
+    {
+        tracing::warn!(
+            adapter = name,
+            trained_on = base,
+            model = settings.model,
+            "the adapter names another base than the model that is served"
+        );
+    }
+    Ok(())
+}
+
+/// Whether something may be called so.
+fn check_name(settings: &Settings, name: &str) -> Result<(), AdapterError> {
+    // It also becomes a metric's label.
+    let known = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    if name.is_empty() || name.len() > 128 || !name.chars().all(known) {
+        return Err(AdapterError::Name {
+            name: name.to_owned(),
+        });
+    }
+    let (own, aliases) = served_names(settings);
+    if own == name || aliases.iter().any(|alias| alias == name) {
+        return Err(AdapterError::NameOfModel {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
 }

@@ -17,6 +17,8 @@ pub struct ModelInfo {
     pub name: String,
     /// Further names under which it may be asked for.
     pub aliases: Vec<String>,
+    /// The name of the adapter that was merged into its weights, if one was.
+    pub merged_adapter: Option<String>,
     /// What to know before using it, if there is something.
     pub description: Option<&'static str>,
     /// What it is good at.
@@ -55,6 +57,10 @@ impl ModelInfo {
         Self {
             name,
             aliases,
+            merged_adapter: match settings.merge_adapter.as_str() {
+                "" => None,
+                adapter => Some(own_name(adapter)),
+            },
             description: (settings.model == DEMO).then_some(
                 "the built-in demo: a tiny PaliGemma that was trained on drawn, coloured shapes and knows nothing of photos",
             ),
@@ -103,7 +109,7 @@ pub fn served_names(settings: &Settings) -> (String, Vec<String>) {
     }
 }
 
-/// `demo`, a folder's name, or a hub id.
+/// `demo`, a folder's name, or a hub id, of a model or an adapter.
 fn own_name(model: &str) -> String {
     if model == DEMO {
         return DEMO.to_owned();

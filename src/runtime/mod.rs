@@ -2,6 +2,7 @@
 //! decoder, and a factory of the model itself. Every subcommand starts from a [`Runtime`].
 
 mod adapters;
+mod automatic;
 mod info;
 mod memory;
 mod source;
@@ -9,13 +10,13 @@ mod source;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytesize::ByteSize;
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
 use crate::checkpoint::adapter::AdapterError;
-use crate::checkpoint::{Adapter, CheckpointError};
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::hub::HubError;
 use crate::kernels::{
@@ -28,23 +29,11 @@ use crate::telemetry::load_progress::LoadProgress;
 use crate::tokenizer::Tokenizer;
 
 pub use adapters::AdapterLoader;
+use adapters::check_adapter;
 pub use info::{ModelInfo, served_names};
 pub use memory::DoesNotFit;
 use memory::Needs;
 use source::Source;
-
-/// How much longer a stream may wait for its next token when nobody says. On a CPU tokens then still
-/// come about as fast as people read; on a GPU many layers fit into a gap that nobody notices.
-const AUTO_TOKEN_GAP_CPU: Duration = Duration::from_millis(250);
-const AUTO_TOKEN_GAP_GPU: Duration = Duration::from_millis(50);
-
-/// Tokens that are prefilled together when nobody says. A row of a product costs a CPU the same from
-/// about 256 rows on; a GPU is only busy with thousands.
-const AUTO_BATCH_TOKENS_CPU: usize = 512;
-const AUTO_BATCH_TOKENS_GPU: usize = 4096;
-
-/// Tokens of prompt and answer that a slot has room for beside its image when nobody says.
-const AUTO_TEXT_TOKENS: usize = 512;
 
 /// An opened checkpoint and all that goes with it. Its weights are read by `factory`, which can be
 /// called again after a failure, and only on the thread that will run the model: a GPU's stream
@@ -144,13 +133,13 @@ impl Runtime<()> {
         };
         let (mut pretrained, mask_decoder) = tokio::task::spawn_blocking(open).await??;
         pretrained.weights_cache = weights_cache(&settings, instructions);
-        let context = context(&settings, &pretrained)?;
+        let context = automatic::context(&settings, &pretrained)?;
         let needs = Needs::new(
             &pretrained.config,
             pretrained.weights.values(),
             placement.format,
             context,
-            batch_tokens(&settings, placement),
+            automatic::batch_tokens(&settings, placement),
             settings.image_cache.as_u64(),
         );
         let slots = memory::slots(placement, needs, settings.slots)?;
@@ -165,7 +154,7 @@ impl Runtime<()> {
         );
         Ok(Runtime {
             tokenizer: Arc::clone(&pretrained.tokenizer),
-            preprocessor: preprocessor(&settings, info.image_size),
+            preprocessor: preprocessor(&settings, placement, info.image_size),
             mask_decoder: mask_decoder.map(Arc::new),
             loading: pretrained.weights.progress.clone(),
             adapters: AdapterLoader {
@@ -203,16 +192,12 @@ impl<F> Runtime<F> {
     /// An engine as the settings want it.
     pub fn engine_options(&self) -> EngineOptions {
         let settings = &self.settings;
-        let token_gap = match self.placement.gpu {
-            Some(_) => AUTO_TOKEN_GAP_GPU,
-            None => AUTO_TOKEN_GAP_CPU,
-        };
         EngineOptions {
             slots: self.info.slots,
             queue: settings.queue,
             context: self.info.context,
-            max_token_gap: settings.max_token_gap.unwrap_or(token_gap),
-            prefill_batch_tokens: batch_tokens(settings, self.placement),
+            max_token_gap: automatic::token_gap(settings, self.placement),
+            prefill_batch_tokens: automatic::batch_tokens(settings, self.placement),
             image_cache_bytes: usize::try_from(settings.image_cache.as_u64()).unwrap_or(usize::MAX),
             model_restarts: settings.model_restarts,
             step_timeout: settings.step_timeout,
@@ -228,52 +213,6 @@ impl<F> Runtime<F> {
     {
         EngineHandle::start(options, self.tokenizer, self.factory)
     }
-}
-
-/// Whether an adapter may be served under a name.
-///
-/// # Errors
-/// When the name is the model's, or the adapter too large.
-fn check_adapter(settings: &Settings, name: &str, adapter: &Adapter) -> Result<(), AdapterError> {
-    check_name(settings, name)?;
-    if adapter.rank() > settings.max_lora_rank {
-        return Err(AdapterError::Rank {
-            path: adapter.path.clone(),
-            rank: adapter.rank(),
-            allowed: settings.max_lora_rank,
-        });
-    }
-    if let Some(base) = adapter
-        .base
-        .as_deref()
-        .filter(|base| *base != settings.model)
-    {
-        tracing::warn!(
-            adapter = name,
-            trained_on = base,
-            model = settings.model,
-            "the adapter names another base than the model that is served"
-        );
-    }
-    Ok(())
-}
-
-/// Whether something may be called so.
-fn check_name(settings: &Settings, name: &str) -> Result<(), AdapterError> {
-    // It also becomes a metric's label.
-    let known = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
-    if name.is_empty() || name.len() > 128 || !name.chars().all(known) {
-        return Err(AdapterError::Name {
-            name: name.to_owned(),
-        });
-    }
-    let (own, aliases) = served_names(settings);
-    if own == name || aliases.iter().any(|alias| alias == name) {
-        return Err(AdapterError::NameOfModel {
-            name: name.to_owned(),
-        });
-    }
-    Ok(())
 }
 
 /// Loads the model; called on the engine's thread.
@@ -330,16 +269,6 @@ fn warm_up(model: &PaliGemma, side: usize) -> candle_core::Result<()> {
     Ok(())
 }
 
-/// Tokens that are prefilled together.
-fn batch_tokens(settings: &Settings, placement: Placement) -> usize {
-    settings
-        .prefill_batch_tokens
-        .unwrap_or(match placement.gpu {
-            Some(_) => AUTO_BATCH_TOKENS_GPU,
-            None => AUTO_BATCH_TOKENS_CPU,
-        })
-}
-
 /// The folder of packed weights, if there is one and something is packed.
 fn weights_cache(settings: &Settings, instructions: Option<Instructions>) -> Option<PathBuf> {
     let folder = &settings.weights_cache;
@@ -356,37 +285,13 @@ fn weights_cache(settings: &Settings, instructions: Option<Instructions>) -> Opt
     Some(folder.clone())
 }
 
-/// Tokens that one slot holds.
-///
-/// # Errors
-/// When the settings' number leaves no room beside this model's image, or is beyond its positions.
-fn context(settings: &Settings, pretrained: &Pretrained) -> Result<usize, SettingsError> {
-    let image = pretrained.config.image_tokens();
-    // The shortest prompt is <bos> and a newline, the shortest answer one token.
-    let least = image + 3;
-    let most = pretrained.config.text.max_position_embeddings;
-    let tokens = match settings.context {
-        None => (image + AUTO_TEXT_TOKENS).min(most),
-        Some(tokens) => tokens,
-    };
-    if (least..=most).contains(&tokens) {
-        return Ok(tokens);
-    }
-    Err(SettingsError::ForModel {
-        key: "context",
-        value: tokens.to_string(),
-        allowed: format!(
-            "auto, or {least} (an image alone takes {image} tokens) to {most} (the model's positions)"
-        ),
-    })
-}
-
 /// Makes pictures ready for this model, within the settings' limits.
-fn preprocessor(settings: &Settings, image_size: u32) -> Preprocessor {
+fn preprocessor(settings: &Settings, placement: Placement, image_size: u32) -> Preprocessor {
     let limits = ImageLimits {
         max_side: settings.max_image_side,
         max_pixels: settings.max_image_pixels,
         memory: settings.decode_memory.as_u64(),
     };
-    Preprocessor::new(image_size, limits, settings.decode_threads)
+    let threads = automatic::decode_threads(settings, placement);
+    Preprocessor::new(image_size, limits, threads)
 }

@@ -177,8 +177,9 @@ pub struct Settings {
     pub image_ports: Vec<u16>,
     #[serde(deserialize_with = "value::duration::<_, 1>")]
     pub image_fetch_timeout: Duration,
-    #[serde(deserialize_with = "value::whole::<_, _, 1, 1_024>")]
-    pub decode_threads: usize,
+    /// `None`: as the device suggests.
+    #[serde(deserialize_with = "value::auto_or_whole::<_, 1, 1_024>")]
+    pub decode_threads: Option<usize>,
     #[serde(deserialize_with = "value::duration::<_, 1>")]
     pub request_timeout: Duration,
     #[serde(deserialize_with = "value::duration::<_, 1>")]

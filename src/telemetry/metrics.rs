@@ -1,10 +1,11 @@
-//! All metrics: their names, their meaning, and the function that sets each.
+//! All metrics, and the function that sets each. Names and meanings are in the catalogue.
 //!
 //! Names begin with `paligemma_` and end in their base unit; those of the process have the names that
 //! all of Prometheus' clients use, and some are there under others' names, too. [`Metrics::install`] registers the series of the engine with the
 //! value 0, so that they exist before their first event and rates and alerts see it. Those of HTTP
 //! requests come with the first request: routes times statuses would be hundreds that never count.
 
+mod catalogue;
 mod exposition;
 mod preparing;
 mod recorder;
@@ -17,239 +18,12 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
+use catalogue::*;
+
 use crate::build_info;
 
 pub use preparing::{Preparing, Stage};
 pub use recorder::Metrics;
-
-/// Bucket bounds in seconds, for durations from a millisecond to minutes.
-const SECONDS: [f64; 16] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
-];
-
-/// Bucket bounds for numbers of sequences.
-const SEQUENCES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
-
-/// A metric's name and what it means.
-type Metric = (&'static str, &'static str);
-
-const HTTP_REQUESTS: Metric = (
-    "paligemma_http_requests_total",
-    "Answered HTTP requests, by method, route and status.",
-);
-const HTTP_SECONDS: Metric = (
-    "paligemma_http_request_duration_seconds",
-    "Time from an HTTP request to the end of its response (or stream), by method and route.",
-);
-const QUEUE_LENGTH: Metric = ("paligemma_queue_length", "Generations waiting for a slot.");
-const QUEUE_CAPACITY: Metric = (
-    "paligemma_queue_capacity",
-    "Most generations that may wait for a slot; further ones are rejected.",
-);
-const SLOTS_USED: Metric = (
-    "paligemma_slots_used",
-    "Sequences in the model: in the vision tower, in prefill or decoding.",
-);
-const SLOTS: Metric = ("paligemma_slots", "Most sequences in the model at once.");
-const READY: Metric = (
-    "paligemma_ready",
-    "1 while the server takes requests, otherwise 0.",
-);
-const QUEUE_SECONDS: Metric = (
-    "paligemma_queue_seconds",
-    "Time from a generation's submission to the first work on it.",
-);
-const VISION_SECONDS: Metric = (
-    "paligemma_vision_seconds",
-    "Time from the first work on a generation to its image features, if they were not cached.",
-);
-const PREFILL_SECONDS: Metric = (
-    "paligemma_prefill_seconds",
-    "Time from a generation's image features to its first token.",
-);
-const DECODE_SECONDS: Metric = (
-    "paligemma_decode_seconds",
-    "Time from a generation's first token to its last.",
-);
-const FIRST_TOKEN_SECONDS: Metric = (
-    "paligemma_time_to_first_token_seconds",
-    "Time from a generation's submission to its first token.",
-);
-const INTER_TOKEN_SECONDS: Metric = (
-    "paligemma_inter_token_seconds",
-    "Time from one token of a generation to the next.",
-);
-const STEP_SECONDS: Metric = (
-    "paligemma_step_seconds",
-    "Duration of one model step, with all its sequences.",
-);
-const BATCH_SIZE: Metric = (
-    "paligemma_decode_batch_size",
-    "Sequences decoded together in one step.",
-);
-const PREFILL_BATCH_SIZE: Metric = (
-    "paligemma_prefill_batch_size",
-    "Sequences prefilled together in one batch.",
-);
-const IMAGE_TOKENS: Metric = ("paligemma_image_tokens_total", "Image tokens processed.");
-const PROMPT_TOKENS: Metric = ("paligemma_prompt_tokens_total", "Prompt tokens processed.");
-const COMPLETION_TOKENS: Metric = ("paligemma_completion_tokens_total", "Tokens generated.");
-const CACHE_HITS: Metric = (
-    "paligemma_image_cache_hits_total",
-    "Generations whose image features were cached or being computed for another generation.",
-);
-const CACHE_MISSES: Metric = (
-    "paligemma_image_cache_misses_total",
-    "Images encoded by the vision tower.",
-);
-const CACHE_BYTES: Metric = (
-    "paligemma_image_cache_bytes",
-    "Size of the cached image features.",
-);
-const CACHE_CAPACITY: Metric = (
-    "paligemma_image_cache_capacity_bytes",
-    "Most bytes of cached image features.",
-);
-const FINISHED: Metric = (
-    "paligemma_generations_finished_total",
-    "Finished generations, by reason.",
-);
-const CANCELLED: Metric = (
-    "paligemma_generations_cancelled_total",
-    "Generations cancelled because the client disconnected, by stage.",
-);
-const FAILED: Metric = (
-    "paligemma_generations_failed_total",
-    "Generations that failed, by reason.",
-);
-const REJECTED: Metric = (
-    "paligemma_generations_rejected_total",
-    "Generations that were rejected, by reason.",
-);
-
-const BUILD_INFO: Metric = (
-    "paligemma_build_info",
-    "Always 1. The version, its commit if the build recorded it, whether it was built with CUDA, and the processor's instructions in use.",
-);
-const CONNECTIONS: Metric = (
-    "paligemma_http_connections",
-    "Open connections, idle ones included.",
-);
-const PREPARING: Metric = (
-    "paligemma_preparing",
-    "Requests before the queue, or their images, by stage.",
-);
-const PREPARING_SECONDS: Metric = (
-    "paligemma_preparing_seconds",
-    "Time that a request, or one of its images, spent in a stage before the queue.",
-);
-const ADAPTER_GENERATIONS: Metric = (
-    "paligemma_adapter_generations_total",
-    "Generations that were submitted, by the adapter that answers.",
-);
-const NAMED_IMAGES: Metric = (
-    "paligemma_named_images_total",
-    "Images that requests named by their key instead of sending them, and whether they were here.",
-);
-const KEY_REQUESTS: Metric = (
-    "paligemma_key_requests_total",
-    "Requests by the name of their API key, and whether its limits let them through.",
-);
-const MODEL_LOAD_SECONDS: Metric = (
-    "paligemma_model_load_seconds",
-    "Duration of the model's last load; 0 before the first is done.",
-);
-const MODEL_RESTARTS: Metric = (
-    "paligemma_model_restarts_total",
-    "Times the model failed and was loaded again.",
-);
-
-// Names by which routers, autoscalers and dashboards know other servers: vLLM's, and those of
-// OpenTelemetry's conventions for generative AI.
-const VLLM_WAITING: Metric = (
-    "vllm:num_requests_waiting",
-    "paligemma_queue_length and all of paligemma_preparing together, under vLLM's name.",
-);
-const VLLM_RUNNING: Metric = (
-    "vllm:num_requests_running",
-    "paligemma_slots_used under vLLM's name.",
-);
-const VLLM_CACHE: Metric = (
-    "vllm:kv_cache_usage_perc",
-    "The share of slots in use, from 0 to 1, under vLLM's name.",
-);
-const GEN_AI_REQUEST: Metric = (
-    "gen_ai_server_request_duration_seconds",
-    "Time from a generation's submission to its end, under OpenTelemetry's name.",
-);
-const GEN_AI_FIRST_TOKEN: Metric = (
-    "gen_ai_server_time_to_first_token_seconds",
-    "paligemma_time_to_first_token_seconds under OpenTelemetry's name.",
-);
-const GEN_AI_TOKEN: Metric = (
-    "gen_ai_server_time_per_output_token_seconds",
-    "A generation's mean time between tokens after the first, under OpenTelemetry's name.",
-);
-
-/// Counters without labels.
-const COUNTERS: [Metric; 6] = [
-    MODEL_RESTARTS,
-    IMAGE_TOKENS,
-    PROMPT_TOKENS,
-    COMPLETION_TOKENS,
-    CACHE_HITS,
-    CACHE_MISSES,
-];
-
-/// Counters with one label, and all its values.
-const LABELLED_COUNTERS: [(Metric, &str, &[&str]); 4] = [
-    (FINISHED, "reason", &["stop", "length"]),
-    (CANCELLED, "stage", &["queue", "prefill", "decode"]),
-    (FAILED, "reason", &["deadline", "shutdown", "model"]),
-    (
-        REJECTED,
-        "reason",
-        &[
-            "queue_full",
-            "uploads",
-            "invalid",
-            "loading",
-            "draining",
-            "failed",
-        ],
-    ),
-];
-
-const GAUGES: [Metric; 12] = [
-    VLLM_WAITING,
-    VLLM_RUNNING,
-    VLLM_CACHE,
-    CONNECTIONS,
-    QUEUE_LENGTH,
-    QUEUE_CAPACITY,
-    SLOTS_USED,
-    SLOTS,
-    READY,
-    MODEL_LOAD_SECONDS,
-    CACHE_BYTES,
-    CACHE_CAPACITY,
-];
-
-/// Histograms without labels, and their buckets.
-const HISTOGRAMS: [(Metric, &[f64]); 12] = [
-    (GEN_AI_REQUEST, &SECONDS),
-    (GEN_AI_FIRST_TOKEN, &SECONDS),
-    (GEN_AI_TOKEN, &SECONDS),
-    (QUEUE_SECONDS, &SECONDS),
-    (VISION_SECONDS, &SECONDS),
-    (PREFILL_SECONDS, &SECONDS),
-    (DECODE_SECONDS, &SECONDS),
-    (FIRST_TOKEN_SECONDS, &SECONDS),
-    (INTER_TOKEN_SECONDS, &SECONDS),
-    (STEP_SECONDS, &SECONDS),
-    (BATCH_SIZE, &SEQUENCES),
-    (PREFILL_BATCH_SIZE, &SEQUENCES),
-];
 
 /// What was reported last, for metrics that are made of several.
 static QUEUED: AtomicUsize = AtomicUsize::new(0);
@@ -323,6 +97,11 @@ pub(crate) fn named_image(found: bool) {
 /// How many connections are open.
 pub(crate) fn connections(open: usize) {
     gauge!(CONNECTIONS.0).set(open as f64);
+}
+
+/// A connection was cut because its client took nothing of its answer.
+pub(crate) fn stalled_reader() {
+    counter!(STALLED_READERS.0).increment(1);
 }
 
 /// The model failed and is loaded again.

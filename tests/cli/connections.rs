@@ -26,10 +26,14 @@ impl Server {
 
     /// How many connections the server says that it has, this one included.
     fn connections(&self) -> usize {
+        self.metric("paligemma_http_connections ")
+    }
+
+    /// The value of the metric whose line begins so.
+    fn metric(&self, start: &str) -> usize {
         let metrics =
             self.last_words("GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        let mut lines = metrics.lines();
-        let value = lines.find_map(|line| line.strip_prefix("paligemma_http_connections "));
+        let value = metrics.lines().find_map(|line| line.strip_prefix(start));
         value.unwrap().parse().unwrap()
     }
 
@@ -148,7 +152,9 @@ fn a_body_that_comes_too_slowly_is_refused_long_before_its_timeout() {
 
 #[test]
 fn a_client_that_takes_nothing_of_its_answers_is_cut() {
+    const CUT: &str = "paligemma_http_stalled_readers_total ";
     let server = Server::ready(&["--write-timeout", "500ms"]);
+    assert_eq!(server.metric(CUT), 0);
     let mut stream = server.connect();
     let requests = "GET /openapi.yaml HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
     // The server stops to read when it can't write, so not all of it need fit.
@@ -156,4 +162,5 @@ fn a_client_that_takes_nothing_of_its_answers_is_cut() {
     let _ = stream.write(requests.as_bytes());
     assert_eq!(server.connections(), 2);
     server.wait_until_alone();
+    assert_eq!(server.metric(CUT), 1);
 }

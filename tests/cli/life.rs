@@ -212,7 +212,7 @@ fn rest(mut answer: BufReader<TcpStream>) -> String {
 
 #[test]
 fn requests_are_taken_for_a_while_after_readiness_is_off() {
-    let mut server = Server::ready(&["--shutdown-delay", "2s"]);
+    let mut server = Server::ready(&["--shutdown-delay", "5s"]);
     server.signal("TERM");
     server.wait_for_log("shutting down");
     assert_eq!(server.get("/health/ready"), 503);

@@ -4,11 +4,13 @@ The SDK takes 500 MB with all that it needs, so it is not in requirements.txt: `
 """
 
 import base64
+import json
+import subprocess
 
 import pytest
 import requests
 from conftest import KEY
-from server import IMAGES, Server
+from server import BINARY, IMAGES, Server
 
 interface = pytest.importorskip("label_studio_sdk.label_interface")
 brush = pytest.importorskip("label_studio_sdk.converter.brush")
@@ -70,3 +72,25 @@ def test_label_studio_takes_the_predictions(backend):
     box = first["rectanglelabels"]["value"]
     for edge, low, length in [("x", xs.min(), mask.shape[1]), ("y", ys.min(), mask.shape[0])]:
         assert abs(low / length * 100 - box[edge]) < 2
+
+
+@pytest.mark.parametrize(("task", "control"), [("detect", "RectangleLabels"), ("segment", "BrushLabels")])
+def test_tasks_that_annotate_writes_are_valid(task, control, tmp_path):
+    tasks = tmp_path / "tasks.json"
+    subprocess.run(
+        [BINARY, "annotate", IMAGES / "red-circle.png", "--task", task, "--object", "red circle"]
+        + ["--output", tmp_path / "found.jsonl", "--label-studio", tasks],
+        check=True,
+    )
+    (written,) = json.loads(tasks.read_text())
+    config = f"""<View><Image name="image" value="$image"/>
+        <{control} name="label" toName="image"><Label value="red circle"/></{control}></View>"""
+    (prediction,) = written["predictions"]
+    assert interface.LabelInterface(config).validate_prediction(prediction, return_errors=True) == []
+    (region,) = prediction["result"]
+    if task == "segment":
+        mask = brush.decode_rle(region["value"]["rle"])
+        mask = mask.reshape(region["original_height"], region["original_width"], 4)[:, :, 3]
+        (found,) = json.loads((tmp_path / "found.jsonl").read_text())["objects"]
+        assert (mask == 255).sum() == found["area"]
+        assert set(mask.flat) == {0, 255}

@@ -293,6 +293,7 @@ fn the_likeliest_token_and_its_report() -> Result<()> {
             ids: 1000..1235,
             radius: 5,
         }),
+        temperature: 1.5,
     };
     let all = Tensor::from_vec(rows.concat(), (4, VOCAB), &Device::Cpu)?;
     let reports = [
@@ -315,6 +316,8 @@ fn the_likeliest_token_and_its_report() -> Result<()> {
             "{ours:?}, {right:?}"
         );
         assert!((ours.near - right.near).abs() < 1e-5, "{ours:?}, {right:?}");
+        let total = token::total(&rows[row], report.temperature);
+        assert!((found[row].total - total).abs() < 1e-5, "{total}");
         assert_eq!(ours.top.len(), 3);
         for ((id, logprob), (right_id, right)) in ours.top.iter().zip(&right.top) {
             assert_eq!(id, right_id);

@@ -48,13 +48,21 @@ __device__ inline Likeliest block_likeliest(Likeliest best) {
 // What a part of a row's logits is like.
 struct Part {
   Likeliest best;
-  // Of exp(logit - best).
-  float sum;
+  // Of exp(logit - best), and of exp((logit - best) / temperature).
+  float sum, warm;
   int broken;
 };
 
+// What is wanted of a row: how many of the likeliest tokens, or -1 for no log-probabilities at all; the
+// first and the end of ids that have neighbours, and how far these are; 1 / temperature.
+struct Wanted {
+  int top, first, end, radius;
+  float colder;
+};
+
 // The grid is parts of rows, rows; `parts` `[rows, parts]`.
-extern "C" __global__ void __launch_bounds__(1024) scan(const float *logits, Part *parts, int vocab) {
+extern "C" __global__ void __launch_bounds__(1024) scan(const float *logits, Part *parts, const Wanted *wanted,
+                                                        int vocab) {
   const float *row = logits + (int64_t)blockIdx.y * vocab;
   int size = (vocab + gridDim.x - 1) / gridDim.x, first = blockIdx.x * size;
   int end = first + size < vocab ? first + size : vocab;
@@ -72,23 +80,29 @@ extern "C" __global__ void __launch_bounds__(1024) scan(const float *logits, Par
 #pragma unroll 4
   for (int i = first + threadIdx.x; i < end; i += blockDim.x) sum += expf(row[i] - best.logit);
   sum = block_reduce<Sum>(sum);
-  if (threadIdx.x == 0) parts[blockIdx.y * gridDim.x + blockIdx.x] = Part{best, sum, broken};
+  float warm = sum, colder = wanted[blockIdx.y].colder;
+  if (colder != 1.0f) {
+    warm = 0.0f;
+#pragma unroll 4
+    for (int i = first + threadIdx.x; i < end; i += blockDim.x) warm += expf((row[i] - best.logit) * colder);
+    warm = block_reduce<Sum>(warm);
+  }
+  if (threadIdx.x == 0) parts[blockIdx.y * gridDim.x + blockIdx.x] = Part{best, sum, warm, broken};
 }
 
 // The likeliest token of each row of logits `[rows, vocab]`, which were scanned in `count` parts, and
 // what is to be reported of it. One block a row.
 //
-// `reports` `[rows, 4]` says for each row how many of the likeliest tokens are wanted, or -1 for no
-// log-probabilities at all; and the first and the end of ids that have neighbours, and how far these
-// are. `out` `[rows, 4 + 2 · most]` gets the id, whether all logits are finite, the log-probability of
-// the token, that of it and its neighbours together, and then the likeliest ids and their
-// log-probabilities; floats by their bits.
+// `wanted` `[rows]` says what. `out` `[rows, 5 + 2 · most]` gets the id, whether all logits are finite,
+// the log-probability of the token, that of it and its neighbours together, the logarithm of the sum of
+// exp((logit - highest) / temperature), and then the likeliest ids and their log-probabilities; floats
+// by their bits.
 extern "C" __global__ void __launch_bounds__(1024) likeliest(const float *logits, const Part *parts,
-                                                             const int *reports, uint32_t *out, int vocab,
+                                                             const Wanted *wanted, uint32_t *out, int vocab,
                                                              int count, int most) {
   const float *row = logits + (int64_t)blockIdx.x * vocab;
   parts += (int64_t)blockIdx.x * count;
-  out += (int64_t)blockIdx.x * (4 + 2 * most);
+  out += (int64_t)blockIdx.x * (5 + 2 * most);
   Likeliest best = {-INFINITY, NO_TOKEN};
   int broken = 0;
   for (int i = 0; i < count; i++) {
@@ -100,16 +114,19 @@ extern "C" __global__ void __launch_bounds__(1024) likeliest(const float *logits
     out[0] = id;
     out[1] = !broken;
   }
-  const int *report = reports + 4 * blockIdx.x;
-  int top = report[0];
-  if (broken || top < 0) return;
+  Wanted report = wanted[blockIdx.x];
+  if (broken || report.top < 0) return;
 
-  float sum = 0.0f;
-  for (int i = 0; i < count; i++) sum += parts[i].sum * expf(parts[i].best.logit - best.logit);
+  float sum = 0.0f, warm = 0.0f;
+  for (int i = 0; i < count; i++) {
+    float below = parts[i].best.logit - best.logit;
+    sum += parts[i].sum * expf(below);
+    warm += parts[i].warm * expf(below * report.colder);
+  }
   float total = logf(sum);
   if (threadIdx.x == 0) {
     float near = 1.0f;
-    int first = report[1], end = report[2], radius = report[3];
+    int first = report.first, end = report.end, radius = report.radius;
     if ((int)id >= first && (int)id < end) {
       if (first < (int)id - radius) first = id - radius;
       if (end > (int)id + radius + 1) end = id + radius + 1;
@@ -118,10 +135,11 @@ extern "C" __global__ void __launch_bounds__(1024) likeliest(const float *logits
     }
     out[2] = __float_as_uint(-total);
     out[3] = __float_as_uint(logf(near) - total);
+    out[4] = __float_as_uint(logf(warm));
   }
   // One after the other, each the best of those that come after the last.
   Likeliest last = best;
-  for (int place = 0; place < top; place++) {
+  for (int place = 0; place < report.top; place++) {
     if (place > 0) {
       Likeliest next = {-INFINITY, NO_TOKEN};
 #pragma unroll 8
@@ -133,8 +151,8 @@ extern "C" __global__ void __launch_bounds__(1024) likeliest(const float *logits
       last = block_likeliest(next);
     }
     if (threadIdx.x == 0) {
-      out[4 + 2 * place] = last.id;
-      out[5 + 2 * place] = __float_as_uint(last.logit - best.logit - total);
+      out[5 + 2 * place] = last.id;
+      out[6 + 2 * place] = __float_as_uint(last.logit - best.logit - total);
     }
   }
 }

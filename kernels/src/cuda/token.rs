@@ -35,9 +35,12 @@ pub(crate) fn logits(y: &Tensor, vocab: usize, softcap: Option<f64>) -> Result<T
     Ok(logits)
 }
 
-/// Parts of a row that are scanned by blocks of their own, and what a part is like: four numbers.
+/// Parts of a row that are scanned by blocks of their own, and what a part is like: five numbers.
 const PARTS: usize = 32;
-const OF_PART: usize = 4;
+const OF_PART: usize = 5;
+/// Numbers in a row of what the kernel calls `reports`, and of what it gives before the likeliest ones.
+const OF_REPORT: usize = 5;
+const OF_FOUND: usize = 5;
 
 /// See [`likeliest`](crate::likeliest).
 pub(crate) fn likeliest(logits: &Tensor, reports: &[Option<Report>]) -> Result<Vec<Likeliest>> {
@@ -49,8 +52,8 @@ pub(crate) fn likeliest(logits: &Tensor, reports: &[Option<Report>]) -> Result<V
         .iter()
         .flat_map(|report| wanted(report, vocab))
         .collect();
-    let wanted = Tensor::from_vec(wanted, (rows, 4), logits.device())?;
-    let width = 4 + 2 * most;
+    let wanted = Tensor::from_vec(wanted, (rows, OF_REPORT), logits.device())?;
+    let width = OF_FOUND + 2 * most;
     let found = uninit(&device, (rows, width), DType::U32)?;
     let parts = uninit(&device, (rows, PARTS, OF_PART), DType::U32)?;
     let kernel = Kernel {
@@ -63,6 +66,7 @@ pub(crate) fn likeliest(logits: &Tensor, reports: &[Option<Report>]) -> Result<V
     let arguments = [
         pointer(logits)?.into(),
         pointer(&parts)?.into(),
+        pointer(&wanted)?.into(),
         size(vocab)?,
     ];
     // SAFETY: as token.cu says.
@@ -86,36 +90,38 @@ pub(crate) fn likeliest(logits: &Tensor, reports: &[Option<Report>]) -> Result<V
     let found = found.flatten_all()?.to_vec1::<u32>()?;
     let rows = found.chunks_exact(width).zip(reports);
     Ok(rows
-        .map(|(row, report)| Likeliest {
-            id: row[0],
-            finite: row[1] == 1,
-            logprobs: match report {
-                Some(report) if row[1] == 1 => Some(reported(&row[2..], report.top.min(vocab))),
-                _ => None,
-            },
+        .map(|(row, report)| {
+            let report = report.as_ref().filter(|_| row[1] == 1);
+            Likeliest {
+                id: row[0],
+                finite: row[1] == 1,
+                total: report.map_or(0.0, |_| f32::from_bits(row[4])),
+                logprobs: report.map(|report| logprobs(row, report.top.min(vocab))),
+            }
         })
         .collect())
 }
 
 /// A row of what the kernel calls `reports`: numbers of 32 bits with a sign.
-fn wanted(report: &Option<Report>, vocab: usize) -> [u32; 4] {
-    let Some(Report { top, neighbours }) = report else {
-        return [-1i32 as u32, 0, 0, 0];
+fn wanted(report: &Option<Report>, vocab: usize) -> [u32; OF_REPORT] {
+    let colder = |temperature: f32| temperature.recip().to_bits();
+    let Some(report) = report else {
+        return [-1i32 as u32, 0, 0, 0, colder(1.0)];
     };
-    let top = (*top).min(vocab) as u32;
-    match neighbours {
-        Some(Neighbours { ids, radius }) => [top, ids.start, ids.end, *radius],
-        None => [top, 0, 0, 0],
-    }
+    let top = report.top.min(vocab) as u32;
+    let [first, end, radius] = match &report.neighbours {
+        Some(Neighbours { ids, radius }) => [ids.start, ids.end, *radius],
+        None => [0; 3],
+    };
+    [top, first, end, radius, colder(report.temperature)]
 }
 
-fn reported(row: &[u32], top: usize) -> Logprobs {
+fn logprobs(row: &[u32], top: usize) -> Logprobs {
+    let pairs = row[OF_FOUND..].chunks_exact(2).take(top);
     Logprobs {
-        chosen: f32::from_bits(row[0]),
-        near: f32::from_bits(row[1]),
-        top: row[2..]
-            .chunks_exact(2)
-            .take(top)
+        chosen: f32::from_bits(row[2]),
+        near: f32::from_bits(row[3]),
+        top: pairs
             .map(|pair| (pair[0], f32::from_bits(pair[1])))
             .collect(),
     }

@@ -37,6 +37,9 @@ pub struct Model {
     /// The model that this is an adapter of; absent for the model itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
+    /// The adapter that was merged into the model's weights at start; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merged_adapter: Option<String>,
     /// What to know before using it; only the built-in demo has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'static str>,
@@ -88,6 +91,7 @@ impl Model {
             created: model.created,
             owned_by: "paligemma-server",
             parent: None,
+            merged_adapter: model.merged_adapter.clone(),
             description: model.description,
             status,
             loaded,

@@ -173,13 +173,12 @@ impl Module {
         let Some([rows, columns @ ..]) = weight else {
             return Err(format!("changes {name}, which has no weight"));
         };
-        let columns: usize = columns.iter().product();
+        let columns = area(columns);
         let wanted = match low_rank.is_embedding {
             true => (columns, *rows),
             false => (*rows, columns),
         };
-        let width = |tensor: &StoredTensor| tensor.shape[1..].iter().product::<usize>();
-        let found = (low_rank.up.shape[0], width(&low_rank.down));
+        let found = (low_rank.up.shape[0], area(&low_rank.down.shape[1..]));
         if found != wanted {
             return Err(format!(
                 "changes {name} by a product lora_B · lora_A of shape {found:?}, and the model's weight has {wanted:?}; it is of another base"
@@ -239,6 +238,13 @@ impl LowRank {
             false => Ok(product),
         }
     }
+}
+
+/// The product of `sides`, or the largest number: a tensor without rows may claim any.
+fn area(sides: &[usize]) -> usize {
+    sides
+        .iter()
+        .fold(1, |area, &side| area.saturating_mul(side))
 }
 
 /// An adapter is small: its progress is not worth telling.

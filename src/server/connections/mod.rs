@@ -7,6 +7,7 @@
 mod places;
 mod protocol_errors;
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use self::places::{Place, Places};
 use self::protocol_errors::ProtocolErrors;
 use super::tls::Tls;
 use crate::api::{GuardedBody, SpareConnection};
+use crate::telemetry::metrics;
 
 /// How long to wait when the operating system has no more descriptors or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -102,6 +104,13 @@ fn is_of_the_client(error: &io::Error) -> bool {
     )
 }
 
+/// Whether the client took nothing of its answer for as long as it may: what [`TimeoutStream`] says of a
+/// write. A head that does not come is hyper's own error, without a cause.
+fn is_stalled_reader(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::TimedOut)
+}
+
 /// One connection, from its socket to its end.
 struct Connection {
     peer: SocketAddr,
@@ -167,7 +176,10 @@ impl Connection {
             tokio::select! {
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection ended early");
+                        tracing::debug!(%peer, %error, "a connection ended early");
+                        if is_stalled_reader(&error) {
+                            metrics::stalled_reader();
+                        }
                     }
                     return;
                 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use metrics::{describe_gauge, describe_histogram, gauge, histogram};
 
-use super::{PREPARING, PREPARING_SECONDS, VLLM_WAITING};
+use super::catalogue::{PREPARING, PREPARING_SECONDS, VLLM_WAITING};
 use crate::telemetry::traces::RequestTrace;
 
 /// Where a request, or one of its images, stands before the queue.

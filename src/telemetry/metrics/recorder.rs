@@ -7,11 +7,12 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
-use super::exposition::in_order;
-use super::{
+use super::catalogue::{
     ADAPTER_GENERATIONS, BUILD_INFO, COUNTERS, GAUGES, HISTOGRAMS, HTTP_REQUESTS, HTTP_SECONDS,
-    KEY_REQUESTS, LABELLED_COUNTERS, Metric, NAMED_IMAGES, PREPARING_SECONDS, SECONDS, preparing,
+    KEY_REQUESTS, LABELLED_COUNTERS, Metric, NAMED_IMAGES, PREPARING_SECONDS, SECONDS,
 };
+use super::exposition::in_order;
+use super::preparing;
 
 /// How often unscraped samples are folded into their histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);

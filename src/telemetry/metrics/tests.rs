@@ -28,6 +28,7 @@ fn every_event() {
     named_image(true);
     key_request("alice", "taken");
     connections(2);
+    stalled_reader();
     for stage in [
         Stage::Receiving,
         Stage::Fetching,

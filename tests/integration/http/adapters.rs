@@ -247,3 +247,14 @@ async fn the_demo_counts_with_its_adapter_while_the_base_goes_on_naming() {
         assert_eq!(answered, *text, "{model}, {}, {}", it.image, it.prompt);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_says_which_adapter_was_merged_into_it() {
+    let counting = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo-counting");
+    let server = Server::demo(&[("merge_adapter", counting)]).await;
+    let (_, list) = read(server.send(server.get("/v1/models")).await).await;
+    assert_eq!(list["data"][0]["merged_adapter"], "demo-counting");
+    let server = Server::demo(&[]).await;
+    let (_, list) = read(server.send(server.get("/v1/models")).await).await;
+    assert!(list["data"][0].get("merged_adapter").is_none(), "{list}");
+}

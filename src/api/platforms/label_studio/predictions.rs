@@ -226,7 +226,7 @@ async fn prepare(
         Ok(images)
     });
     // A few at a time, as those of other requests stand in the same line.
-    let prepared = stream::iter(prepared).buffered(state.settings.decode_threads);
+    let prepared = stream::iter(prepared).buffered(state.preprocessor.concurrency());
     prepared.collect().await
 }
 

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::super::record::{Record, RecordedDetection};
 
+/// How the prompts begin that ask for masks.
+const SEGMENT: &str = "segment ";
 /// Where Label Studio serves files of its own machine.
 pub const LOCAL_FILES: &str = "/data/local-files/?d=";
 
@@ -24,8 +26,9 @@ struct Prediction {
     result: Vec<Value>,
 }
 
-/// All pictures. Boxes are for a control `label`, texts for a control `answer`, and both for an object
-/// `image`.
+/// All pictures. Boxes and masks are for a control `label`, texts for a control `answer`, and all for
+/// an object `image`. An object whose mask could not be drawn is left out beside others that have one:
+/// a control knows either boxes or masks.
 pub fn tasks(records: &[Record], picture_url: &str) -> Vec<Task> {
     records
         .iter()
@@ -37,11 +40,15 @@ fn task(record: &Record, picture_url: &str) -> Task {
     let image = format!("{picture_url}{}", encoded(&record.file));
     let objects = record.objects.as_deref();
     let scores = objects.unwrap_or_default().iter();
+    let region = match record.asked.prompt.starts_with(SEGMENT) {
+        true => brush,
+        false => rectangle,
+    };
     let result = match objects {
         Some(objects) => objects
             .iter()
             .zip(1..)
-            .map(|(found, number)| rectangle(record, found, number))
+            .filter_map(|(found, number)| region(record, found, number))
             .collect(),
         None => vec![json!({
             "id": "answer", "from_name": "answer", "to_name": "image", "type": "textarea",
@@ -63,18 +70,35 @@ fn task(record: &Record, picture_url: &str) -> Task {
 }
 
 /// A box, in percent of the picture.
-fn rectangle(record: &Record, found: &RecordedDetection, number: usize) -> Value {
+fn rectangle(record: &Record, found: &RecordedDetection, number: usize) -> Option<Value> {
     let corners = &found.object.box_normalized;
+    let value = json!({
+        "x": corners.x0 * 100.0, "y": corners.y0 * 100.0,
+        "width": (corners.x1 - corners.x0) * 100.0, "height": (corners.y1 - corners.y0) * 100.0,
+        "rotation": 0, "rectanglelabels": [found.object.label],
+    });
+    Some(region(record, found, number, "rectanglelabels", value))
+}
+
+/// A mask, if there is one.
+fn brush(record: &Record, found: &RecordedDetection, number: usize) -> Option<Value> {
+    let rle = found.mask.as_ref()?.mask()?.brush()?;
+    let value = json!({"format": "rle", "rle": rle, "brushlabels": [found.object.label]});
+    Some(region(record, found, number, "brushlabels", value))
+}
+
+fn region(
+    record: &Record,
+    found: &RecordedDetection,
+    number: usize,
+    kind: &str,
+    value: Value,
+) -> Value {
     json!({
         "id": format!("object{number}"),
-        "from_name": "label", "to_name": "image", "type": "rectanglelabels",
+        "from_name": "label", "to_name": "image", "type": kind,
         "original_width": record.width, "original_height": record.height, "image_rotation": 0,
-        "score": found.object.score,
-        "value": {
-            "x": corners.x0 * 100.0, "y": corners.y0 * 100.0,
-            "width": (corners.x1 - corners.x0) * 100.0, "height": (corners.y1 - corners.y0) * 100.0,
-            "rotation": 0, "rectanglelabels": [found.object.label],
-        },
+        "score": found.object.score, "value": value,
     })
 }
 
@@ -118,6 +142,30 @@ mod tests {
         let expected = json!({"x": 25.0, "y": 0.0, "width": 50.0, "height": 50.0, "rotation": 0,
             "rectanglelabels": ["car"]});
         assert_eq!(value, &expected);
+    }
+
+    #[test]
+    fn masks_are_painted_and_an_object_without_one_is_left_out() {
+        let object = |mask: Value| {
+            json!({"label": "car", "box": {"x0": 3.0, "y0": 1.0, "x1": 7.0, "y1": 3.0},
+                "box_normalized": {"x0": 0.3, "y0": 0.2, "x1": 0.7, "y1": 0.6}, "score": 0.5, "mask": mask})
+        };
+        // The left half of the box.
+        let mask = json!({"size": [5, 10], "counts": "`0230h0"});
+        let task = task_of(
+            json!({"file": "a.jpg", "model": "demo", "prompt": "segment car", "width": 10, "height": 5,
+            "objects": [object(Value::Null), object(mask)], "finish_reason": "stop"}),
+        );
+        let result = task["predictions"][0]["result"].as_array().unwrap();
+        assert_eq!(result.len(), 1);
+        assert_eq!(result[0]["type"], "brushlabels");
+        let value = &result[0]["value"];
+        assert_eq!(
+            (&value["format"], &value["brushlabels"]),
+            (&json!("rle"), &json!(["car"]))
+        );
+        // 200 values, in words of 8 bits, lengths of 3, 4, 8 and 16 bits.
+        assert_eq!(value["rle"].as_array().unwrap()[..5], [0, 0, 0, 200, 57]);
     }
 
     #[test]

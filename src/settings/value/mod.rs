@@ -1,7 +1,9 @@
 //! Reads and checks a setting's value, given as text or as a TOML value.
 
+mod form;
+mod network;
+
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,10 +11,12 @@ use bytesize::ByteSize;
 use clap::ValueEnum;
 use humantime_serde::re::humantime;
 use serde::Serialize;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::Deserializer;
 use tracing_subscriber::EnvFilter;
-use url::{Host, Url};
 use utoipa::ToSchema;
+
+use form::{list, list_or_table, scalar};
+pub(super) use network::{endpoint, host, hosts, origins, ports};
 
 use crate::kernels::{DeviceChoice, FormatChoice, InstructionsChoice};
 
@@ -78,114 +82,6 @@ impl fmt::Display for TaskName {
             Self::Detect => "detect",
             Self::Segment => "segment",
         })
-    }
-}
-
-/// Reads one value, given as text or as a number, with `parse`. `allowed` ends the error message
-/// "… is invalid; allowed is …".
-fn scalar<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    allowed: &dyn fmt::Display,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, D::Error> {
-    struct Scalar<'a, P>(&'a dyn fmt::Display, P);
-
-    impl<T, P: FnOnce(&str) -> Option<T>> Visitor<'_> for Scalar<'_, P> {
-        type Value = T;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            self.0.fmt(f)
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-            let Self(allowed, parse) = self;
-            parse(text.trim())
-                .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &&*allowed.to_string()))
-        }
-
-        fn visit_bool<E: de::Error>(self, value: bool) -> Result<T, E> {
-            let Self(allowed, parse) = self;
-            parse(&value.to_string())
-                .ok_or_else(|| E::invalid_value(Unexpected::Bool(value), &&*allowed.to_string()))
-        }
-
-        fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-            let Self(allowed, parse) = self;
-            parse(&number.to_string())
-                .ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &&*allowed.to_string()))
-        }
-
-        fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-            let Self(allowed, parse) = self;
-            parse(&number.to_string()).ok_or_else(|| {
-                E::invalid_value(Unexpected::Unsigned(number), &&*allowed.to_string())
-            })
-        }
-    }
-
-    deserializer.deserialize_any(Scalar(allowed, parse))
-}
-
-/// Reads a list, given as a TOML array or as text with commas, and parses its items with `parse`.
-fn list<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    allowed: &'static str,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Vec<T>, D::Error> {
-    deserializer.deserialize_any(List(allowed, parse, Tables::Refused))
-}
-
-/// Whether a table `key = "value"` stands for the list of `key=value`.
-#[derive(PartialEq, Eq)]
-enum Tables {
-    Taken,
-    Refused,
-}
-
-/// A list, whose items are what the text says and how they are read.
-struct List<P>(&'static str, P, Tables);
-
-impl<T, P: Fn(&str) -> Option<T>> List<P> {
-    fn item<E: de::Error>(&self, text: &str) -> Result<T, E> {
-        (self.1)(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self.0))
-    }
-}
-
-impl<'de, T, P: Fn(&str) -> Option<T>> Visitor<'de> for List<P> {
-    type Value = Vec<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of text, each {}", self.0)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
-        if text.trim().is_empty() {
-            return Ok(Vec::new());
-        }
-        text.split(',').map(|item| self.item(item)).collect()
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Vec<T>, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
-        if self.2 == Tables::Refused {
-            return Err(de::Error::invalid_type(Unexpected::Map, &self));
-        }
-        let mut list = Vec::new();
-        while let Some((key, value)) = items.next_entry::<String, String>()? {
-            list.push(self.item(&format!("{key}={value}"))?);
-        }
-        Ok(list)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element::<String>()? {
-            list.push(self.item(&item)?);
-        }
-        Ok(list)
     }
 }
 
@@ -288,40 +184,6 @@ pub(super) fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ta
     )
 }
 
-/// A host name or an address as `url` writes it, without brackets.
-fn parse_host(text: &str) -> Option<String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(address.to_string());
-    }
-    match Host::parse(text).ok()? {
-        Host::Domain(name) => Some(name),
-        Host::Ipv4(address) => Some(address.to_string()),
-        Host::Ipv6(address) => Some(address.to_string()),
-    }
-}
-
-pub(super) fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    scalar(
-        deserializer,
-        &"a host name or an address, without scheme and port, such as 0.0.0.0",
-        parse_host,
-    )
-}
-
-pub(super) fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    list(
-        deserializer,
-        "a host name or an address, without scheme and port, such as images.example.org",
-        parse_host,
-    )
-}
-
-pub(super) fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Error> {
-    list(deserializer, "a port from 1 to 65535", |text| {
-        text.parse().ok().filter(|&port| port > 0)
-    })
-}
-
 pub(super) fn keyed_pages<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<KeyedPage>, D::Error> {
@@ -347,18 +209,7 @@ pub(super) fn adapters<'de, D: Deserializer<'de>>(
         let pair = || (name.to_owned(), source.to_owned());
         (!name.is_empty() && !source.is_empty()).then(pair)
     };
-    deserializer.deserialize_any(List("NAME=FOLDER or NAME=ID", pair, Tables::Taken))
-}
-
-pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    list(
-        deserializer,
-        "an origin as browsers send it, such as https://app.example.org or http://localhost:3000, or *",
-        |text| {
-            let origin = || Some(Url::parse(text).ok()?.origin().ascii_serialization());
-            (text == "*" || origin().as_deref() == Some(text)).then(|| text.to_owned())
-        },
-    )
+    list_or_table(deserializer, "NAME=FOLDER or NAME=ID", pair)
 }
 
 pub(super) fn api_keys<'de, D: Deserializer<'de>>(
@@ -411,19 +262,6 @@ pub(super) fn auto_or_duration<'de, D: Deserializer<'de>, const MIN_MILLIS: u64>
         "auto" => Some(None),
         _ => parse_duration(text, least).map(Some),
     })
-}
-
-/// The URL of an HTTP service, without a slash at its end, or nothing.
-pub(super) fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    scalar(
-        deserializer,
-        &"empty, or an http or https URL such as http://localhost:4318",
-        |text| {
-            let is_http = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-            let allowed = text.is_empty() || Url::parse(text).is_ok_and(is_http);
-            allowed.then(|| text.trim_end_matches('/').to_owned())
-        },
-    )
 }
 
 pub(super) fn log_format<'de, D: Deserializer<'de>>(
