@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use paligemma_server::kernels::{
-    DeviceChoice, FormatChoice, InstructionsChoice, Placement, choose_instructions,
+    DeviceChoice, FormatChoice, GraphChoice, InstructionsChoice, Placement, choose_instructions,
 };
 use paligemma_server::models::{Pretrained, Question, WeightFormat, greedy, waves};
 use paligemma_test_support::golden::Golden;
@@ -124,7 +124,7 @@ fn report(name: &str, placement: Placement, agreement: &Agreement) {
 
 fn against_golden(golden: &Golden, placement: Placement) -> Result<Agreement> {
     let checkpoint = Pretrained::open(&golden.folder)?;
-    let model = checkpoint.load(&placement.open_device()?, placement.format)?;
+    let model = checkpoint.load(&placement.open_device(GraphChoice::Off)?, placement.format)?;
     let sequences: Vec<Question> = golden
         .cases
         .iter()
@@ -168,7 +168,7 @@ fn against_f32(folder: &Path, placement: Placement) -> Result<Agreement> {
             })
         })
         .collect::<Result<Vec<_>>>()?;
-    let device = placement.open_device()?;
+    let device = placement.open_device(GraphChoice::Off)?;
     // One after the other, because both at once may not fit in memory.
     let reference = {
         let model = checkpoint.load(&device, WeightFormat::F32)?;

@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
 use super::cpu::{self, Heads, Instructions};
-use super::{cuda, on_gpu, own_kernels, portable};
+use super::{cuda, on_gpu, overwrite, own_kernels, portable};
 
 /// How raw scores become the softmax's input.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,10 @@ pub struct Scoring {
     pub softcap: Option<f64>,
 }
 
+/// The keys that rows reach over count in multiples of this, so that a step is queued as the one before
+/// mostly; a kernel finds out how many a row has.
+pub const REACH: usize = 256;
+
 /// Slot and position of each packed row, for kernels that find the row's keys in the cache by
 /// themselves.
 #[derive(Debug, Clone)]
@@ -24,7 +28,7 @@ pub struct RowPlaces {
     pub(super) slots: Tensor,
     /// u32 `[rows]`.
     pub(super) positions: Tensor,
-    /// Keys that the row with the most keys sees.
+    /// Keys that the row with the most keys sees, or up to [`REACH`] more.
     pub(super) longest: usize,
     /// u32, for every head of every row: a kernel counts in it, and leaves zeros.
     pub(super) done: Tensor,
@@ -41,6 +45,21 @@ impl RowPlaces {
             true => cuda::places(rows, heads, device).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// u32 `[rows]`.
+    pub fn positions(&self) -> &Tensor {
+        &self.positions
+    }
+
+    /// Puts as many others in the place of these rows, which reach no further.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn overwrite(&self, rows: &[(u32, u32)]) -> Result<()> {
+        let (slots, positions): (Vec<u32>, Vec<u32>) = rows.iter().copied().unzip();
+        overwrite(&self.slots, &slots)?;
+        overwrite(&self.positions, &positions)
     }
 
     /// These rows, and after them those of `other`.

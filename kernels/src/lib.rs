@@ -13,8 +13,11 @@ mod cuda;
 #[path = "no_cuda.rs"]
 mod cuda;
 mod format;
+mod graph;
 mod low_rank;
 mod matmul;
+#[cfg(not(feature = "cuda"))]
+mod no_graph;
 mod norm;
 mod placement;
 mod portable;
@@ -24,12 +27,13 @@ mod weights_cache;
 use candle_core::{Device, Error};
 
 pub use attention::{
-    CachedPrefix, CachedRows, RowPlaces, Scoring, SeenKeys, attend_all, attend_cached,
+    CachedPrefix, CachedRows, REACH, RowPlaces, Scoring, SeenKeys, attend_all, attend_cached,
     attend_images, attend_rows, rotate,
 };
 pub use card::{Card, card};
 pub use cpu::{Instructions, InstructionsChoice, UnusableInstructions};
 pub use format::{UnknownFormat, WeightFormat};
+pub use graph::{Graph, GraphChoice, overwrite};
 pub use low_rank::{LowRank, Update};
 pub use matmul::{Epilogue, Matmul, Norm, Outputs};
 pub use norm::{layer_norm, rms_norm, rms_norm_add};

@@ -6,6 +6,8 @@ use candle_core::{Device, Error, Result, Tensor};
 use super::attention::{CachedRows, RowPlaces, Scoring};
 use super::{Card, Epilogue, Likeliest, Norm, Report};
 
+pub(crate) use super::no_graph::Graph;
+
 pub(crate) fn card(_: usize) -> Result<Card> {
     Err(Error::NotCompiledWithCudaSupport)
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use candle_core::Device;
 use thiserror::Error;
 
-use super::{WeightFormat, reason};
+use super::{GraphChoice, WeightFormat, reason};
 
 /// What the operator asks for as the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Placement {
     pub fn resolve(device: DeviceChoice, format: FormatChoice) -> Result<Self, PlacementError> {
         let gpu = match device {
             DeviceChoice::Cpu => None,
-            DeviceChoice::Auto => match open_gpu(0) {
+            DeviceChoice::Auto => match open_gpu(0, Stream::Default) {
                 Ok(_) => Some(0),
                 Err(PlacementError::WithoutCuda(_)) => None,
                 Err(error) => {
@@ -81,7 +81,7 @@ impl Placement {
                     None
                 }
             },
-            DeviceChoice::Cuda(gpu) => open_gpu(gpu).map(|_| Some(gpu))?,
+            DeviceChoice::Cuda(gpu) => open_gpu(gpu, Stream::Default).map(|_| Some(gpu))?,
         };
         let format = match (format, gpu) {
             (FormatChoice::Auto, Some(_)) => WeightFormat::Bf16,
@@ -94,22 +94,40 @@ impl Placement {
         Ok(Self { gpu, format })
     }
 
-    /// The device, for the calling thread: a GPU's stream belongs to the thread that opens it.
+    /// The device, for the calling thread: a GPU's stream belongs to the thread that opens it. Only a
+    /// stream of its own can be recorded.
     ///
     /// # Errors
     /// When the GPU is not there any more.
-    pub fn open_device(&self) -> Result<Device, PlacementError> {
-        self.gpu.map_or(Ok(Device::Cpu), open_gpu)
+    pub fn open_device(&self, graphs: GraphChoice) -> Result<Device, PlacementError> {
+        let stream = match graphs {
+            GraphChoice::Off => Stream::Default,
+            GraphChoice::Auto | GraphChoice::On => Stream::Own,
+        };
+        self.gpu
+            .map_or(Ok(Device::Cpu), |gpu| open_gpu(gpu, stream))
     }
 }
 
-fn open_gpu(gpu: usize) -> Result<Device, PlacementError> {
+/// On which stream of a GPU work is queued.
+#[derive(Clone, Copy)]
+enum Stream {
+    /// The one that every program has.
+    Default,
+    Own,
+}
+
+fn open_gpu(gpu: usize, stream: Stream) -> Result<Device, PlacementError> {
     if !candle_core::utils::cuda_is_available() {
         return Err(PlacementError::WithoutCuda(gpu));
     }
     check_driver(gpu)?;
     // The driver's bindings may panic where something is wrong with the driver.
-    match catch_unwind(|| Device::new_cuda(gpu)) {
+    let open = match stream {
+        Stream::Default => Device::new_cuda,
+        Stream::Own => Device::new_cuda_with_stream,
+    };
+    match catch_unwind(|| open(gpu)) {
         Ok(Ok(device)) => prepared(device, gpu),
         Ok(Err(error)) => Err(PlacementError::NoGpu {
             gpu,

@@ -47,10 +47,14 @@ impl RopeTable {
     ///
     /// The reference counts from 1; only differences of positions matter to attention.
     pub fn at(&self, positions: &[u32]) -> Result<Rope> {
-        let positions = Tensor::new(positions, self.cos.device())?;
+        self.at_rows(&Tensor::new(positions, self.cos.device())?)
+    }
+
+    /// The same for positions u32 `[rows]` that the device has already.
+    pub fn at_rows(&self, positions: &Tensor) -> Result<Rope> {
         Ok(Rope {
-            cos: self.cos.index_select(&positions, 0)?,
-            sin: self.sin.index_select(&positions, 0)?,
+            cos: self.cos.index_select(positions, 0)?,
+            sin: self.sin.index_select(positions, 0)?,
         })
     }
 }

@@ -8,12 +8,14 @@
 
 mod adapters;
 pub mod config;
+mod decoding;
 pub mod gemma;
 mod greedy;
 mod mask_decoder;
 mod mask_file;
 mod paligemma;
 mod pretrained;
+mod recorded_steps;
 pub mod siglip;
 
 use candle_core::{Result, Tensor};

@@ -1,15 +1,19 @@
 //! PaliGemma: the vision tower, the projector and the decoder, a step at a time.
 
+use std::sync::Mutex;
+
 use candle_core::{DType, Device, Error, Result, Tensor, bail};
 
+use super::decoding::Decoding;
 use super::gemma::Gemma;
+use super::recorded_steps::RecordedSteps;
 use super::siglip::VisionTower;
 use super::{Budget, Model, ModelConfig, Picture, Prefix, Progress, StepOutput};
 use crate::checkpoint::Adapter;
 use crate::kernels::run_on;
 use crate::layers::{
-    AdapterId, Addition, Batch, ContinuedMasks, DecodeLayout, DecodeRow, KvCache, Linear,
-    PrefixRows, RopeTable, Weights,
+    AdapterId, Addition, Batch, ContinuedMasks, DecodeRow, KvCache, Linear, PrefixRows, RopeTable,
+    Weights,
 };
 
 /// A resident PaliGemma 1 or 2.
@@ -17,13 +21,15 @@ use crate::layers::{
 pub struct PaliGemma {
     vision: VisionTower,
     projector: Linear,
-    text: Gemma,
-    rope: RopeTable,
-    config: ModelConfig,
+    pub(super) text: Gemma,
+    pub(super) rope: RopeTable,
+    pub(super) config: ModelConfig,
     /// Tokens that can be generated: the table's rows without the padded ones.
-    vocab: usize,
+    pub(super) vocab: usize,
     dtype: DType,
-    device: Device,
+    pub(super) device: Device,
+    /// None: every step is queued launch by launch.
+    pub(super) recorded: Option<Mutex<RecordedSteps>>,
 }
 
 /// Images on their way through the vision tower.
@@ -85,6 +91,7 @@ impl PaliGemma {
             vocab,
             dtype,
             device,
+            recorded: None,
         })
     }
 
@@ -108,7 +115,7 @@ impl PaliGemma {
     }
 
     /// Runs packed rows through a range of the decoder's layers.
-    fn run(
+    pub(super) fn run(
         &self,
         x: &Tensor,
         layers: std::ops::Range<usize>,
@@ -123,7 +130,7 @@ impl PaliGemma {
     }
 
     /// A step, on a thread that computes.
-    fn compute(
+    pub(super) fn compute(
         &self,
         cache: &mut KvCache,
         prefill: Option<(&mut Prefill, Budget)>,
@@ -335,6 +342,14 @@ impl Model for PaliGemma {
         prefill: Option<(&mut Prefill, Budget)>,
         decode: &[DecodeRow],
     ) -> Result<StepOutput> {
+        if prefill.is_none()
+            && let Some(logits) = self.repeat(cache, decode)?
+        {
+            return Ok(StepOutput {
+                logits: Some(logits),
+                prefill: None,
+            });
+        }
         run_on(&self.device, || self.compute(cache, prefill, decode))
     }
 }
@@ -349,29 +364,5 @@ fn prefill_part(first: usize, layers: usize, rows: usize, budget: Budget) -> (us
     match end == counted {
         true => (layers, token_layers),
         false => (end, token_layers),
-    }
-}
-
-/// The decode rows of one step.
-struct Decoding {
-    /// Embeddings of the newest tokens, `[rows, hidden]`.
-    x: Tensor,
-    batch: Batch,
-}
-
-impl Decoding {
-    fn new(model: &PaliGemma, cache: &KvCache, rows: &[DecodeRow]) -> Result<Self> {
-        let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
-        let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
-        let window = model.config.text.window();
-        let layout = DecodeLayout::new(rows, cache, window, &model.device)?;
-        let batch = Batch::of_decode(layout, model.rope.at(&positions)?);
-        let adapters = rows.iter().map(|row| (row.adapter, 1));
-        let batch = batch.with_adapters(adapters, &model.device)?;
-        let tokens = Tensor::new(tokens, &model.device)?;
-        Ok(Self {
-            x: model.text.embed(&tokens, batch.adapters())?,
-            batch,
-        })
     }
 }

@@ -20,7 +20,8 @@ use crate::checkpoint::adapter::AdapterError;
 use crate::engine::{EngineHandle, EngineOptions};
 use crate::hub::HubError;
 use crate::kernels::{
-    Instructions, Placement, PlacementError, UnusableInstructions, choose_instructions, reason,
+    GraphChoice, Instructions, Placement, PlacementError, UnusableInstructions,
+    choose_instructions, reason,
 };
 use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained, Question, greedy, waves};
 use crate::pixels::{ImageLimits, Preprocessor};
@@ -162,7 +163,7 @@ impl Runtime<()> {
                 weights: pretrained.weights.clone(),
                 settings: Arc::clone(&settings),
             },
-            factory: factory(pretrained, placement, info.clone()),
+            factory: factory(pretrained, placement, settings.cuda_graphs, info.clone()),
             info,
             placement,
             settings,
@@ -219,6 +220,7 @@ impl<F> Runtime<F> {
 fn factory(
     pretrained: Pretrained,
     placement: Placement,
+    graphs: GraphChoice,
     info: ModelInfo,
 ) -> impl Fn() -> Result<PaliGemma, CheckpointError> + Send + 'static {
     move || {
@@ -234,9 +236,12 @@ fn factory(
             "loading"
         );
         let device = placement
-            .open_device()
+            .open_device(graphs)
             .map_err(|error| CheckpointError::Weights(error.to_string()))?;
-        let model = pretrained.load(&device, placement.format)?;
+        let mut model = pretrained.load(&device, placement.format)?;
+        model
+            .record_steps(graphs)
+            .map_err(|error| CheckpointError::Weights(reason(&error)))?;
         if placement.gpu.is_some() {
             warm_up(&model, pretrained.config.vision.image_size)
                 .map_err(|error| CheckpointError::Weights(reason(&error)))?;

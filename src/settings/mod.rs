@@ -19,7 +19,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
-use crate::kernels::{DeviceChoice, FormatChoice, InstructionsChoice};
+use crate::kernels::{DeviceChoice, FormatChoice, GraphChoice, InstructionsChoice};
 
 pub use error::SettingsError;
 pub use key::{KEYS, Key, table};
@@ -45,6 +45,8 @@ pub struct Settings {
     pub device: DeviceChoice,
     #[serde(deserialize_with = "value::cpu_instructions")]
     pub cpu_instructions: InstructionsChoice,
+    #[serde(deserialize_with = "value::cuda_graphs")]
+    pub cuda_graphs: GraphChoice,
     /// Empty: none.
     pub weights_cache: PathBuf,
     /// `None`: one per usable core.

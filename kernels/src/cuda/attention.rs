@@ -8,7 +8,7 @@ use super::arguments::{
 use super::decode::{MOST_GROUPS, decode};
 use super::launch::{Gpu, device, multiply, pointer, uninit};
 use super::ptx;
-use crate::attention::{CachedPrefix, CachedRows, RowPlaces, Scoring};
+use crate::attention::{CachedPrefix, CachedRows, REACH, RowPlaces, Scoring};
 
 /// Query rows of a prefix that are scored together. Bounds the scores of a prefix of
 /// 4096 tokens to `heads · 1024 · 4096` values instead of `heads · 4096²`.
@@ -19,7 +19,10 @@ pub(crate) fn places(rows: &[(u32, u32)], kv_heads: usize, device: &Device) -> R
     let (slots, positions): (Vec<u32>, Vec<u32>) = rows.iter().copied().unzip();
     Ok(RowPlaces {
         slots: Tensor::new(slots, device)?,
-        longest: positions.iter().max().map_or(0, |&last| last as usize + 1),
+        longest: positions
+            .iter()
+            .max()
+            .map_or(0, |&last| (last as usize + 1).next_multiple_of(REACH)),
         positions: Tensor::new(positions, device)?,
         done: Tensor::zeros(rows.len() * kv_heads * MOST_GROUPS, DType::U32, device)?,
     })

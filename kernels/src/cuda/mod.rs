@@ -11,6 +11,8 @@ mod attention;
 mod decode;
 #[cfg(feature = "cuda")]
 mod device;
+#[cfg(feature = "cuda")]
+mod graph;
 mod images;
 #[cfg_attr(feature = "emulate-cuda", path = "emulator.rs")]
 mod launch;
@@ -23,6 +25,8 @@ mod token;
 pub(crate) use attention::{attend_rows, places};
 #[cfg(feature = "cuda")]
 pub(crate) use device::{card, check, prepare};
+#[cfg(feature = "cuda")]
+pub(crate) use graph::Graph;
 pub(crate) use images::attend_images;
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use product::{finish, product};
@@ -33,6 +37,10 @@ pub(crate) use token::{likeliest, logits};
 pub(crate) fn card(_: usize) -> candle_core::Result<crate::Card> {
     Err(candle_core::Error::NotCompiledWithCudaSupport)
 }
+
+/// What is emulated runs at once.
+#[cfg(feature = "emulate-cuda")]
+pub(crate) use crate::no_graph::Graph;
 
 /// The kernels' text, one constant a file.
 #[cfg(not(feature = "emulate-cuda"))]

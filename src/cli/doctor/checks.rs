@@ -1,6 +1,7 @@
 //! Whether layers of real dimensions and the demo model come out as on a processor in f32.
 
 use candle_core::{DType, Device, Result, Tensor};
+use paligemma_server::kernels::GraphChoice;
 use paligemma_server::layers::{Batch, DecodeLayout, DecodeRow, KvCache, PrefixRows, RopeTable};
 use paligemma_server::models::config::TextConfig;
 use paligemma_server::models::gemma::DecoderLayer;
@@ -19,7 +20,12 @@ const IMAGES: usize = 2;
 const ANSWER: usize = 24;
 
 /// Compares everything in f32 and in `format` on `device` with f32 on the processor.
-pub fn run(report: &mut Report, device: &Device, format: WeightFormat) -> anyhow::Result<()> {
+pub fn run(
+    report: &mut Report,
+    device: &Device,
+    format: WeightFormat,
+    graphs: GraphChoice,
+) -> anyhow::Result<()> {
     report.heading("Whether it computes rightly, compared with f32 on the processor");
     let mut formats = vec![WeightFormat::F32];
     if format != WeightFormat::F32 {
@@ -42,7 +48,7 @@ pub fn run(report: &mut Report, device: &Device, format: WeightFormat) -> anyhow
         let name = format!("SigLIP's layer in {format}, {IMAGES} images");
         report.check(name, distance(&here, &right)?, tolerance(format));
     }
-    demo(report, device, &formats)
+    demo(report, device, &formats, graphs)
 }
 
 /// How far a layer may be off, relative to its output.
@@ -139,7 +145,12 @@ fn encoder_layer(device: &Device, format: WeightFormat) -> Result<Tensor> {
 }
 
 /// The demo's tokens: in f32 the processor's, alone and together; in other formats nearly.
-fn demo(report: &mut Report, device: &Device, formats: &[WeightFormat]) -> anyhow::Result<()> {
+fn demo(
+    report: &mut Report,
+    device: &Device,
+    formats: &[WeightFormat],
+    graphs: GraphChoice,
+) -> anyhow::Result<()> {
     let demo = Pretrained::demo()?;
     let side = demo.config.vision.image_size;
     let prompts = [
@@ -163,7 +174,8 @@ fn demo(report: &mut Report, device: &Device, formats: &[WeightFormat]) -> anyho
     let right = demo.load(&Device::Cpu, WeightFormat::F32)?;
     let right = greedy(&right, &questions, ANSWER, None)?.tokens;
     for &format in formats {
-        let model = demo.load(device, format)?;
+        let mut model = demo.load(device, format)?;
+        model.record_steps(graphs)?;
         let together = greedy(&model, &questions, ANSWER, Some(&right))?.tokens;
         let mut alone = Vec::new();
         for (question, right) in questions.iter().zip(&right) {

@@ -8,7 +8,7 @@ mod report;
 mod speed;
 
 use paligemma_server::kernels::{
-    DeviceChoice, FormatChoice, InstructionsChoice, Placement, choose_instructions,
+    DeviceChoice, FormatChoice, GraphChoice, InstructionsChoice, Placement, choose_instructions,
 };
 
 use self::random_model::Shape;
@@ -36,6 +36,10 @@ pub struct Args {
     /// As the setting of the same name
     #[arg(long, default_value = "auto")]
     cpu_instructions: InstructionsChoice,
+
+    /// As the setting of the same name
+    #[arg(long, default_value = "off")]
+    cuda_graphs: GraphChoice,
 
     /// The model whose speed is measured, with random weights
     #[arg(long, value_enum, default_value_t = Shape::PaliGemma)]
@@ -65,10 +69,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let instructions = choose_instructions(&placement, args.cpu_instructions)?;
     let mut report = Report::new(args.json);
     machine::describe(&mut report, placement, instructions)?;
-    let device = placement.open_device()?;
-    checks::run(&mut report, &device, placement.format)?;
+    let device = placement.open_device(args.cuda_graphs)?;
+    checks::run(&mut report, &device, placement.format, args.cuda_graphs)?;
     if !args.only_checks {
-        speed::measure(&mut report, &device, placement.format, args.shape)?;
+        let (format, graphs) = (placement.format, args.cuda_graphs);
+        speed::measure(&mut report, &device, format, graphs, args.shape)?;
     }
     report.finish()?;
     let failed = report.failed();

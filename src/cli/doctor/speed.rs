@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use paligemma_server::kernels::likeliest;
+use paligemma_server::kernels::{GraphChoice, likeliest};
 use paligemma_server::models::{
     DecodeRow, EVERYTHING, KvCache, Model, PaliGemma, Picture, Prefix, WeightFormat, waves,
 };
@@ -26,6 +26,7 @@ pub fn measure(
     report: &mut Report,
     device: &Device,
     format: WeightFormat,
+    graphs: GraphChoice,
     shape: Shape,
 ) -> anyhow::Result<()> {
     report.heading("How fast it is, with random weights");
@@ -39,7 +40,8 @@ pub fn measure(
         seconds_per_byte = Some(median);
     }
     let began = Instant::now();
-    let model = shape.load(device, format)?;
+    let mut model = shape.load(device, format)?;
+    model.record_steps(graphs)?;
     device.synchronize()?;
     report.figure(
         "making the model",

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use form::{list, list_or_table, scalar};
 pub(super) use network::{endpoint, host, hosts, origins, ports};
 
-use crate::kernels::{DeviceChoice, FormatChoice, InstructionsChoice};
+use crate::kernels::{DeviceChoice, FormatChoice, GraphChoice, InstructionsChoice};
 
 /// Longest duration that a setting accepts. Beyond it, arithmetic on `Instant`s could overflow.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -165,6 +165,12 @@ pub(super) fn cpu_instructions<'de, D: Deserializer<'de>>(
         &"auto, amx, avx512-vnni, avx-vnni, avx2 or portable",
         |text| text.parse().ok(),
     )
+}
+
+pub(super) fn cuda_graphs<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<GraphChoice, D::Error> {
+    scalar(deserializer, &"auto, on or off", |text| text.parse().ok())
 }
 
 pub(super) fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DeviceChoice, D::Error> {
