@@ -93,13 +93,6 @@ EXPORT cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t function, dim3 grid, dim
   return cudaSuccess;
 }
 
-EXPORT cudaError_t cudaLaunchKernel_ptsz(const void *host, dim3 grid, dim3 block, void **arguments,
-                                         size_t shared, cudaStream_t stream) {
-  struct kernel *of = kernel(host);
-  if (!of) abort();
-  return __cudaLaunchKernel_ptsz((cudaKernel_t)of, grid, block, arguments, shared, stream);
-}
-
 EXPORT cudaError_t cudaFuncSetAttribute(const void *host, enum cudaFuncAttribute attribute, int value) {
   struct kernel *of = kernel(host);
   if (!of) return cudaErrorInvalidDeviceFunction;

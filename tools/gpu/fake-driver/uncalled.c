@@ -10,14 +10,12 @@
     abort();                                               \
   }
 
-UNCALLED(__cudaInitModule)
 UNCALLED(cublasDgemmStridedBatched)
 UNCALLED(cudaDeviceGetAttribute)
 UNCALLED(cudaFree)
 UNCALLED(cudaFuncGetAttributes)
 UNCALLED(cudaGetDeviceCount)
 UNCALLED(cudaGetErrorName)
-UNCALLED(cudaLaunchKernelExC_ptsz)
 UNCALLED(cudaMalloc)
 UNCALLED(cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags)
 UNCALLED(cudaPeekAtLastError)
