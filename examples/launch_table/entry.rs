@@ -125,6 +125,7 @@ impl Entry {
         };
         let of = match case.asked {
             Asked::Base => "",
+            Asked::Recorded => ", recorded",
             Asked::Adapter => " of an adapter",
             Asked::All => " of the base and two adapters",
         };
@@ -221,6 +222,12 @@ pub fn check_promises(entries: &[Entry]) -> Result<()> {
         }
         let (launches, waits) = (entry.columns[0], entry.columns[1]);
         ensure!(waits.of(MANY) <= 2, "{key}: {waits} waits");
+        let recorded = entry.case.is_some_and(|case| case.asked == Asked::Recorded);
+        // The graph, and the two kernels that choose tokens.
+        ensure!(
+            !recorded || launches.of(MANY) <= 3,
+            "{key}: {launches} launches"
+        );
         // candle's kernels multiply quantised weights, and adapters, in more than one launch.
         if of_base && entry.format != WeightFormat::Q8_0 {
             ensure!(launches.a_layer <= 12, "{key}: {launches} launches");

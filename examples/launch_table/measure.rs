@@ -10,7 +10,7 @@ use paligemma_server::checkpoint::{Adapter, CheckpointError};
 use paligemma_server::engine::{
     Answerer, EngineHandle, EngineOptions, Event, MaxTokens, Request, Sampling, State,
 };
-use paligemma_server::kernels::Placement;
+use paligemma_server::kernels::{GraphChoice, Placement};
 use paligemma_server::models::{Pretrained, WeightFormat, waves};
 use paligemma_server::pixels::Pixels;
 
@@ -28,6 +28,8 @@ pub struct Case {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Base,
+    /// The base, whose decode steps are recorded as CUDA graphs.
+    Recorded,
     Adapter,
     /// The base and both adapters in turn.
     All,
@@ -39,6 +41,10 @@ pub const CASES: [Case; 5] = [
     Case::new(1, Asked::Adapter),
     Case::new(64, Asked::Adapter),
     Case::new(64, Asked::All),
+];
+const RECORDED: [Case; 2] = [
+    Case::new(1, Asked::Recorded),
+    Case::new(64, Asked::Recorded),
 ];
 
 impl Case {
@@ -62,8 +68,23 @@ const TOKENS: usize = 4;
 /// What a stage of a case took.
 pub type Measured = Vec<(Stage, Option<Case>, Counts)>;
 
-/// Loads the checkpoint in `folder` with its two adapters, and answers all cases.
+/// What all cases take of the checkpoint in `folder` with its two adapters.
 pub async fn measure(folder: &Path, format: WeightFormat, driver: FakeDriver) -> Result<Measured> {
+    let mut measured = answered(folder, format, GraphChoice::Off, driver, &CASES).await?;
+    let recorded = answered(folder, format, GraphChoice::On, driver, &RECORDED).await?;
+    let decodes = |(stage, ..): &(Stage, Option<Case>, Counts)| matches!(stage, Stage::Decode(_));
+    measured.extend(recorded.into_iter().filter(decodes));
+    Ok(measured)
+}
+
+/// Loads the checkpoint, and answers these cases.
+async fn answered(
+    folder: &Path,
+    format: WeightFormat,
+    graphs: GraphChoice,
+    driver: FakeDriver,
+    cases: &[Case],
+) -> Result<Measured> {
     let pretrained = Pretrained::open(folder)?;
     for name in ["adapter-1", "adapter-2"] {
         pretrained.add_adapter(name, Adapter::open(&folder.join(name))?)?;
@@ -73,7 +94,7 @@ pub async fn measure(folder: &Path, format: WeightFormat, driver: FakeDriver) ->
     let side = pretrained.config.vision.image_size;
     let options = options(pretrained.config.image_tokens());
     let recorder = Recorder::new(driver);
-    let engine = start(pretrained, format, options, recorder.clone());
+    let engine = start(pretrained, format, graphs, options, recorder.clone());
     ready(&engine).await?;
 
     let mut measured = Vec::new();
@@ -83,8 +104,8 @@ pub async fn measure(folder: &Path, format: WeightFormat, driver: FakeDriver) ->
     };
     measured.push((Stage::Load, None, taken(Stage::Load)?));
     // The engine's first steps are short, since it doesn't know yet what they cost; and some memory is allocated once.
-    answer(&engine, requests(CASES[0], &answerers, side)).await?;
-    for case in CASES {
+    answer(&engine, requests(cases[0], &answerers, side)).await?;
+    for &case in cases {
         for _ in 0..2 {
             answer(&engine, requests(case, &answerers, side)).await?;
         }
@@ -113,6 +134,7 @@ fn options(image_tokens: usize) -> EngineOptions {
 fn start(
     pretrained: Pretrained,
     format: WeightFormat,
+    graphs: GraphChoice,
     options: EngineOptions,
     recorder: Recorder,
 ) -> EngineHandle {
@@ -125,10 +147,14 @@ fn start(
     EngineHandle::start(options, tokenizer, move || {
         let begun = recorder.begin(Stage::Load);
         begun.map_err(|error| unusable(error.to_string()))?;
-        let device = placement.open_device();
+        let device = placement.open_device(graphs);
         let device = device.map_err(|error| unusable(error.to_string()))?;
+        let mut model = pretrained.load(&device, placement.format)?;
+        model
+            .record_steps(graphs)
+            .map_err(|error| unusable(error.to_string()))?;
         Ok::<_, CheckpointError>(Recorded {
-            model: pretrained.load(&device, placement.format)?,
+            model,
             recorder: recorder.clone(),
         })
     })
@@ -146,7 +172,7 @@ async fn ready(engine: &EngineHandle) -> Result<()> {
 /// The requests of a case, each with a picture of its own.
 fn requests(case: Case, adapters: &[Answerer], side: usize) -> Vec<Request> {
     let adapter = |row: usize| match case.asked {
-        Asked::Base => None,
+        Asked::Base | Asked::Recorded => None,
         Asked::Adapter => adapters.first().copied(),
         Asked::All => match row % (1 + adapters.len()) {
             0 => None,

@@ -31,6 +31,9 @@ if command -v compute-sanitizer >/dev/null; then
     tail -n 1
 fi
 "$bin/paligemma-server" doctor
+# The same with recorded decode steps; auto says whether they have the same bits.
+"$bin/paligemma-server" doctor --cuda-graphs on
+"$bin/paligemma-server" doctor --cuda-graphs auto --only-checks
 
 checkpoint=$(mktemp -d)
 trap 'rm -rf "$checkpoint"' EXIT

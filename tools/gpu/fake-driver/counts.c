@@ -17,6 +17,7 @@ static size_t used, allocated;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void count(const char *category, const char *name) {
+  if (recording()) category = "recorded";
   pthread_mutex_lock(&lock);
   size_t at = 0;
   while (at < used &&

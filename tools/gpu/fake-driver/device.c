@@ -89,6 +89,7 @@ EXPORT CUresult cuCtxSetCurrent(CUcontext context) {
 }
 
 EXPORT CUresult cuCtxSynchronize(void) {
+  if (refused_in_graph("the context is waited for")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   count("synchronise", "context");
   return CUDA_SUCCESS;
 }
@@ -106,6 +107,7 @@ EXPORT CUresult cuStreamDestroy(CUstream stream) {
 
 EXPORT CUresult cuStreamSynchronize(CUstream stream) {
   (void)stream;
+  if (refused_in_graph("the stream is waited for")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   count("synchronise", "stream");
   return CUDA_SUCCESS;
 }

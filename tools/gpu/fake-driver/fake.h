@@ -16,6 +16,15 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // Whether `bytes` bytes from `address` on lie in one allocation of the device; complains if not.
 int lies_in_memory(uint64_t address, size_t bytes, const char *what);
 
+// Whether this thread records a graph.
+int recording(void);
+
+// Whether a graph is being recorded, in which a card refuses `what`; complains then.
+int refused_in_graph(const char *what);
+
+// The graph that is recorded, if one is, allocates memory (1) or frees it (-1).
+void graph_allocates(long change);
+
 // As in the driver; 0 if there is no memory.
 uint64_t device_allocate(size_t bytes);
 int device_free(uint64_t address);

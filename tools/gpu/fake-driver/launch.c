@@ -110,11 +110,15 @@ static void choose_tokens(unsigned rows, void **arguments) {
   static unsigned tokens;
   uint32_t *found = *(uint32_t **)arguments[3];
   unsigned vocab = (unsigned)*(int *)arguments[4];
-  unsigned width = 4 + 2 * (unsigned)*(int *)arguments[6];
+  unsigned most = (unsigned)*(int *)arguments[6];
+  unsigned width = 5 + 2 * most;
   if (!lies_in_memory((uint64_t)found, (size_t)rows * width * sizeof *found, "chosen tokens")) return;
   for (unsigned row = 0; row < rows; row++) {
-    found[row * width] = vocab / 2 + tokens++ % 16;
-    found[row * width + 1] = 1;
+    uint32_t *of_row = found + row * width;
+    of_row[0] = vocab / 2 + tokens++ % 16;
+    of_row[1] = 1;
+    // All of the likeliest ones are equally likely.
+    for (unsigned place = 0; place < most; place++) of_row[5 + 2 * place] = of_row[0] + place;
   }
 }
 

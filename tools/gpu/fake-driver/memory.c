@@ -88,27 +88,36 @@ static CUresult allocate(CUdeviceptr *address, size_t bytes) {
 }
 
 EXPORT CUresult cuMemAlloc(CUdeviceptr *address, size_t bytes) {
+  if (refused_in_graph("memory is allocated at once")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (!bytes) return CUDA_ERROR_INVALID_VALUE;
   return allocate(address, bytes);
 }
 
 EXPORT CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream) {
   (void)stream;
+  graph_allocates(1);
   return allocate(address, bytes);
 }
 
-EXPORT CUresult cuMemFree(CUdeviceptr address) {
+static CUresult release(CUdeviceptr address) {
   count("free", "device");
   return device_free(address) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+EXPORT CUresult cuMemFree(CUdeviceptr address) {
+  if (refused_in_graph("memory is freed at once")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  return release(address);
+}
+
 EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
   (void)stream;
-  return cuMemFree(address);
+  graph_allocates(-1);
+  return release(address);
 }
 
 EXPORT CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream stream) {
   (void)stream;
+  if (refused_in_graph("memory of the host is copied")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   count("copy", "to device");
   if (!lies_in_memory(to, bytes, "a copy to the device")) return CUDA_ERROR_INVALID_VALUE;
   memcpy((void *)to, from, bytes);
@@ -122,6 +131,7 @@ EXPORT CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes) {
 
 EXPORT CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream stream) {
   (void)stream;
+  if (refused_in_graph("memory is copied to the host")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   count("copy", "to host");
   // From memory of the host that is not pinned, the driver returns when all before it is done.
   count("synchronise", "copy");

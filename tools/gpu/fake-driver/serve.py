@@ -33,6 +33,9 @@ def check_server(checkpoint):
         base, adapted, sampled = ask(server), ask(server, model="one"), ask(server, temperature=1)
         print(f"the server in {dtype}: {base!r}, with an adapter {adapted!r}, sampled {sampled!r}")
         server.stop()
+    server = Server("--device", "cuda", "--model", checkpoint, "--cuda-graphs", "auto")
+    print(f"the server with recorded steps: {ask(server)!r}")
+    server.stop()
 
 
 def check_doctor():
