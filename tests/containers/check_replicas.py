@@ -74,8 +74,8 @@ def rolling_restart():
     with running() as project:
         servers = project.containers("replica")
         # Slow, so that each has requests to complete when it is told to stop.
-        throttle(servers, 0.3)
-        with asking(project.gateway, clients=4) as statuses:
+        throttle(servers, 0.1)
+        with asking(project.gateway, clients=6) as statuses:
             for name in servers:
                 docker("restart", "-t", "45", name)
                 wait(f"{name} is healthy", lambda: health(name) == "healthy")
