@@ -74,7 +74,7 @@ ARG PROFILE=dist
 # The oldest GPUs to support, here Ampere (A100, A10, RTX 30). For newer ones the driver compiles the
 # kernels at the first start, except those for quantised weights. 90 is H100 and H200.
 ARG CUDA_COMPUTE_CAP=80
-COPY tools/gpu/build.sh tools/gpu/toolkit.sh tools/gpu/driver.c tools/gpu/
+COPY tools/gpu/build.sh tools/gpu/toolkit.sh tools/gpu/driver.sh tools/gpu/driver.c tools/gpu/
 RUN tools/gpu/build.sh --locked --bin paligemma-server
 COPY config config
 COPY examples/images examples/images

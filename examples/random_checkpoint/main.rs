@@ -33,6 +33,9 @@ struct Args {
     /// The adapters' rank
     #[arg(long, default_value_t = 16)]
     rank: usize,
+    /// How many layers each tower has, instead of the shape's
+    #[arg(long)]
+    layers: Option<usize>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -45,6 +48,11 @@ enum Shape {
     PaliGemma2Small448,
     #[value(name = "tiny")]
     Tiny,
+    /// Like the published one, but narrow: heads, key heads and multiples of a quantised block
+    #[value(name = "paligemma-narrow")]
+    PaliGemmaNarrow,
+    #[value(name = "paligemma2-narrow")]
+    PaliGemma2Narrow,
 }
 
 /// A model's dimensions, named as in config.json.
@@ -92,6 +100,17 @@ impl Shape {
             image_size,
             patch_size: 14,
         };
+        let narrow = |text_model_type, kv_heads| Dimensions {
+            text_model_type,
+            vocab_rows: 4096,
+            tokens: 4033,
+            text: tower(256, 512, 4, 8),
+            kv_heads,
+            head_dim: 32,
+            vision: tower(128, 192, 4, 16),
+            image_size: 224,
+            patch_size: 14,
+        };
         match self {
             Self::PaliGemma3b224 => Dimensions {
                 text_model_type: "gemma",
@@ -112,13 +131,18 @@ impl Shape {
                 image_size: 112,
                 patch_size: 14,
             },
+            Self::PaliGemmaNarrow => narrow("gemma", 1),
+            Self::PaliGemma2Narrow => narrow("gemma2", 4),
         }
     }
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let dimensions = args.shape.dimensions();
+    let mut dimensions = args.shape.dimensions();
+    if let Some(layers) = args.layers {
+        (dimensions.text.layers, dimensions.vision.layers) = (layers, layers);
+    }
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     write_json(&args.out, "config.json", &config(&dimensions))?;

@@ -32,6 +32,8 @@ enum Up {
 pub struct Update<'a> {
     /// Its rows there, ascending; no row has two updates.
     pub rows: &'a [u32],
+    /// The same on the device, u32.
+    ids: &'a Tensor,
     low_rank: &'a LowRank,
     /// `[rows, ranks]`.
     projected: Tensor,
@@ -93,12 +95,18 @@ impl LowRank {
         self.bytes
     }
 
-    /// What is added to `rows` of a product. `x` `[rows, in]` are these rows of its input, of which the
-    /// first `many` are of the kind that [`Matmul::forward`] tells apart.
+    /// What is added to `rows` of a product, which are `ids` on the device. `x` `[rows, in]` are these
+    /// rows of its input, of which the first `many` are of the kind that [`Matmul::forward`] tells apart.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn update<'a>(&'a self, rows: &'a [u32], x: &Tensor, many: usize) -> Result<Update<'a>> {
+    pub fn update<'a>(
+        &'a self,
+        rows: &'a [u32],
+        ids: &'a Tensor,
+        x: &Tensor,
+        many: usize,
+    ) -> Result<Update<'a>> {
         let projected = self.down.forward(x, None, many, Epilogue::default())?;
         let projected = match &self.up {
             Up::Panels(up) if up.unit() != 1.0 => (projected * f64::from(up.unit()))?,
@@ -106,6 +114,7 @@ impl LowRank {
         };
         Ok(Update {
             rows,
+            ids,
             low_rank: self,
             projected,
         })
@@ -158,8 +167,7 @@ pub(super) fn updated(y: Tensor, updates: &[Update<'_>]) -> Result<Tensor> {
             Some(bias) => added.broadcast_add(bias)?,
             None => added,
         };
-        let rows = Tensor::new(update.rows, y.device())?;
-        y = y.index_add(&rows, &added.to_dtype(y.dtype())?, 0)?;
+        y = y.index_add(update.ids, &added.to_dtype(y.dtype())?, 0)?;
     }
     Ok(y)
 }

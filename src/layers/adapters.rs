@@ -128,7 +128,7 @@ pub struct AdapterRows {
     /// Ascending.
     pub rows: Vec<u32>,
     /// The same on the device, u32.
-    ids: Tensor,
+    pub(super) ids: Tensor,
 }
 
 impl AdapterRows {

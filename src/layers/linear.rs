@@ -220,7 +220,7 @@ impl Linear {
         let updates = added.filter_map(|(rows, adapter)| {
             let low_rank = adapter.low_rank.as_ref()?;
             let x = rows.of(x);
-            Some(x.and_then(|x| low_rank.update(&rows.rows, &x, rows.before(many))))
+            Some(x.and_then(|x| low_rank.update(&rows.rows, &rows.ids, &x, rows.before(many))))
         });
         let updates = updates.collect::<Result<Vec<_>>>()?;
         let updates = updates.as_slice();
@@ -240,8 +240,11 @@ impl Linear {
             let (x, many) = (rows.of(x)?, rows.before(many));
             let residual = epilogue.residual.map(|it| rows.of(it)).transpose()?;
             let all: Vec<u32> = (0..rows.rows.len() as u32).collect();
+            let ids = Tensor::new(all.as_slice(), x.device())?;
             let update = adapter.low_rank.as_ref();
-            let update = update.map(|it| it.update(&all, &x, many)).transpose()?;
+            let update = update
+                .map(|it| it.update(&all, &ids, &x, many))
+                .transpose()?;
             let own = Epilogue {
                 updates: update.as_slice(),
                 bias: bias.as_ref(),

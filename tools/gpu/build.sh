@@ -16,15 +16,7 @@ cd "$(dirname "$0")/../.."
 CUDA_HOME=$(tools/gpu/toolkit.sh)
 export CUDA_HOME CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
 
-# What stands between the binary and the driver: a jump for each function that the bindings declare.
-cargo fetch --quiet
-bindings=$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-*/src/driver/sys/mod.rs | tail -n 1)
-driver=$CUDA_HOME/lib/stubs
-rm -rf "$driver" && mkdir "$driver"
-grep -oE 'fn cu[A-Za-z0-9_]+' "$bindings" | sort -u | sed 's/^fn \(.*\)/FUNCTION(\1)/' > "$driver/functions.inc"
-gcc -O2 -fPIC -c -DFUNCTIONS="\"$driver/functions.inc\"" -o "$driver/driver.o" tools/gpu/driver.c
-ar rcs "$driver/libcuda.a" "$driver/driver.o"
-
+driver=$(tools/gpu/driver.sh)
 export PATH=$CUDA_HOME/bin:$PATH LIBRARY_PATH=$CUDA_HOME/lib:$driver
 export RUSTFLAGS="${RUSTFLAGS:-} -L native=$CUDA_HOME/lib -L native=$driver -C link-arg=-Wl,-rpath-link,$CUDA_HOME/lib"
 exec cargo build --profile "${PROFILE:-release}" --features cuda --target-dir target/cuda "$@"

@@ -42,11 +42,6 @@ pub(crate) fn attend_rows(
         kv_heads,
         head_dim,
     };
-    let in_prefixes = all - rows.decode;
-    let queries = uninit(&device, (in_prefixes, heads * head_dim), qkv.dtype())?;
-    if in_prefixes > 0 {
-        rotate_and_keep(&device, qkv, angles, (k, v), rows.places, &queries, shape)?;
-    }
     let wanted = |prefix: &CachedPrefix<'_>| match rows.last_only {
         true => 1,
         false => prefix.len,
@@ -57,38 +52,43 @@ pub(crate) fn attend_rows(
         (of_prefixes + rows.decode, heads * head_dim),
         qkv.dtype(),
     )?;
-    let mut at = 0;
-    for prefix in &rows.prefixes {
-        let count = wanted(prefix);
-        let first = prefix.len - count;
-        let cached = |cache: &Tensor| -> Result<Matrices> {
-            Ok(Matrices {
-                pointer: pointer(&cache.narrow(0, prefix.slot, 1)?)?,
-                dtype: cache.dtype(),
-                stride: head_dim,
-                batch_stride: context * head_dim,
-            })
-        };
-        let of_rows = |tensor: &Tensor, row: usize| -> Result<Matrices> {
-            Ok(Matrices {
-                pointer: pointer(&tensor.narrow(0, row, count)?)?,
-                dtype: tensor.dtype(),
-                stride: heads * head_dim,
-                batch_stride: head_dim,
-            })
-        };
-        let mask = prefix.mask.map(|mask| mask.narrow(0, first, count));
-        attend_all(
-            &device,
-            shape,
-            (count, prefix.len),
-            of_rows(&queries, prefix.start + first)?,
-            (cached(k)?, cached(v)?),
-            of_rows(&out, at)?,
-            mask.transpose()?.as_ref(),
-            scoring,
-        )?;
-        at += count;
+    let in_prefixes = all - rows.decode;
+    if in_prefixes > 0 {
+        let queries = uninit(&device, (in_prefixes, heads * head_dim), qkv.dtype())?;
+        rotate_and_keep(&device, qkv, angles, (k, v), rows.places, &queries, shape)?;
+        let mut at = 0;
+        for prefix in &rows.prefixes {
+            let count = wanted(prefix);
+            let first = prefix.len - count;
+            let cached = |cache: &Tensor| -> Result<Matrices> {
+                Ok(Matrices {
+                    pointer: pointer(&cache.narrow(0, prefix.slot, 1)?)?,
+                    dtype: cache.dtype(),
+                    stride: head_dim,
+                    batch_stride: context * head_dim,
+                })
+            };
+            let of_rows = |tensor: &Tensor, row: usize| -> Result<Matrices> {
+                Ok(Matrices {
+                    pointer: pointer(&tensor.narrow(0, row, count)?)?,
+                    dtype: tensor.dtype(),
+                    stride: heads * head_dim,
+                    batch_stride: head_dim,
+                })
+            };
+            let mask = prefix.mask.map(|mask| mask.narrow(0, first, count));
+            attend_all(
+                &device,
+                shape,
+                (count, prefix.len),
+                of_rows(&queries, prefix.start + first)?,
+                (cached(k)?, cached(v)?),
+                of_rows(&out, at)?,
+                mask.transpose()?.as_ref(),
+                scoring,
+            )?;
+            at += count;
+        }
     }
     if rows.decode > 0 {
         decode(&device, qkv, angles, (k, v), rows, &out, shape, scoring)?;
