@@ -1,6 +1,6 @@
 //! The tokens of a request, for its log line.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::Extensions;
 
@@ -9,7 +9,7 @@ use crate::engine::{Generation, Usage, UsageMeter};
 /// The tokens of a request's generations as they stand, whether these end well or not. Clones share
 /// them.
 #[derive(Debug, Clone, Default)]
-pub struct RequestUsage(Arc<OnceLock<Vec<UsageMeter>>>);
+pub struct RequestUsage(Arc<Mutex<Vec<UsageMeter>>>);
 
 impl RequestUsage {
     /// The one that the outermost layer has put into the extensions.
@@ -17,10 +17,10 @@ impl RequestUsage {
         extensions.get().cloned().unwrap_or_default()
     }
 
-    /// These are the request's generations. Only the first call counts: a request submits once.
+    /// These are generations of the request, beside those that it had before.
     pub fn follow(&self, generations: &[Generation]) {
         let meters = generations.iter().map(|generation| &generation.usage);
-        self.0.get_or_init(|| meters.cloned().collect());
+        self.meters().extend(meters.cloned());
     }
 
     /// The sum by now; `None` without generations.
@@ -30,6 +30,11 @@ impl RequestUsage {
             prompt_tokens: sum.prompt_tokens + usage.prompt_tokens,
             completion_tokens: sum.completion_tokens + usage.completion_tokens,
         };
-        self.0.get()?.iter().map(UsageMeter::read).reduce(add)
+        self.meters().iter().map(UsageMeter::read).reduce(add)
+    }
+
+    /// A panic while this was locked leaves nothing half done, so poison is ignored.
+    fn meters(&self) -> MutexGuard<'_, Vec<UsageMeter>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

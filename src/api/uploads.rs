@@ -59,10 +59,10 @@ pub struct Upload {
     _stage: Preparing,
 }
 
-/// The memory of a body that has arrived, given back when this is dropped.
-#[derive(Debug)]
+/// The memory of a body that has arrived, given back when the last clone of this is dropped.
+#[derive(Debug, Clone)]
 pub struct Received {
-    _memory: Option<OwnedSemaphorePermit>,
+    _memory: Arc<Option<OwnedSemaphorePermit>>,
 }
 
 /// How an upload goes.
@@ -147,7 +147,12 @@ impl Upload {
         } = std::mem::take(&mut *lock(&progress));
         match failure {
             Some(failure) => Err(failure),
-            None => Ok((Received { _memory: memory }, result?)),
+            None => {
+                let received = Received {
+                    _memory: Arc::new(memory),
+                };
+                Ok((received, result?))
+            }
         }
     }
 

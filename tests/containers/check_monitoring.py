@@ -16,11 +16,12 @@ VARIABLES = {"$service": ".*", "$instance": ".*", "$__rate_interval": "1m"}
 
 def prometheus():
     """Every server is a target, and every query of the dashboard has an answer."""
-    with compose() as project:
+    # With a key, since the metrics of keys are there only then.
+    with compose(PALIGEMMA_API_KEYS="the-key") as project:
         project("up", "--detach", "paligemma", "prometheus")
         project.healthy()
         for _ in range(5):
-            caption(project.server)
+            caption(project.server, key="the-key")
         series = set(re.findall(rf"^({METRIC})", get(project.server, "/metrics").text(), re.M))
         wait("Prometheus has found the server", lambda: up(project.prometheus), 90)
         wait("and has asked it twice", lambda: count(project.prometheus) >= 2, 90)

@@ -16,9 +16,10 @@ LONG_PROMPT = "segment red circle ; blue square"
 
 
 class Answer:
-    def __init__(self, address, method, path, body=None, content_type="application/json", timeout=180):
+    def __init__(self, address, method, path, body=None, content_type="application/json", timeout=180, key=None):
         connection = http.client.HTTPConnection(address, timeout=timeout)
         headers = {"content-type": content_type} if body is not None else {}
+        headers |= {"authorization": f"Bearer {key}"} if key else {}
         connection.request(method, path, body, headers)
         self.response = connection.getresponse()
         self.status = self.response.status
@@ -40,13 +41,13 @@ def generate(address, stream=False, prompt=LONG_PROMPT, picture=PICTURE, timeout
     return Answer(address, "POST", "/v1/generate", json.dumps(body), timeout=timeout)
 
 
-def caption(address, picture=None):
+def caption(address, picture=None, key=None):
     """The caption of a picture that is uploaded as a file of a form; the bytes are sent as they are."""
     picture = picture or PICTURE.read_bytes()
     edge = "paligemma-check"
     head = f'--{edge}\r\ncontent-disposition: form-data; name="image"; filename="picture"\r\n\r\n'
     body = head.encode() + picture + f"\r\n--{edge}--\r\n".encode()
-    answer = Answer(address, "POST", "/v1/caption", body, f"multipart/form-data; boundary={edge}")
+    answer = Answer(address, "POST", "/v1/caption", body, f"multipart/form-data; boundary={edge}", key=key)
     assert answer.status == 200, f"{answer.status}: {answer.text()}"
     return answer.json()["results"][0]["caption"]
 

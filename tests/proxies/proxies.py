@@ -28,10 +28,10 @@ class Proxy:
     """A program in front of replicas. Subclasses say how it is started."""
 
     key_header = "x-image-key"
-    # Whether a slow replica gets less of the requests that carry a key, too.
-    weighs_keyed = True
-    # Whether requests without a key are spread.
-    spreads_keyless = True
+    # Whether a slow replica gets less of the requests with a key, and of those without.
+    weighs_keyed = weighs_keyless = True
+    # Whether requests are spread that come one after the other, those with different keys and those without one.
+    spreads_keyed = spreads_keyless = True
     package = None
 
     def __init__(self, replicas, folder):
@@ -79,19 +79,31 @@ class Proxy:
 class Nginx(Proxy):
     name = "nginx"
     package = "Debian's nginx-light"
-    weighs_keyed = False
+    # Directives of the committed file, and what stands in their places.
+    changes = ()
 
     def command(self):
         servers = [(f"192.0.2.1{number}:8080", address) for number, address in enumerate(self.addresses, 1)]
         # Where Debian's nginx would write, only root may.
         kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         folders = "".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in kinds)
-        changes = [*servers, (f"listen {CLIENTS_PORT}", f"listen {self.address}"), ("http {", "http {" + folders)]
-        file = self.configured("nginx/replicas.conf", *changes)
+        places = [*servers, (f"listen {CLIENTS_PORT}", f"listen {self.address}"), ("http {", "http {" + folders)]
+        file = self.configured("nginx/replicas.conf", *places, *self.changes)
         # Its workers give root up, and couldn't enter the test's folder.
         user = "user root;" if os.getuid() == 0 else ""
         options = f"daemon off; pid {self.folder}/pid; {user}"
         return [self.program(), "-c", file, "-e", "stderr", "-g", options]
+
+
+class UnaskedNginx(Nginx):
+    """nginx that has no reason to pass events on but `proxy_buffering off`: it doesn't heed the header by which a
+    server asks for that, and gets no chunks, which it passes on as they come."""
+
+    changes = [("proxy_http_version 1.1;", "proxy_http_version 1.0; proxy_ignore_headers X-Accel-Buffering;")]
+
+
+class BufferingNginx(UnaskedNginx):
+    changes = [*UnaskedNginx.changes, ("proxy_buffering off;", "proxy_buffering on;")]
 
 
 class HAProxy(Proxy):
@@ -127,10 +139,11 @@ class Envoy(Proxy):
 
 
 class Router(Proxy):
-    """A router that is started by the command line in the documentation."""
+    """A router that is started by the command line in the documentation, the one with this policy."""
 
     def command(self):
-        [line] = re.findall(rf"^{self.name} ((?:.+\\\n)*.+)", PAGE.read_text(), re.MULTILINE)
+        lines = re.findall(rf"^{self.name} ((?:.+\\\n)*.+)", PAGE.read_text(), re.MULTILINE)
+        [line] = [line for line in lines if f"--policy {self.policy} " in line]
         port = self.address.split(":")[1]
         words = line.replace("\\\n", " ").replace(CLIENTS_PORT, port)
         for number, address in enumerate(self.addresses, 1):
@@ -141,14 +154,23 @@ class Router(Proxy):
 class VllmRouter(Router):
     name = "vllm-router"
     package = f"PyPI's {name}"
+    policy = "consistent_hash"
     key_header = "x-session-id"
-    weighs_keyed = False
+    weighs_keyed = weighs_keyless = False
     spreads_keyless = False
+
+
+class VllmRouterByLoad(VllmRouter):
+    policy = "cache_aware"
+    weighs_keyed = weighs_keyless = True
+    # While none is under way, all replicas are alike, and it takes the same one each time.
+    spreads_keyed = False
 
 
 class Smg(Router):
     name = "smg"
+    policy = "power_of_two"
     package = f"PyPI's {name}"
 
 
-PROXIES = [Nginx, HAProxy, Envoy, VllmRouter, Smg]
+PROXIES = [Nginx, HAProxy, Envoy, VllmRouter, VllmRouterByLoad, Smg]

@@ -8,15 +8,25 @@ import time
 from server import Server
 
 
+@contextlib.contextmanager
+def three_replicas(*flags):
+    running = [Replica(*flags) for _ in range(3)]
+    yield running
+    for replica in running:
+        if not replica.is_dead:
+            replica.stop()
+
+
 class Replica:
     """A server that can die and come back on the same port."""
 
-    def __init__(self):
-        self.server = Server("--threads", "1")
+    def __init__(self, *flags):
+        self.flags = ["--threads", "1", *flags]
+        self.server = Server(*self.flags)
         self.address = self.server.address.removeprefix("http://")
 
     def start(self):
-        self.server = Server("--threads", "1", port=int(self.address.rpartition(":")[2]))
+        self.server = Server(*self.flags, port=int(self.address.rpartition(":")[2]))
 
     def stop(self):
         self.server.stop()
@@ -40,8 +50,10 @@ class Replica:
     def frozen(self):
         """Stopped in the middle of its work; connections are still accepted, by the kernel."""
         self.signal(signal.SIGSTOP)
-        yield
-        self.signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def throttled(self, runs, pauses):
@@ -57,6 +69,8 @@ class Replica:
 
         turns = threading.Thread(target=take_turns)
         turns.start()
-        yield
-        done.set()
-        turns.join()
+        try:
+            yield
+        finally:
+            done.set()
+            turns.join()

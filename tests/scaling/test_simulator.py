@@ -84,6 +84,13 @@ def test_a_cached_image_is_not_encoded_again_until_others_have_taken_its_place()
     assert result.cached == 2 / 6
 
 
+def test_on_a_slower_machine_everything_takes_longer():
+    usual = service(vision=Times({1: 5.0}), prefill=Times({1: 1.0}), step=Times({1: 0.5}), prepare=2.0)
+    once, slower = (run(it, at(0.0, tokens=3)) for it in (usual, usual.slower(1.5)))
+    assert once.latencies == [9.0] and slower.latencies == [13.5]
+    assert (once.vision, slower.vision) == (5.0, 7.5)
+
+
 def test_waiting_requests_are_prefilled_together():
     together = service(prefill=Times({1: 1.0, 2: 1.5}), slots=8, prefill_batch=2)
     assert run(together, at(0.0, 0.5, 0.5, 0.5)).latencies == [1.0, 2.0, 2.0, 3.0]

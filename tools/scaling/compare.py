@@ -7,6 +7,7 @@ README.md says what makes the comparison fair.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import time
 from statistics import mean, median
@@ -41,7 +42,8 @@ class Router:
 
 
 async def send(router, arrivals, files):
-    """Sends each request when it arrives; latencies from then on, in seconds, and the share of cached images."""
+    """Sends each request when it arrives: latencies from then on, in seconds, the share of cached images, and the
+    mean time in the vision tower of the others."""
     bodies = [real.body([files[arrival.image]], arrival.tokens) for arrival in arrivals]
     keys = [real.key(file) for file in files]
     began = time.perf_counter() + 0.1
@@ -52,11 +54,12 @@ async def send(router, arrivals, files):
         latency = time.perf_counter() - began - arrival.time
         if answer["usage"]["completion_tokens"] != arrival.tokens:
             raise SystemExit(f"an answer has {answer['usage']['completion_tokens']} tokens, not {arrival.tokens}")
-        return latency, answer["timings"]["vision_ms"] == 0
+        return latency, answer["timings"]["vision_ms"] / 1000
 
     answers = await asyncio.gather(*(one(*pair) for pair in zip(arrivals, bodies)))
-    latencies, cached = zip(*answers)
-    return list(latencies), mean(cached)
+    latencies, vision = zip(*answers)
+    new = [seconds for seconds in vision if seconds > 0]
+    return list(latencies), 1 - len(new) / len(vision), mean(new)
 
 
 async def measured(args, routing, arrivals, files):
@@ -72,40 +75,51 @@ async def measured(args, routing, arrivals, files):
     return result
 
 
-def summary(latencies, cached):
-    return {"mean": mean(latencies), "p99": quantile(latencies, 0.99), "cached": cached}
+def summary(latencies, cached, vision):
+    return {"mean": mean(latencies), "p99": quantile(latencies, 0.99), "cached": cached, "vision": vision}
 
 
 def round_(args, rate, routing, seed, files):
-    """One run of both sides with the same arrivals."""
+    """One run of both sides with the same arrivals. The simulator also runs at the pace at which the machine computed
+    then: that of the vision tower, whose time has nothing to do with queues."""
     arrivals = workload.arrivals(rate, args.seconds, len(files), args.popularity, args.tokens, seed)
     keys = [real.key(file) for file in files]
     service = Service.read(args.service)
     shared = {"key": keys.__getitem__, "shared_machine": True}
-    simulated = simulate(service, arrivals, REPLICAS, routing, args.cached_images, **shared)
-    latencies, cached = asyncio.run(measured(args, routing, arrivals, files))
-    sides = {"measured": summary(latencies, cached), "simulated": summary(simulated.latencies, simulated.cached)}
-    ratios = {name: sides["simulated"][name] / sides["measured"][name] for name in ("mean", "p99")}
-    return {"rate": rate, "routing": routing, "seed": seed, **sides, "ratios": ratios}
+
+    def simulated(service):
+        result = simulate(service, arrivals, REPLICAS, routing, args.cached_images, **shared)
+        return summary(result.latencies, result.cached, result.vision)
+
+    sides = {"measured": summary(*asyncio.run(measured(args, routing, arrivals, files)))}
+    sides["simulated"] = simulated(service)
+    pace = sides["measured"]["vision"] / sides["simulated"]["vision"]
+    sides["at_pace"] = simulated(service.slower(pace))
+    return {"rate": rate, "routing": routing, "seed": seed, "requests": len(arrivals), "pace": pace, **sides}
+
+
+def ratio(each, side, name):
+    return each[side][name] / each["measured"][name]
 
 
 def show(rounds):
-    print("rate  routing        mean, ms: measured simulated ratio   p99, ms: measured simulated ratio   cached")
+    """Medians, the lowest and the highest ratio to what was measured, and how many runs agree."""
     for rate, routing in dict.fromkeys((each["rate"], each["routing"]) for each in rounds):
         same = [each for each in rounds if (each["rate"], each["routing"]) == (rate, routing)]
-        parts = [f"{rate:4g}  {routing:14}"]
+        cached = median(each["measured"]["cached"] for each in same)
+        pace = median(each["pace"] for each in same)
+        print(f"{rate:g} a second, {routing}: {len(same)} runs, {cached:.0%} cached, pace {pace:.2f}")
         for name in ("mean", "p99"):
-            ratios = sorted(each["ratios"][name] for each in same)
-            milliseconds = [1000 * value for value in of_sides(same, name)]
-            parts.append("{:9.1f} {:9.1f}".format(*milliseconds))
-            parts.append(f"{median(ratios):9.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})")
-        parts.append("{:.0%}/{:.0%}".format(*of_sides(same, "cached")))
-        print("  ".join(parts))
-
-
-def of_sides(rounds, name):
-    """Medians, measured and simulated."""
-    return [median(each[side][name] for each in rounds) for side in ("measured", "simulated")]
+            parts = [f"  {name:4} {1000 * median(each['measured'][name] for each in same):6.1f} ms"]
+            for side in ("simulated", "at_pace"):
+                ratios = sorted(ratio(each, side, name) for each in same)
+                middle = 1000 * median(each[side][name] for each in same)
+                parts.append(f"{side} {middle:6.1f} ms, {median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})")
+            print("  ".join(parts))
+    for name in ("mean", "p99"):
+        for side in ("simulated", "at_pace"):
+            within = sum(abs(ratio(each, side, name) - 1) <= 0.2 for each in rounds)
+            print(f"{side}: the {name} of {within} in {len(rounds)} runs is within 20 %")
 
 
 def parse():
@@ -126,8 +140,14 @@ def parse():
 
 def main():
     args = parse()
-    if args.real_time:
-        real.use_real_time(real.CLIENTS_PRIORITY)
+    with contextlib.ExitStack() as stack:
+        if args.real_time:
+            stack.enter_context(real.short_turns())
+            real.use_real_time(real.CLIENTS_PRIORITY)
+        show(all_rounds(args))
+
+
+def all_rounds(args):
     files = [real.picture(number) for number in range(args.images)]
     rounds = []
     for seed in range(1, args.repeats + 1):
@@ -136,7 +156,7 @@ def main():
                 rounds.append(round_(args, rate, routing, seed, files))
                 with open(args.out, "w") as file:
                     json.dump(rounds, file, indent=1)
-    show(rounds)
+    return rounds
 
 
 if __name__ == "__main__":

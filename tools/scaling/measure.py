@@ -7,6 +7,7 @@ README.md says what is measured and how.
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 from statistics import mean, median
@@ -118,9 +119,11 @@ def parse():
 
 def main():
     args = parse()
-    if args.real_time:
-        real.use_real_time(real.CLIENTS_PRIORITY)
-    measured = service(*asyncio.run(measure(args)))
+    with contextlib.ExitStack() as stack:
+        if args.real_time:
+            stack.enter_context(real.short_turns())
+            real.use_real_time(real.CLIENTS_PRIORITY)
+        measured = service(*asyncio.run(measure(args)))
     with open(args.out, "w") as file:
         json.dump(measured, file, indent=2)
         file.write("\n")

@@ -29,6 +29,7 @@ PANELS = (
     ("paligemma-3b-224-bf16-h100", "each one H100, bf16", (20, 320), 25_000, 244, 0.8),
 )
 POINTS = 16
+LABELS = {"measured": "measured", "at_pace": "simulated"}
 
 
 def curves(name, rates, count, cached_images):
@@ -84,15 +85,15 @@ def comparison():
 
 
 def draw_pair(axis, place, rounds):
-    """The runs of one routing: measured left, simulated right."""
-    sides = (("measured", -0.12, "o", "#1b6ca8"), ("simulated", 0.12, "D", "#e08214"))
+    """The runs of one routing: measured left, simulated at the machine's pace right."""
+    sides = (("measured", -0.12, "o", "#1b6ca8"), ("at_pace", 0.12, "D", "#e08214"))
     for side, shift, marker, colour in sides:
         for name, face in (("mean", "white"), ("p99", colour)):
             y = [1000 * each[side][name] for each in rounds]
             if side == "measured":
                 draw_band(axis, place, median(y))
             style = {"marker": marker, "color": colour, "markerfacecolor": face, "linestyle": "none"}
-            axis.plot([place + shift] * len(y), y, label=f"{name}, {side}", **style)
+            axis.plot([place + shift] * len(y), y, label=f"{name}, {LABELS[side]}", **style)
 
 
 def draw_band(axis, place, middle):

@@ -1,6 +1,7 @@
 """Real replicas of the server with the demo, and requests to them."""
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ OBJECTS = ["red circle", "blue square", "green triangle"]
 FEATURES = 144 * 128 * 4  # bytes that the demo's image cache keeps of an image
 # Clients come before servers, so that a busy server does not hold up the clock.
 CLIENTS_PRIORITY, SERVERS_PRIORITY = 20, 10
+TURNS = Path("/proc/sys/kernel/sched_rr_timeslice_ms")
 SLOTS, DECODE_THREADS, MAX_TOKEN_GAP = 8, 2, 0.25
 FLAGS = ["--threads", "1", "--slots", str(SLOTS), "--decode-threads", str(DECODE_THREADS), "--max-token-gap", "250ms"]
 
@@ -59,6 +61,17 @@ class Replica:
 def use_real_time(priority):
     """Runs this process, and what it starts, before all ordinary processes of the machine."""
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
+
+
+@contextlib.contextmanager
+def short_turns():
+    """Real-time processes take turns as often as ordinary ones, where the kernel's default is 100 ms."""
+    before = TURNS.read_text()
+    TURNS.write_text("3")
+    try:
+        yield
+    finally:
+        TURNS.write_text(before)
 
 
 def picture(number):

@@ -1,7 +1,7 @@
 """How long a replica takes, as measured."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -16,6 +16,9 @@ class Times:
         if size not in self.known:
             self.known[size] = self._line(size)
         return self.known[size]
+
+    def slower(self, factor):
+        return Times({size: factor * seconds for size, seconds in self.points})
 
     def _line(self, size):
         if len(self.points) == 1:
@@ -40,6 +43,11 @@ class Service:
     prefill_batch: int  # most requests that are prefilled together
     max_token_gap: float  # most of a prefill between two steps of decoding
     slowdown: Times  # of everything, by how many replicas of one machine are busy
+
+    def slower(self, factor):
+        """The same on a machine that takes so many times as long for everything."""
+        times = {name: getattr(self, name).slower(factor) for name in ("vision", "prefill", "step")}
+        return replace(self, **times, prepare=factor * self.prepare)
 
     @classmethod
     def read(cls, file):

@@ -59,8 +59,8 @@ class Request:
 class Batch:
     """Requests that are prefilled together, and the seconds of work that are left."""
 
-    def __init__(self, requests, new_images, service):
-        self.requests, self.new_images = requests, new_images
+    def __init__(self, now, requests, new_images, service):
+        self.begun, self.requests, self.new_images = now, requests, new_images
         self.vision = service.vision(len(new_images)) if new_images else 0.0
         self.prefill = service.prefill(len(requests))
 
@@ -82,6 +82,7 @@ class Replica:
         self.rows, self.steps, self.order = [], 0, itertools.count()
         self.cache, self.hits = OrderedDict(), 0
         self.busy_seconds = self.waiting_seconds = 0.0
+        self.vision_seconds, self.encoded = 0.0, 0
 
     def submit(self, now, request):
         self.unprepared.append(request)
@@ -125,13 +126,15 @@ class Replica:
         self.hits += count - len(new)
         for image in images - new:
             self.cache.move_to_end(image)
-        return Batch(requests, new, self.service)
+        return Batch(now, requests, new, self.service)
 
     def _stepped(self, now):
         self.steps += 1
         while self.rows and self.rows[0][0] <= self.steps:
             heapq.heappop(self.rows)[2].finished(now)
         if self.batch and self.batch.vision == 0:
+            self.vision_seconds += len(self.batch.new_images) * (now - self.batch.begun)
+            self.encoded += len(self.batch.new_images)
             self._keep(self.batch.new_images)
             self.batch.new_images = ()
             if self.batch.prefill == 0:
@@ -160,6 +163,7 @@ class Result:
     cached: float  # share of requests whose image was cached
     busy: float  # share of the time in which an engine computes, if its machine is its own
     waiting: float  # requests of a replica that wait for its engine, on average
+    vision: float  # seconds that a new image's batch takes in the vision tower, on average
     seconds: float  # until the last answer
 
 
@@ -203,6 +207,7 @@ def simulate(service, arrivals, replicas, routing, cached_images, key=workload.k
         cached=sum(server.hits for server in servers) / len(arrivals),
         busy=sum(server.busy_seconds for server in servers) / server_seconds,
         waiting=sum(server.waiting_seconds for server in servers) / server_seconds,
+        vision=sum(server.vision_seconds for server in servers) / max(sum(server.encoded for server in servers), 1),
         seconds=max(ends),
     )
 

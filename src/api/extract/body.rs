@@ -37,8 +37,9 @@ pub struct Common {
     pub arrival: Arrival,
 }
 
-/// When and as what an admitted request arrived.
-#[derive(Debug)]
+/// When and as what an admitted request arrived. Clones, of a request that submits several times, share its
+/// place and its memory.
+#[derive(Debug, Clone)]
 pub struct Arrival {
     /// When the request's head had arrived.
     pub at: Instant,

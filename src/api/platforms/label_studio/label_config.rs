@@ -2,83 +2,16 @@
 
 use roxmltree::{Document, Node, ParsingOptions};
 
+use super::controls::{Ask, Control, Label, Objects, same};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::extract::object_names::MAX_OBJECTS;
-use crate::tasks::{self, DEFAULT_LANGUAGE, caption, detection, vqa};
+use crate::tasks::{DEFAULT_LANGUAGE, caption, detection, vqa};
 
 /// No label config is as large; it bounds what a hostile one costs.
 const MOST_BYTES: usize = 200_000;
 const MOST_NODES: u32 = 20_000;
 
 const UNDERSTOOD: &str = "understood are `RectangleLabels` and `BrushLabels` with `Label`s, `TextArea`, and `Choices` with `model_prompt`, each of an `Image` whose value is a field such as `$image`";
-
-/// A control that the model can answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Control {
-    pub name: String,
-    /// The name of its `Image`.
-    pub to_name: String,
-    /// Where the image is in a task's data.
-    pub field: String,
-    pub ask: Ask,
-}
-
-/// What is asked, and how the answer becomes a result.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ask {
-    Boxes(Objects),
-    Masks(Objects),
-    Text { prompt: String },
-    Choice { prompt: String, choices: Vec<Label> },
-}
-
-/// What to look for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Objects {
-    pub labels: Vec<Label>,
-    /// Leave out objects with a lower score.
-    pub min_score: f32,
-}
-
-/// A label or a choice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Label {
-    /// How results call it.
-    pub value: String,
-    /// How the model calls it.
-    pub names: Vec<String>,
-}
-
-impl Control {
-    /// The prompt as PaliGemma sees it.
-    pub fn prompt(&self) -> String {
-        let of_objects = |verb, objects: &Objects| {
-            let names = objects.labels.iter().flat_map(|label| label.names.clone());
-            detection::prompt(verb, &names.collect::<Vec<_>>())
-        };
-        match &self.ask {
-            Ask::Boxes(objects) => of_objects("detect", objects),
-            Ask::Masks(objects) => of_objects("segment", objects),
-            Ask::Text { prompt } | Ask::Choice { prompt, .. } => prompt.clone(),
-        }
-    }
-}
-
-/// The label that the model's `answer` means. Without a text, it means the only one if there is one.
-pub fn meant<'a>(labels: &'a [Label], answer: &str) -> Option<&'a Label> {
-    let answer = tasks::one_line(answer);
-    match labels {
-        [only] if answer.is_empty() => Some(only),
-        _ => labels.iter().find(|label| {
-            let names = label.names.iter().chain([&label.value]);
-            names.into_iter().any(|name| same(name, &answer))
-        }),
-    }
-}
-
-fn same(one: &str, other: &str) -> bool {
-    one.to_lowercase() == other.to_lowercase()
-}
 
 /// The controls of a label config that the model can answer; none if it has no controls at all.
 ///
@@ -241,6 +174,7 @@ fn labels(element: Node<'_, '_>, tag: &str) -> Vec<Label> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::platforms::label_studio::controls::meant;
 
     fn read(inside: &str) -> Result<Vec<Control>, ApiError> {
         controls(&format!(
@@ -275,16 +209,6 @@ mod tests {
         assert_eq!(meant(" DOG"), Some("d"));
         assert_eq!(meant("cat"), None);
         assert_eq!(meant(""), None);
-    }
-
-    #[test]
-    fn a_box_without_a_text_is_the_only_label() {
-        let only = [Label {
-            value: "Car".to_owned(),
-            names: vec!["car".to_owned()],
-        }];
-        assert_eq!(meant(&only, ""), Some(&only[0]));
-        assert_eq!(meant(&only, "dog"), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! An ML backend for Label Studio: it labels a project's tasks as the project's label config asks.
 
+mod controls;
 mod label_config;
+mod plan;
 mod predictions;
 mod regions;
 mod request;
@@ -12,7 +14,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use self::label_config::controls;
-use self::predictions::{PredictRequest, check_decoder};
+use self::plan::check_decoder;
+use self::predictions::PredictRequest;
 use self::regions::LabelledRegion;
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::extract::body::{json_bytes, receive};
@@ -98,8 +101,8 @@ pub enum TaskPrediction {
         score: Option<f32>,
         result: Vec<LabelledRegion>,
     },
-    /// Its image can't be had. Without a `result`, Label Studio stores none, writes this to its log, and
-    /// asks again another time.
+    /// It can't be labelled, as when its image can't be had. Without a `result`, Label Studio stores none,
+    /// writes this to its log, and asks again another time.
     Failed { error: TaskError },
 }
 
@@ -189,8 +192,8 @@ async fn check_setup(request: Request, state: &AppState) -> Result<(), ApiError>
                 "`schema` has to be a text: the label config in XML",
             )),
         };
-        let controls = controls.map_err(|error| error.param("schema"));
-        check_decoder(&controls?, state, "schema")?;
+        let checked = controls.and_then(|controls| check_decoder(&controls, state));
+        checked.map_err(|error| error.param("schema"))?;
     }
     Ok(())
 }
@@ -221,8 +224,9 @@ pub async fn webhook() -> Json<Received> {
 
 /// Label tasks
 ///
-/// A task whose image can't be had gets an `error` instead of a `result`; when that is so of all tasks,
-/// the request fails.
+/// Any number of tasks, which are worked on a few at a time. A task that can't be labelled, because its
+/// image can't be had or the time is up, gets an `error` instead of a `result`; when that is so of all
+/// tasks, the request fails.
 #[utoipa::path(
     post,
     path = "/label-studio/predict",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::label_config::{Ask, Control, Label, Objects, meant};
+use super::controls::{Ask, Control, Label, Objects, meant};
 use crate::api::respond::output_parser::{NoObject, OutputParser};
 use crate::api::respond::shapes::TokenLogprob;
 use crate::api::routes::segment;

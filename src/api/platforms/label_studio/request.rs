@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 
 use crate::api::error::{ApiError, ErrorCode};
 
-/// No operator can allow as many images.
+/// It bounds what a hostile request costs.
 const MOST_TASKS: usize = 10_000;
 /// Texts in a task's data; it bounds what a hostile one costs.
 const MOST_TEXTS: usize = 64;
