@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
 use super::cpu::{self, Heads, Instructions};
-use super::{cuda, on_gpu, overwrite, own_kernels, portable};
+use super::{cuda, on_gpu, own_kernels, portable};
 
 /// How raw scores become the softmax's input.
 #[derive(Debug, Clone, Copy)]
@@ -52,14 +52,18 @@ impl RowPlaces {
         &self.positions
     }
 
-    /// Puts as many others in the place of these rows, which reach no further.
+    /// Keys that the row with the most keys sees, or up to [`REACH`] more.
+    pub fn reach(&self) -> usize {
+        self.longest
+    }
+
+    /// Copies the places of as many other rows, which reach as far, to where these are.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn overwrite(&self, rows: &[(u32, u32)]) -> Result<()> {
-        let (slots, positions): (Vec<u32>, Vec<u32>) = rows.iter().copied().unzip();
-        overwrite(&self.slots, &slots)?;
-        overwrite(&self.positions, &positions)
+    pub fn overwrite(&self, other: &Self) -> Result<()> {
+        self.slots.slice_set(&other.slots, 0, 0)?;
+        self.positions.slice_set(&other.positions, 0, 0)
     }
 
     /// These rows, and after them those of `other`.

@@ -33,7 +33,7 @@ pub use attention::{
 pub use card::{Card, card};
 pub use cpu::{Instructions, InstructionsChoice, UnusableInstructions};
 pub use format::{UnknownFormat, WeightFormat};
-pub use graph::{Graph, GraphChoice, overwrite};
+pub use graph::{Graph, GraphChoice};
 pub use low_rank::{LowRank, Update};
 pub use matmul::{Epilogue, Matmul, Norm, Outputs};
 pub use norm::{layer_norm, rms_norm, rms_norm_add};

@@ -89,6 +89,26 @@ impl Batch {
         }
     }
 
+    /// Keys over which its rows reach, where a kernel finds them by their places.
+    pub fn reach(&self) -> Option<usize> {
+        self.places.as_ref().map(RowPlaces::reach)
+    }
+
+    /// Copies places and angles of as many other decode rows, which reach as far, to where those of `self`
+    /// are.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn overwrite(&self, other: &Self) -> Result<()> {
+        match (&self.places, &other.places, &self.rope, &other.rope) {
+            (Some(places), Some(other_places), Some(rope), Some(other_rope)) => {
+                places.overwrite(other_places)?;
+                rope.overwrite(other_rope)
+            }
+            _ => bail!("these rows have no places and angles"),
+        }
+    }
+
     /// Patches of images, `rows_per_image` each.
     pub fn of_images(images: usize, rows_per_image: usize) -> Self {
         Self {

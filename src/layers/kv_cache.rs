@@ -158,7 +158,10 @@ impl DecodeLayout {
         window: Option<usize>,
         device: &Device,
     ) -> Result<Self> {
-        let places = places(rows);
+        let places: Vec<(u32, u32)> = rows
+            .iter()
+            .map(|row| (row.slot as u32, row.position as u32))
+            .collect();
         let kv_heads = cache.layers[0].k.dim(1)?;
         let at = match RowPlaces::new(&places, kv_heads, device)? {
             Some(places) => RowsInCache::ByPlace(places),
@@ -180,18 +183,6 @@ impl DecodeLayout {
         self.places().map(RowPlaces::positions)
     }
 
-    /// Puts as many others in the place of these rows, which reach no further; where a kernel finds
-    /// them by their places.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn overwrite(&self, rows: &[DecodeRow]) -> Result<()> {
-        match self.places() {
-            Some(kept) => kept.overwrite(&places(rows)),
-            None => candle_core::bail!("rows in the order of slots can't be overwritten"),
-        }
-    }
-
     /// The rows' places, where a kernel finds them by these.
     pub(super) fn places(&self) -> Option<&RowPlaces> {
         match &self.at {
@@ -207,12 +198,6 @@ impl DecodeLayout {
             RowsInCache::BySlot(order) => Some(order),
         }
     }
-}
-
-/// Slots and positions.
-fn places(rows: &[DecodeRow]) -> Vec<(u32, u32)> {
-    let place = |row: &DecodeRow| (row.slot as u32, row.position as u32);
-    rows.iter().map(place).collect()
 }
 
 impl SlotOrder {

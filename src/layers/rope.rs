@@ -68,6 +68,12 @@ impl Rope {
         })
     }
 
+    /// Copies the angles of as many other tokens to where these are.
+    pub(super) fn overwrite(&self, other: &Self) -> Result<()> {
+        self.cos.slice_set(&other.cos, 0, 0)?;
+        self.sin.slice_set(&other.sin, 0, 0)
+    }
+
     /// Cosines and sines, `[rows, head_dim / 2]` each.
     pub(super) fn angles(&self) -> (&Tensor, &Tensor) {
         (&self.cos, &self.sin)

@@ -6,6 +6,7 @@ use super::PaliGemma;
 use crate::layers::{Batch, DecodeLayout, DecodeRow, KvCache};
 
 /// The decode rows of one step.
+#[derive(Debug, Clone)]
 pub(super) struct Decoding {
     /// Embeddings of the newest tokens, `[rows, hidden]`.
     pub x: Tensor,
@@ -15,19 +16,8 @@ pub(super) struct Decoding {
 impl Decoding {
     pub fn new(model: &PaliGemma, cache: &KvCache, rows: &[DecodeRow]) -> Result<Self> {
         let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
-        let tokens = Tensor::new(tokens, &model.device)?;
         let window = model.config.text.window();
         let layout = DecodeLayout::new(rows, cache, window, &model.device)?;
-        Self::of(model, &tokens, layout, rows)
-    }
-
-    /// Of tokens u32 `[rows]`. Of `rows` it takes the adapters, and the positions where the layout has none.
-    pub fn of(
-        model: &PaliGemma,
-        tokens: &Tensor,
-        layout: DecodeLayout,
-        rows: &[DecodeRow],
-    ) -> Result<Self> {
         let rope = match layout.positions() {
             Some(positions) => model.rope.at_rows(positions)?,
             None => {
@@ -37,9 +27,16 @@ impl Decoding {
         };
         let adapters = rows.iter().map(|row| (row.adapter, 1));
         let batch = Batch::of_decode(layout, rope).with_adapters(adapters, &model.device)?;
+        let tokens = Tensor::new(tokens, &model.device)?;
         Ok(Self {
-            x: model.text.embed(tokens, batch.adapters())?,
+            x: model.text.embed(&tokens, batch.adapters())?,
             batch,
         })
+    }
+
+    /// Copies as many other rows, which reach as far, to where these are.
+    pub fn overwrite(&self, other: &Self) -> Result<()> {
+        self.x.slice_set(&other.x, 0, 0)?;
+        self.batch.overwrite(&other.batch)
     }
 }

@@ -146,6 +146,12 @@ impl PaliGemma {
         let progress = match (prefill, decoding) {
             (None, None) => None,
             (None, Some(decoding)) => {
+                if let Some(logits) = self.repeat(cache, &decoding)? {
+                    return Ok(StepOutput {
+                        logits: Some(logits),
+                        prefill: None,
+                    });
+                }
                 final_rows.push(self.run(&decoding.x, 0..layers, &decoding.batch, cache)?);
                 None
             }
@@ -342,14 +348,6 @@ impl Model for PaliGemma {
         prefill: Option<(&mut Prefill, Budget)>,
         decode: &[DecodeRow],
     ) -> Result<StepOutput> {
-        if prefill.is_none()
-            && let Some(logits) = self.repeat(cache, decode)?
-        {
-            return Ok(StepOutput {
-                logits: Some(logits),
-                prefill: None,
-            });
-        }
         run_on(&self.device, || self.compute(cache, prefill, decode))
     }
 }

@@ -12,8 +12,8 @@ use lru::LruCache;
 
 use super::decoding::Decoding;
 use super::{Model, PaliGemma};
-use crate::kernels::{Graph, GraphChoice, REACH, overwrite, reason};
-use crate::layers::{Batch, DecodeLayout, DecodeRow, KvCache};
+use crate::kernels::{Graph, GraphChoice, reason};
+use crate::layers::{Batch, DecodeRow, KvCache};
 
 /// Most steps that are kept; the one that was not used for the longest time gives way.
 const MOST: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
@@ -32,16 +32,14 @@ struct Key {
 pub(super) struct RecordedSteps {
     /// Recording has failed before.
     failed: bool,
-    /// `None`: a step like this was queued once, so that its kernels are loaded.
+    /// `None`: a step like that was queued once, so that its kernels are loaded.
     steps: LruCache<Key, Option<RecordedStep>>,
 }
 
 /// One step, and the memory that it reads and writes.
 #[derive(Debug)]
 struct RecordedStep {
-    /// u32 `[rows]`.
-    tokens: Tensor,
-    layout: DecodeLayout,
+    decoding: Decoding,
     /// f32 `[rows, vocab]`.
     logits: Tensor,
     graph: Graph,
@@ -65,51 +63,54 @@ impl PaliGemma {
     }
 
     /// Whether steps have the same bits recorded, when they are repeated, and queued launch by launch.
-    fn recorded_steps_agree(&self) -> Result<bool> {
-        const STEPS: usize = 5;
+    fn recorded_steps_agree(&mut self) -> Result<bool> {
         for rows in [1, 2, 8] {
-            let (mut recorded, mut other) =
-                (self.new_cache(rows, STEPS)?, self.new_cache(rows, STEPS)?);
-            for position in 0..STEPS {
-                let row = |slot| DecodeRow {
-                    slot,
-                    position,
-                    token: (7 * slot + position) as u32 + 2,
-                    adapter: None,
-                };
-                let decode: Vec<_> = (0..rows).map(row).collect();
-                let both = [
-                    self.step(&mut recorded, None, &decode)?,
-                    self.compute(&mut other, None, &decode)?,
-                ];
-                let [recorded, other] = both.map(|output| match output.logits {
-                    Some(logits) => logits.to_vec2::<f32>(),
-                    None => bail!("a decode step gives logits"),
-                });
-                if recorded? != other? {
-                    return Ok(false);
-                }
+            let recorded = self.first_steps(rows)?;
+            let steps = self.recorded.take();
+            let others = self.first_steps(rows);
+            self.recorded = steps;
+            if recorded != others? {
+                return Ok(false);
             }
         }
         Ok(true)
     }
 
+    /// The logits of some steps of that many sequences, from the first position on.
+    fn first_steps(&self, rows: usize) -> Result<Vec<Vec<Vec<f32>>>> {
+        const STEPS: usize = 5;
+        let mut cache = self.new_cache(rows, STEPS)?;
+        let step = |position: usize| {
+            let row = |slot| DecodeRow {
+                slot,
+                position,
+                token: (7 * slot + position) as u32 + 2,
+                adapter: None,
+            };
+            let decode: Vec<_> = (0..rows).map(row).collect();
+            match self.step(&mut cache, None, &decode)?.logits {
+                Some(logits) => logits.to_vec2::<f32>(),
+                None => bail!("a decode step gives logits"),
+            }
+        };
+        (0..STEPS).map(step).collect()
+    }
+
     /// The logits of a step that was recorded, or is now; `None` when it is to be computed.
-    pub(super) fn repeat(&self, cache: &KvCache, decode: &[DecodeRow]) -> Result<Option<Tensor>> {
+    pub(super) fn repeat(&self, cache: &KvCache, decoding: &Decoding) -> Result<Option<Tensor>> {
         let Some(recorded) = &self.recorded else {
             return Ok(None);
         };
-        if decode.is_empty() || decode.iter().any(|row| row.adapter.is_some()) {
+        if !decoding.batch.adapters().is_empty() {
             return Ok(None);
         }
-        let compute = |tokens: &Tensor, layout: &DecodeLayout| {
-            let Decoding { x, batch } = Decoding::of(self, tokens, layout.clone(), decode)?;
-            let x = self.run(&x, 0..self.config.text.layers(), &batch, cache)?;
+        let compute = |Decoding { x, batch }: &Decoding| {
+            let x = self.run(x, 0..self.config.text.layers(), batch, cache)?;
             self.text
-                .logits(&x, &Batch::of_rows(decode.len()), self.vocab)
+                .logits(&x, &Batch::of_rows(batch.rows()), self.vocab)
         };
         let mut recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        recorded.run(cache, decode, self.vocab, compute)
+        recorded.run(cache, decoding, self.vocab, compute)
     }
 }
 
@@ -122,27 +123,26 @@ impl RecordedSteps {
         }
     }
 
-    /// The logits of `rows`, f32 `[rows, vocab]`, which the next step of as many rows overwrites. `None`:
-    /// the caller is to compute them this time. `compute` queues a step of tokens u32 `[rows]` and gives
-    /// its logits.
+    /// The logits of the rows of `decoding`, f32 `[rows, vocab]`, which the next step of as many rows
+    /// overwrites. `None`: the caller is to compute them this time. `compute` queues what comes after the
+    /// embedding, and gives logits.
     ///
     /// # Errors
     /// When the device fails.
-    pub(super) fn run(
+    fn run(
         &mut self,
         cache: &KvCache,
-        rows: &[DecodeRow],
+        decoding: &Decoding,
         vocab: usize,
-        compute: impl FnOnce(&Tensor, &DecodeLayout) -> Result<Tensor>,
+        compute: impl FnOnce(&Decoding) -> Result<Tensor>,
     ) -> Result<Option<Tensor>> {
-        if self.failed {
+        let Some(reach) = decoding.batch.reach().filter(|_| !self.failed) else {
             return Ok(None);
-        }
-        let keys = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
+        };
         let key = Key {
             cache: cache.layer(0).k.id(),
-            rows: rows.len(),
-            reach: keys.next_multiple_of(REACH),
+            rows: decoding.batch.rows(),
+            reach,
         };
         let Some(known) = self.steps.get_mut(&key) else {
             self.steps.put(key, None);
@@ -150,10 +150,10 @@ impl RecordedSteps {
         };
         let step = match known {
             Some(step) => {
-                step.overwrite(rows)?;
+                step.decoding.overwrite(decoding)?;
                 step
             }
-            None => match RecordedStep::new(cache, rows, vocab, compute) {
+            None => match RecordedStep::new(decoding, vocab, compute) {
                 Ok(step) => known.insert(step),
                 Err(error) => {
                     let error = reason(&error);
@@ -170,32 +170,17 @@ impl RecordedSteps {
 
 impl RecordedStep {
     fn new(
-        cache: &KvCache,
-        rows: &[DecodeRow],
+        decoding: &Decoding,
         vocab: usize,
-        compute: impl FnOnce(&Tensor, &DecodeLayout) -> Result<Tensor>,
+        compute: impl FnOnce(&Decoding) -> Result<Tensor>,
     ) -> Result<Self> {
-        let device = cache.layer(0).k.device();
-        let tokens = Tensor::new(tokens(rows), device)?;
-        let layout = DecodeLayout::new(rows, cache, None, device)?;
-        let logits = Tensor::zeros((rows.len(), vocab), DType::F32, device)?;
-        let graph = Graph::record(device, || {
-            logits.slice_set(&compute(&tokens, &layout)?, 0, 0)
-        })?;
+        let device = decoding.x.device();
+        let logits = Tensor::zeros((decoding.batch.rows(), vocab), DType::F32, device)?;
+        let graph = Graph::record(device, || logits.slice_set(&compute(decoding)?, 0, 0))?;
         Ok(Self {
-            tokens,
-            layout,
+            decoding: decoding.clone(),
             logits,
             graph,
         })
     }
-
-    fn overwrite(&self, rows: &[DecodeRow]) -> Result<()> {
-        overwrite(&self.tokens, &tokens(rows))?;
-        self.layout.overwrite(rows)
-    }
-}
-
-fn tokens(rows: &[DecodeRow]) -> Vec<u32> {
-    rows.iter().map(|row| row.token).collect()
 }
