@@ -127,9 +127,8 @@ def test_a_killed_replica_takes_only_its_own_requests_with_it(proxy, replicas):
 
 
 def test_a_rolling_restart_loses_nothing(proxy, replicas):
-    # So many that each replica gets some, even if the proxy prefers one.
-    pairs = 2 if proxy.spreads_keyed else 4
-    with Load(proxy.address, headers=[None, proxy.key_header] * pairs).running() as load:
+    # So many that each replica gets some even if the proxy prefers one, and that several are sent again at a time.
+    with Load(proxy.address, headers=[None, proxy.key_header] * 4).running() as load:
         for replica in replicas:
             # Slow, so that it has requests to complete while others still come.
             with replica.throttled(runs=0.01, pauses=0.05):
