@@ -30,21 +30,43 @@ pub struct RowPlaces {
     pub(super) positions: Tensor,
     /// Keys that the row with the most keys sees, or up to [`REACH`] more.
     pub(super) longest: usize,
+    /// u32 `[prefixes, 2]`: the first row of each prefix, and how many rows it has.
+    pub(super) spans: Option<Tensor>,
     /// u32, for every head of every row: a kernel counts in it, and leaves zeros.
     pub(super) done: Tensor,
 }
 
 impl RowPlaces {
-    /// For rows with these slots and positions, of so many key heads; `None` where no kernel takes them, but
-    /// [`attend_all`] and [`attend_cached`] do their parts.
+    /// For rows that decode, with these slots and positions, of so many key heads; `None` where no kernel
+    /// takes them, but [`attend_all`] and [`attend_cached`] do their parts.
     ///
     /// # Errors
     /// When the device fails.
     pub fn new(rows: &[(u32, u32)], heads: usize, device: &Device) -> Result<Option<Self>> {
         match on_gpu(device) {
-            true => cuda::places(rows, heads, device).map(Some),
+            true => cuda::places(rows, &[], heads, device).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// The same for all rows of prefixes, of which each has a slot and so many rows.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn of_prefixes(
+        prefixes: &[(usize, usize)],
+        heads: usize,
+        device: &Device,
+    ) -> Result<Option<Self>> {
+        if !on_gpu(device) {
+            return Ok(None);
+        }
+        let (mut rows, mut spans) = (Vec::new(), Vec::new());
+        for &(slot, len) in prefixes {
+            spans.push((rows.len() as u32, len as u32));
+            rows.extend((0..len as u32).map(|position| (slot as u32, position)));
+        }
+        cuda::places(&rows, &spans, heads, device).map(Some)
     }
 
     /// u32 `[rows]`.
@@ -66,7 +88,7 @@ impl RowPlaces {
         self.positions.slice_set(&other.positions, 0, 0)
     }
 
-    /// These rows, and after them those of `other`.
+    /// These rows, and after them those of `other`, which decode.
     ///
     /// # Errors
     /// When the device fails.
@@ -75,6 +97,7 @@ impl RowPlaces {
             slots: Tensor::cat(&[&self.slots, &other.slots], 0)?,
             positions: Tensor::cat(&[&self.positions, &other.positions], 0)?,
             longest: self.longest.max(other.longest),
+            spans: self.spans.clone(),
             done: Tensor::cat(&[&self.done, &other.done], 0)?,
         })
     }
@@ -97,9 +120,6 @@ pub struct CachedRows<'a> {
 /// Consecutive packed rows that attend to each other.
 #[derive(Debug)]
 pub struct CachedPrefix<'a> {
-    pub slot: usize,
-    /// The first row.
-    pub start: usize,
     pub len: usize,
     /// f32 `[len, len]` (queries, keys) with 0 where a key is seen and -∞ where not.
     pub mask: Option<&'a Tensor>,

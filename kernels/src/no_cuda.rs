@@ -12,7 +12,12 @@ pub(crate) fn card(_: usize) -> Result<Card> {
     Err(Error::NotCompiledWithCudaSupport)
 }
 
-pub(crate) fn places(_: &[(u32, u32)], _: usize, _: &Device) -> Result<RowPlaces> {
+pub(crate) fn places(
+    _: &[(u32, u32)],
+    _: &[(u32, u32)],
+    _: usize,
+    _: &Device,
+) -> Result<RowPlaces> {
     Err(Error::NotCompiledWithCudaSupport)
 }
 

@@ -162,8 +162,6 @@ impl Attention {
 
 fn cached_prefix(prefix: &PrefixRows, window: Option<usize>) -> CachedPrefix<'_> {
     CachedPrefix {
-        slot: prefix.slot,
-        start: prefix.start,
         len: prefix.len,
         mask: prefix.masks.as_ref().map(|masks| masks.of(window)),
     }

@@ -59,15 +59,12 @@ impl Batch {
         kv_heads: usize,
         device: &Device,
     ) -> Result<Self> {
-        let places: Vec<(u32, u32)> = prefixes
-            .iter()
-            .flat_map(|prefix| (0..prefix.len).map(|row| (prefix.slot as u32, row as u32)))
-            .collect();
+        let slots: Vec<_> = prefixes.iter().map(|rows| (rows.slot, rows.len)).collect();
         Ok(Self {
-            rows: places.len(),
+            rows: prefixes.iter().map(|prefix| prefix.len).sum(),
             prefixes,
             decode: None,
-            places: RowPlaces::new(&places, kv_heads, device)?,
+            places: RowPlaces::of_prefixes(&slots, kv_heads, device)?,
             rope: Some(rope),
             rows_per_image: None,
             row_adapters: Vec::new(),

@@ -114,6 +114,28 @@ impl PaliGemma {
         &self.device
     }
 
+    /// Image features, prompt and what was generated of every prefix, one after the other, `[rows, hidden]`.
+    fn embed_prefixes(&self, prefixes: &[Prefix<'_>]) -> Result<Tensor> {
+        let texts = prefixes
+            .iter()
+            .map(|prefix| [prefix.tokens, prefix.generated].concat());
+        let texts: Vec<_> = texts.collect();
+        let tokens = texts.concat();
+        let parts = prefixes.iter().zip(&texts);
+        let parts = parts.map(|(prefix, text)| (prefix.adapter, text.len()));
+        let batch = Batch::of_rows(tokens.len()).with_adapters(parts, &self.device)?;
+        let tokens = Tensor::new(tokens, &self.device)?;
+        let embedded = self.text.embed(&tokens, batch.adapters())?;
+        let mut parts = Vec::with_capacity(2 * prefixes.len());
+        let mut start = 0;
+        for (prefix, text) in prefixes.iter().zip(&texts) {
+            parts.push(prefix.features.clone());
+            parts.push(embedded.narrow(0, start, text.len())?);
+            start += text.len();
+        }
+        Tensor::cat(&parts, 0)
+    }
+
     /// Runs packed rows through a range of the decoder's layers.
     pub(super) fn run(
         &self,
@@ -294,7 +316,6 @@ impl Model for PaliGemma {
     }
 
     fn begin_prefill(&self, prefixes: &[Prefix<'_>]) -> Result<Prefill> {
-        let mut parts = Vec::with_capacity(2 * prefixes.len());
         let mut rows = Vec::with_capacity(prefixes.len());
         let mut positions = Vec::new();
         for prefix in prefixes {
@@ -319,17 +340,11 @@ impl Model for PaliGemma {
                 masks,
             });
             positions.extend(0..len as u32);
-            let tokens = [prefix.tokens, prefix.generated].concat();
-            let of_tokens = Batch::of_rows(tokens.len())
-                .with_adapters([(prefix.adapter, tokens.len())], &self.device)?;
-            let tokens = Tensor::new(tokens, &self.device)?;
-            parts.push(prefix.features.clone());
-            parts.push(self.text.embed(&tokens, of_tokens.adapters())?);
         }
         let lens = rows.iter().map(|rows| rows.len).collect::<Vec<_>>();
         let adapters: Vec<_> = prefixes.iter().map(|prefix| prefix.adapter).collect();
         Ok(Prefill {
-            x: Tensor::cat(&parts, 0)?,
+            x: self.embed_prefixes(prefixes)?,
             batch: Batch::of_prefixes(
                 rows,
                 self.rope.at(&positions)?,

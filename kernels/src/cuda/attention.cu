@@ -4,29 +4,44 @@
 
 #include "device.cuh"
 
-// Of each row `[heads + 2 · kv_heads, head_dim]`, rotates the queries to `queries` `[heads, head_dim]`,
-// rotates the keys into the cache, and copies the values there. One block a head of a row.
-// `cos` and `sin` are `[rows, head_dim / 2]`, `slots` and `positions` `[rows]`.
+// Of prefixes' rows `[heads + 2 · kv_heads, head_dim]`: rotates the queries, and keys also into the cache,
+// where values go, too. Queries, keys and values are put together by prefix and head, with zeros after a
+// prefix's rows, up to those of the longest. The grid is prefixes · longest, heads + 2 · kv_heads.
+//
+// `cos` and `sin` are `[rows, head_dim / 2]`, `slots` and `positions` `[rows]`, and `spans` `[prefixes, 2]`
+// has each prefix's first row and how many it has. `queries` is `[prefixes, heads, longest or 1, head_dim]`
+// (1: only the last row's), `own_keys` and `own_values` `[prefixes, kv_heads, longest, head_dim]`.
 template <typename T>
-__device__ void rotate_and_keep(const T *__restrict__ qkv, const T *__restrict__ cos,
-                                const T *__restrict__ sin, const uint32_t *__restrict__ slots,
-                                const uint32_t *__restrict__ positions, T *__restrict__ queries,
-                                T *__restrict__ keys, T *__restrict__ values, int heads, int kv_heads,
-                                int head_dim, int context) {
-  int row = blockIdx.x, head = blockIdx.y, half = head_dim / 2;
-  const T *x = qkv + ((int64_t)row * (heads + 2 * kv_heads) + head) * head_dim;
-  T *out;
+__device__ void rotate_and_keep(const T *__restrict__ qkv, const T *__restrict__ cos, const T *__restrict__ sin,
+                                const uint32_t *__restrict__ slots, const uint32_t *__restrict__ positions,
+                                const uint32_t *__restrict__ spans, T *__restrict__ queries,
+                                T *__restrict__ own_keys, T *__restrict__ own_values, T *__restrict__ keys,
+                                T *__restrict__ values, int heads, int kv_heads, int head_dim, int context,
+                                int longest, int last_only) {
+  int prefix = blockIdx.x / longest, at = blockIdx.x % longest, head = blockIdx.y, half = head_dim / 2;
+  int row = spans[2 * prefix] + at, length = spans[2 * prefix + 1];
+  bool rotates = head < heads + kv_heads, there = at < length;
+  int kv_head = (head - heads) % kv_heads;
+  T *out, *cache = nullptr;
   if (head < heads) {
-    out = queries + ((int64_t)row * heads + head) * head_dim;
+    if (last_only && at != length - 1) return;
+    int64_t of_head = (int64_t)prefix * heads + head;
+    out = queries + (last_only ? of_head : of_head * longest + at) * head_dim;
   } else {
-    T *cache = head < heads + kv_heads ? keys : values;
-    int64_t kv_head = (int64_t)slots[row] * kv_heads + (head - heads) % kv_heads;
-    out = cache + (kv_head * context + positions[row]) * head_dim;
+    out = (rotates ? own_keys : own_values) + (((int64_t)prefix * kv_heads + kv_head) * longest + at) * head_dim;
+    if (there) {
+      int64_t place = ((int64_t)slots[row] * kv_heads + kv_head) * context + positions[row];
+      cache = (rotates ? keys : values) + place * head_dim;
+    }
   }
-  bool rotates = head < heads + kv_heads;
+  const T *x = qkv + ((int64_t)row * (heads + 2 * kv_heads) + head) * head_dim;
   for (int i = threadIdx.x; i < half; i += blockDim.x) {
-    float a = to_f32(x[i]), b = to_f32(x[i + half]);
-    if (rotates) {
+    float a = 0.0f, b = 0.0f;
+    if (there) {
+      a = to_f32(x[i]);
+      b = to_f32(x[i + half]);
+    }
+    if (there && rotates) {
       float c = to_f32(cos[(int64_t)row * half + i]), s = to_f32(sin[(int64_t)row * half + i]);
       float rotated = a * c - b * s;
       b = b * c + a * s;
@@ -34,23 +49,33 @@ __device__ void rotate_and_keep(const T *__restrict__ qkv, const T *__restrict__
     }
     out[i] = from_f32<T>(a);
     out[i + half] = from_f32<T>(b);
+    if (cache) {
+      cache[i] = from_f32<T>(a);
+      cache[i + half] = from_f32<T>(b);
+    }
   }
 }
 
 // Scores of a row that a lane keeps in registers.
 constexpr int KEPT = 16;
 
-// Softmax over rows of scores `[blocks · rows, keys]`, in f32; one warp a row. `mask` `[rows, keys]`
-// is 0 where a key is seen and -∞ where not, and may be absent.
+// Softmax over rows of scores `[matrices, rows, keys]`, in f32; one warp a row.
+//
+// `of_prefix` rows one after another are those of a prefix, whose keys are as many as `spans` says, if there
+// are spans; the others weigh 0. A matrix has its rows from `first` on, which are `queries` of each head.
+// `mask` `[queries, keys of the prefix]` is 0 where a key is seen and -∞ where not, and may be absent.
 template <typename T>
-__device__ void softmax(const float *__restrict__ scores, const float *__restrict__ mask, T *__restrict__ out,
-                        int64_t count, int rows, int keys, float scale, float softcap) {
+__device__ void softmax(const float *__restrict__ scores, const uint32_t *__restrict__ spans,
+                        const float *__restrict__ mask, T *__restrict__ out, int64_t count, int rows, int keys,
+                        int64_t of_prefix, int first, int queries, float scale, float softcap) {
   int lane = threadIdx.x % WARP;
   int64_t row = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
   if (row >= count) return;
   scores += row * keys;
   out += row * keys;
-  const float *hidden = mask ? mask + row % rows * keys : nullptr;
+  int seen = spans ? spans[row / of_prefix * 2 + 1] : keys, query = (first + row % rows) % queries;
+  // Queries after the prefix's own have zeros, and what they give is not read.
+  const float *hidden = mask && query < seen ? mask + (int64_t)query * seen : nullptr;
   auto score = [&](int i) {
     float own = scored(scores[i], scale, softcap);
     return hidden ? own + hidden[i] : own;
@@ -60,10 +85,10 @@ __device__ void softmax(const float *__restrict__ scores, const float *__restric
 #pragma unroll
   for (int i = 0; i < KEPT; i++) {
     int key = i * WARP + lane;
-    kept[i] = key < keys ? score(key) : -INFINITY;
+    kept[i] = key < seen ? score(key) : -INFINITY;
     max = fmaxf(max, kept[i]);
   }
-  for (int key = KEPT * WARP + lane; key < keys; key += WARP) max = fmaxf(max, score(key));
+  for (int key = KEPT * WARP + lane; key < seen; key += WARP) max = fmaxf(max, score(key));
   max = warp_reduce<Max>(max);
   float sum = 0.0f;
 #pragma unroll
@@ -71,39 +96,47 @@ __device__ void softmax(const float *__restrict__ scores, const float *__restric
     kept[i] = expf(kept[i] - max);
     sum += kept[i];
   }
-  for (int key = KEPT * WARP + lane; key < keys; key += WARP) sum += expf(score(key) - max);
+  for (int key = KEPT * WARP + lane; key < seen; key += WARP) sum += expf(score(key) - max);
   sum = warp_reduce<Sum>(sum);
 #pragma unroll
   for (int i = 0; i < KEPT; i++) {
     int key = i * WARP + lane;
     if (key < keys) out[key] = from_f32<T>(kept[i] / sum);
   }
-  for (int key = KEPT * WARP + lane; key < keys; key += WARP) out[key] = from_f32<T>(expf(score(key) - max) / sum);
+  for (int key = KEPT * WARP + lane; key < keys; key += WARP) {
+    out[key] = from_f32<T>(key < seen ? expf(score(key) - max) / sum : 0.0f);
+  }
 }
 
-// Of images `[images · patches, 3 · heads · head_dim]` to `[3, images, heads, patches, head_dim]`, or of
-// `[images, heads, patches, head_dim]` to `[images · patches, heads · head_dim]`; a pack a thread.
+// Of images `[images · patches, 3 · heads · head_dim]` to `[3, images, heads, patches, head_dim]`; a pack a
+// thread.
 template <typename T>
-__device__ void regroup(const T *__restrict__ from, T *__restrict__ to, int64_t count, int parts, int heads,
-                        int patches, int head_dim, int split) {
+__device__ void split_heads(const T *__restrict__ from, T *__restrict__ to, int64_t count, int heads, int patches,
+                            int head_dim) {
   int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * PACK<T>;
-  if (first >= count) return;
   bool whole = head_dim % PACK<T> == 0;
-  int64_t of_part = count / parts;
-  for (int i = 0; i < PACK<T>; i += whole ? PACK<T> : 1) {
-    int64_t at = first + i;
-    if (at >= count) return;
-    // Where the value lies when it is grouped by heads, and when by patches.
+  for (int i = 0; i < PACK<T> && first + i < count; i += whole ? PACK<T> : 1) {
+    int64_t at = first + i, of_part = count / 3;
     int64_t part = at / of_part, rest = at % of_part;
     int64_t value = rest % head_dim, patch = rest / head_dim % patches;
     int64_t head = rest / head_dim / patches % heads, image = rest / head_dim / patches / heads;
-    int64_t by_patch = (((image * patches + patch) * parts + part) * heads + head) * head_dim + value;
-    int64_t source = split ? by_patch : at, target = split ? at : by_patch;
-    if (whole) {
-      *(Pack<T> *)(to + target) = *(const Pack<T> *)(from + source);
-    } else {
-      to[target] = from[source];
-    }
+    copy_pack(from + (((image * patches + patch) * 3 + part) * heads + head) * head_dim + value, to + at, whole);
+  }
+}
+
+// Of prefixes or images `[blocks, heads, rows, head_dim]` to `[rows of all, heads · head_dim]`; a pack a thread.
+// Where there are spans, a block has its rows from its first on, and only so many; without, all of `rows`.
+template <typename T>
+__device__ void merge_heads(const T *__restrict__ from, const uint32_t *__restrict__ spans, T *__restrict__ to,
+                            int64_t count, int heads, int rows, int head_dim) {
+  int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * PACK<T>;
+  bool whole = head_dim % PACK<T> == 0;
+  for (int i = 0; i < PACK<T> && first + i < count; i += whole ? PACK<T> : 1) {
+    int64_t at = first + i;
+    int64_t value = at % head_dim, row = at / head_dim % rows;
+    int64_t head = at / head_dim / rows % heads, block = at / head_dim / rows / heads;
+    int64_t begin = spans ? spans[2 * block] : block * rows, length = spans ? spans[2 * block + 1] : rows;
+    if (row < length) copy_pack(from + at, to + ((begin + row) * heads + head) * head_dim + value, whole);
   }
 }
 
@@ -324,20 +357,26 @@ __device__ void decode(const T *__restrict__ qkv, const T *__restrict__ cos, con
   }
 #define KERNELS(T, NAME)                                                                                       \
   extern "C" __global__ void rotate_and_keep_##NAME(                                                           \
-      const T *qkv, const T *cos, const T *sin, const uint32_t *slots, const uint32_t *positions, T *queries,  \
-      T *keys, T *values, int heads, int kv_heads, int head_dim, int context) {                                \
-    rotate_and_keep<T>(qkv, cos, sin, slots, positions, queries, keys, values, heads, kv_heads, head_dim,      \
-                       context);                                                                               \
+      const T *qkv, const T *cos, const T *sin, const uint32_t *slots, const uint32_t *positions,              \
+      const uint32_t *spans, T *queries, T *own_keys, T *own_values, T *keys, T *values, int heads,            \
+      int kv_heads, int head_dim, int context, int longest, int last_only) {                                   \
+    rotate_and_keep<T>(qkv, cos, sin, slots, positions, spans, queries, own_keys, own_values, keys, values,    \
+                       heads, kv_heads, head_dim, context, longest, last_only);                                \
   }                                                                                                            \
-  extern "C" __global__ void softmax_##NAME(const float *scores, const float *mask, T *out, int64_t count,     \
-                                            int rows, int keys, float scale, float softcap) {                  \
-    softmax<T>(scores, mask, out, count, rows, keys, scale, softcap);                                          \
+  extern "C" __global__ void softmax_##NAME(const float *scores, const uint32_t *spans, const float *mask,     \
+                                            T *out, int64_t count, int rows, int keys, int64_t of_prefix,      \
+                                            int first, int queries, float scale, float softcap) {              \
+    softmax<T>(scores, spans, mask, out, count, rows, keys, of_prefix, first, queries, scale, softcap);        \
   }                                                                                                            \
   DECODE(T, NAME, 2)                                                                                           \
   DECODE(T, NAME, 8)                                                                                           \
-  extern "C" __global__ void regroup_##NAME(const T *from, T *to, int64_t count, int parts, int heads,         \
-                                            int patches, int head_dim, int split) {                            \
-    regroup<T>(from, to, count, parts, heads, patches, head_dim, split);                                       \
+  extern "C" __global__ void split_heads_##NAME(const T *from, T *to, int64_t count, int heads, int patches,   \
+                                                int head_dim) {                                                \
+    split_heads<T>(from, to, count, heads, patches, head_dim);                                                 \
+  }                                                                                                            \
+  extern "C" __global__ void merge_heads_##NAME(const T *from, const uint32_t *spans, T *to, int64_t count,    \
+                                                int heads, int rows, int head_dim) {                           \
+    merge_heads<T>(from, spans, to, count, heads, rows, head_dim);                                             \
   }
 KERNELS(float, f32)
 KERNELS(bf16, bf16)

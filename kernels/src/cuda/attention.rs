@@ -1,22 +1,42 @@
-//! Attention of prefixes and, with decode.rs, of rows that decode.
+//! Attention of rows over the cache: prefixes.rs has those of prefixes, decode.rs those that decode.
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::arguments::{
-    Kernel, Matrices, Second, THREADS, blocks, count, optional_pointer, size, suffix,
-};
+use super::arguments::{Kernel, Matrices, THREADS, blocks, count, optional_pointer, size, suffix};
 use super::decode::{MOST_GROUPS, decode};
-use super::launch::{Gpu, device, multiply, pointer, uninit};
+use super::launch::{Gpu, device, pointer, uninit};
+use super::prefixes::attend_prefixes;
 use super::ptx;
-use crate::attention::{CachedPrefix, CachedRows, REACH, RowPlaces, Scoring};
+use crate::attention::{CachedRows, REACH, RowPlaces, Scoring};
 
-/// Query rows of a prefix that are scored together. Bounds the scores of a prefix of
-/// 4096 tokens to `heads · 1024 · 4096` values instead of `heads · 4096²`.
-const QUERY_BLOCK: usize = 1024;
+/// How many heads share a key head, and how wide all of them are.
+#[derive(Clone, Copy)]
+pub(super) struct Heads {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+}
 
-/// Slot and position of each packed row.
-pub(crate) fn places(rows: &[(u32, u32)], kv_heads: usize, device: &Device) -> Result<RowPlaces> {
+/// Slot and position of each packed row, and of prefixes the first row and the number of rows.
+pub(crate) fn places(
+    rows: &[(u32, u32)],
+    spans: &[(u32, u32)],
+    kv_heads: usize,
+    device: &Device,
+) -> Result<RowPlaces> {
     let (slots, positions): (Vec<u32>, Vec<u32>) = rows.iter().copied().unzip();
+    let spans = match spans {
+        [] => None,
+        _ => {
+            let numbers = spans.iter().flat_map(|&(first, rows)| [first, rows]);
+            let shape = (spans.len(), 2);
+            Some(Tensor::from_vec(
+                numbers.collect::<Vec<_>>(),
+                shape,
+                device,
+            )?)
+        }
+    };
     Ok(RowPlaces {
         slots: Tensor::new(slots, device)?,
         longest: positions
@@ -24,6 +44,7 @@ pub(crate) fn places(rows: &[(u32, u32)], kv_heads: usize, device: &Device) -> R
             .max()
             .map_or(0, |&last| (last as usize + 1).next_multiple_of(REACH)),
         positions: Tensor::new(positions, device)?,
+        spans,
         done: Tensor::zeros(rows.len() * kv_heads * MOST_GROUPS, DType::U32, device)?,
     })
 }
@@ -38,60 +59,24 @@ pub(crate) fn attend_rows(
 ) -> Result<Tensor> {
     let device = device(qkv)?;
     let (all, width) = qkv.dims2()?;
-    let (_, kv_heads, context, head_dim) = k.dims4()?;
+    let (_, kv_heads, _, head_dim) = k.dims4()?;
     let heads = width / head_dim - 2 * kv_heads;
     let shape = Heads {
         heads,
         kv_heads,
         head_dim,
     };
-    let wanted = |prefix: &CachedPrefix<'_>| match rows.last_only {
-        true => 1,
-        false => prefix.len,
+    let of_prefixes = match rows.last_only {
+        true => rows.prefixes.len(),
+        false => all - rows.decode,
     };
-    let of_prefixes: usize = rows.prefixes.iter().map(wanted).sum();
     let out = uninit(
         &device,
         (of_prefixes + rows.decode, heads * head_dim),
         qkv.dtype(),
     )?;
-    let in_prefixes = all - rows.decode;
-    if in_prefixes > 0 {
-        let queries = uninit(&device, (in_prefixes, heads * head_dim), qkv.dtype())?;
-        rotate_and_keep(&device, qkv, angles, (k, v), rows.places, &queries, shape)?;
-        let mut at = 0;
-        for prefix in &rows.prefixes {
-            let count = wanted(prefix);
-            let first = prefix.len - count;
-            let cached = |cache: &Tensor| -> Result<Matrices> {
-                Ok(Matrices {
-                    pointer: pointer(&cache.narrow(0, prefix.slot, 1)?)?,
-                    dtype: cache.dtype(),
-                    stride: head_dim,
-                    batch_stride: context * head_dim,
-                })
-            };
-            let of_rows = |tensor: &Tensor, row: usize| -> Result<Matrices> {
-                Ok(Matrices {
-                    pointer: pointer(&tensor.narrow(0, row, count)?)?,
-                    dtype: tensor.dtype(),
-                    stride: heads * head_dim,
-                    batch_stride: head_dim,
-                })
-            };
-            let mask = prefix.mask.map(|mask| mask.narrow(0, first, count));
-            attend_all(
-                &device,
-                shape,
-                (count, prefix.len),
-                of_rows(&queries, prefix.start + first)?,
-                (cached(k)?, cached(v)?),
-                of_rows(&out, at)?,
-                mask.transpose()?.as_ref(),
-                scoring,
-            )?;
-            at += count;
-        }
+    if !rows.prefixes.is_empty() {
+        attend_prefixes(&device, qkv, angles, (k, v), rows, &out, shape, scoring)?;
     }
     if rows.decode > 0 {
         decode(&device, qkv, angles, (k, v), rows, &out, shape, scoring)?;
@@ -99,144 +84,25 @@ pub(crate) fn attend_rows(
     Ok(out)
 }
 
-/// Of the rows of prefixes: rotates queries to `queries`, and keys into the cache, where values go, too.
-fn rotate_and_keep(
-    device: &Gpu,
-    qkv: &Tensor,
-    (cos, sin): (&Tensor, &Tensor),
-    (k, v): (&Tensor, &Tensor),
-    places: &RowPlaces,
-    queries: &Tensor,
-    Heads {
-        heads,
-        kv_heads,
-        head_dim,
-    }: Heads,
-) -> Result<()> {
-    let kernel = Kernel {
-        module: ("attention", ptx::ATTENTION),
-        name: &format!("rotate_and_keep_{}", suffix(qkv.dtype())?),
-        grid: (queries.dim(0)? as u32, (heads + 2 * kv_heads) as u32, 1),
-        threads: head_dim.div_ceil(2).next_multiple_of(32),
-        shared: 0,
-    };
-    let arguments = [
-        pointer(qkv)?.into(),
-        pointer(cos)?.into(),
-        pointer(sin)?.into(),
-        pointer(&places.slots)?.into(),
-        pointer(&places.positions)?.into(),
-        pointer(queries)?.into(),
-        pointer(k)?.into(),
-        pointer(v)?.into(),
-        size(heads)?,
-        size(kv_heads)?,
-        size(head_dim)?,
-        size(k.dim(2)?)?,
-    ];
-    // SAFETY: as attention.cu says; the places lie within the cache, which the engine sees to.
-    unsafe { kernel.launch(device, &arguments) }
+/// Which keys rows of scores see.
+#[derive(Default)]
+pub(super) struct Softmax<'a> {
+    /// u32 `[prefixes, 2]`, of prefixes that are padded: the first row of each, and the number of its rows.
+    pub spans: Option<&'a Tensor>,
+    /// Matrices of scores that belong to a prefix.
+    pub matrices_of_prefix: usize,
+    /// f32 `[queries, keys]` of the only prefix.
+    pub mask: Option<&'a Tensor>,
+    /// The first row of each matrix, and the queries of a head, which are its rows one after another.
+    pub first: usize,
+    pub queries: usize,
 }
 
-/// How many heads share a key head, and how wide all of them are.
-#[derive(Clone, Copy)]
-pub(super) struct Heads {
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-}
-
-/// `queries` rows over `keys` rows, which all see each other but for the mask f32 `[queries, keys]`.
-/// Batches of matrices are heads.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "queries, keys, values, the result, and what they are"
-)]
-fn attend_all(
-    device: &Gpu,
-    Heads {
-        heads,
-        kv_heads,
-        head_dim,
-    }: Heads,
-    (queries, keys): (usize, usize),
-    q: Matrices,
-    (k, v): (Matrices, Matrices),
-    out: Matrices,
-    mask: Option<&Tensor>,
-    scoring: Scoring,
-) -> Result<()> {
-    // Heads that share a key head are one call; where none does, all of them are.
-    let group = heads / kv_heads;
-    let (batch, kv_stride) = match group {
-        1 => (heads, k.batch_stride),
-        _ => (group, 0),
-    };
-    let of_rows = |matrices: Matrices, head: usize, row: usize| {
-        let values = head * matrices.batch_stride + row * matrices.stride;
-        Matrices {
-            pointer: matrices.pointer + (values * matrices.dtype.size_in_bytes()) as u64,
-            ..matrices
-        }
-    };
-    for start in (0..queries).step_by(QUERY_BLOCK) {
-        let rows = QUERY_BLOCK.min(queries - start);
-        let scores = uninit(device, (heads, rows, keys), DType::F32)?;
-        let weights = uninit(device, (heads, rows, keys), q.dtype)?;
-        let square = |tensor: &Tensor, head: usize| -> Result<Matrices> {
-            let matrices = Matrices {
-                pointer: pointer(tensor)?,
-                dtype: tensor.dtype(),
-                stride: keys,
-                batch_stride: rows * keys,
-            };
-            Ok(of_rows(matrices, head, 0))
-        };
-        for head in (0..heads).step_by(batch) {
-            let keys_of_all = Matrices {
-                batch_stride: kv_stride,
-                ..of_rows(k, head / group, 0)
-            };
-            // SAFETY: the first query rows of each head, and its key head's first keys.
-            unsafe {
-                multiply(
-                    device,
-                    batch,
-                    (rows, keys, head_dim),
-                    of_rows(q, head, start),
-                    (keys_of_all, Second::Transposed),
-                    square(&scores, head)?,
-                )
-            }?;
-        }
-        let mask = mask.map(|mask| mask.narrow(0, start, rows)).transpose()?;
-        softmax(device, &scores, mask.as_ref(), &weights, scoring)?;
-        for head in (0..heads).step_by(batch) {
-            let values_of_all = Matrices {
-                batch_stride: kv_stride,
-                ..of_rows(v, head / group, 0)
-            };
-            // SAFETY: as above, and the result has the queries' shape.
-            unsafe {
-                multiply(
-                    device,
-                    batch,
-                    (rows, head_dim, keys),
-                    square(&weights, head)?,
-                    (values_of_all, Second::AsIs),
-                    of_rows(out, head, start),
-                )
-            }?;
-        }
-    }
-    Ok(())
-}
-
-/// Softmax over scores f32 `[batch, rows, keys]`, with a mask f32 `[rows, keys]`, into `weights`.
+/// Softmax over scores f32 `[matrices, rows, keys]`, into `weights`.
 pub(super) fn softmax(
     device: &Gpu,
     scores: &Tensor,
-    mask: Option<&Tensor>,
+    seen: Softmax<'_>,
     weights: &Tensor,
     scoring: Scoring,
 ) -> Result<()> {
@@ -250,14 +116,29 @@ pub(super) fn softmax(
     };
     let arguments = [
         pointer(scores)?.into(),
-        optional_pointer(mask)?.into(),
+        optional_pointer(seen.spans)?.into(),
+        optional_pointer(seen.mask)?.into(),
         pointer(weights)?.into(),
         count(batch * rows),
         size(rows)?,
         size(keys)?,
+        count(seen.matrices_of_prefix * rows),
+        size(seen.first)?,
+        size(seen.queries.max(1))?,
         (scoring.scale as f32).into(),
         (scoring.softcap.unwrap_or(0.0) as f32).into(),
     ];
     // SAFETY: as attention.cu says.
     unsafe { kernel.launch(device, &arguments) }
+}
+
+/// A tensor `[batch, rows, columns]`.
+pub(super) fn matrices(tensor: &Tensor) -> Result<Matrices> {
+    let (_, rows, columns) = tensor.dims3()?;
+    Ok(Matrices {
+        pointer: pointer(tensor)?,
+        dtype: tensor.dtype(),
+        stride: columns,
+        batch_stride: rows * columns,
+    })
 }

@@ -66,6 +66,15 @@ template <typename T> __device__ inline void store(T *to, bool whole, int64_t co
   }
 }
 
+// Copies a pack where the rows are whole packs, else one value.
+template <typename T> __device__ inline void copy_pack(const T *from, T *to, bool whole) {
+  if (whole) {
+    *(Pack<T> *)to = *(const Pack<T> *)from;
+  } else {
+    *to = *from;
+  }
+}
+
 constexpr int WARP = 32;
 
 struct Sum {

@@ -190,8 +190,8 @@ struct Named {
 #define OF_BOTH(name) NAMED(name##_f32), NAMED(name##_bf16)
 const Named kernels[] = {
     OF_BOTH(rms_norm),        OF_BOTH(layer_norm), OF_BOTH(one_row),  OF_BOTH(one_row_gated), OF_BOTH(epilogue),
-    OF_BOTH(gelu_gated),      OF_BOTH(softmax),    OF_BOTH(decode_2), OF_BOTH(decode_8),      OF_BOTH(regroup),
-    OF_BOTH(rotate_and_keep), OF_BOTH(logits),     NAMED(scan),       NAMED(likeliest),
+    OF_BOTH(gelu_gated),      OF_BOTH(softmax),    OF_BOTH(decode_2), OF_BOTH(decode_8),      OF_BOTH(split_heads),
+    OF_BOTH(merge_heads), OF_BOTH(rotate_and_keep), OF_BOTH(logits),     NAMED(scan),       NAMED(likeliest),
 };
 
 }  // namespace

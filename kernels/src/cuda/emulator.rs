@@ -12,6 +12,9 @@ use super::arguments::{Argument, Kernel, Matrices, Second};
 #[derive(Clone)]
 pub(super) struct Gpu;
 
+/// So few that some prefixes and images are computed together and others in parts.
+pub(super) const SCORES: usize = 1 << 10;
+
 unsafe extern "C" {
     /// 1 if there is no kernel of that name, otherwise 0 after all threads have run.
     fn emulate(

@@ -3,13 +3,11 @@
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::arguments::{Kernel, Matrices, Second, THREADS, blocks, count, pack, size, suffix};
-use super::attention::softmax;
-use super::launch::{Gpu, device, multiply, pointer, uninit};
+use super::attention::{Softmax, matrices, softmax};
+use super::launch::{Gpu, SCORES, device, multiply, pointer, uninit};
+use super::prefixes::merge_heads;
 use super::ptx;
 use crate::attention::Scoring;
-
-/// Scores of images that are computed together, 4 bytes each and half as much again.
-const SCORES: usize = 1 << 25;
 
 /// See [`attend_images`](crate::attend_images).
 pub(crate) fn attend_images(
@@ -26,8 +24,7 @@ pub(crate) fn attend_images(
     }
     let images = rows / patches;
     let by_heads = uninit(&device, (3, images * heads, patches, head_dim), qkv.dtype())?;
-    let shape = (heads, patches, head_dim);
-    regroup(&device, qkv, &by_heads, 3, shape)?;
+    split_heads(&device, qkv, &by_heads, (heads, patches, head_dim))?;
     let attended = uninit(&device, (images * heads, patches, head_dim), qkv.dtype())?;
     let at_once = (SCORES / (patches * patches)).max(1);
     for start in (0..images * heads).step_by(at_once) {
@@ -49,7 +46,7 @@ pub(crate) fn attend_images(
                 matrices(&scores)?,
             )
         }?;
-        softmax(&device, &scores, None, &weights, scoring)?;
+        softmax(&device, &scores, Softmax::default(), &weights, scoring)?;
         // SAFETY: as above.
         unsafe {
             multiply(
@@ -63,34 +60,22 @@ pub(crate) fn attend_images(
         }?;
     }
     let out = uninit(&device, (rows, heads * head_dim), qkv.dtype())?;
-    regroup(&device, &attended, &out, 1, shape)?;
+    let attended = attended.reshape((images, heads, patches, head_dim))?;
+    merge_heads(&device, &attended, None, &out)?;
     Ok(out)
 }
 
-/// A tensor `[batch, rows, columns]`.
-fn matrices(tensor: &Tensor) -> Result<Matrices> {
-    let (_, rows, columns) = tensor.dims3()?;
-    Ok(Matrices {
-        pointer: pointer(tensor)?,
-        dtype: tensor.dtype(),
-        stride: columns,
-        batch_stride: rows * columns,
-    })
-}
-
-/// Values of images, from an order by patches to one by heads if there are three `parts`, and back if
-/// there is one.
-fn regroup(
+/// Queries, keys and values of images, from an order by patches to one by heads.
+fn split_heads(
     device: &Gpu,
     from: &Tensor,
     to: &Tensor,
-    parts: usize,
     (heads, patches, head_dim): (usize, usize, usize),
 ) -> Result<()> {
     let values = from.elem_count();
     let kernel = Kernel {
         module: ("attention", ptx::ATTENTION),
-        name: &format!("regroup_{}", suffix(from.dtype())?),
+        name: &format!("split_heads_{}", suffix(from.dtype())?),
         grid: blocks(values.div_ceil(pack(from.dtype()))),
         threads: THREADS,
         shared: 0,
@@ -99,11 +84,9 @@ fn regroup(
         pointer(from)?.into(),
         pointer(to)?.into(),
         count(values),
-        size(parts)?,
         size(heads)?,
         size(patches)?,
         size(head_dim)?,
-        (parts == 3).into(),
     ];
     // SAFETY: as attention.cu says; both hold as many values.
     unsafe { kernel.launch(device, &arguments) }

@@ -14,6 +14,9 @@ use super::arguments::{Argument, Kernel, Matrices, Second};
 /// A GPU, and the stream on which everything is queued.
 pub(super) type Gpu = CudaDevice;
 
+/// Scores of prefixes or images that are computed together, 4 bytes each and half as much again.
+pub(super) const SCORES: usize = 1 << 25;
+
 /// The device of a tensor that lies on a GPU.
 pub(super) fn device(tensor: &Tensor) -> Result<Gpu> {
     Ok(tensor.device().as_cuda_device()?.clone())

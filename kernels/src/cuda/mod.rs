@@ -17,6 +17,7 @@ mod images;
 #[cfg_attr(feature = "emulate-cuda", path = "emulator.rs")]
 mod launch;
 mod norm;
+mod prefixes;
 mod product;
 #[cfg(all(test, feature = "emulate-cuda"))]
 mod tests;

@@ -129,43 +129,46 @@ fn rows_over_the_cache() -> Result<()> {
                     softcap,
                 };
                 let what = format!("{heads} heads, {kv_heads} of keys, {head_dim}, {window:?}");
-                let shape = [5, kv_heads, CONTEXT, head_dim];
+                let shape = [6, kv_heads, CONTEXT, head_dim];
                 let (k, v) = (noise(&shape, 1, dtype), noise(&shape, 2, dtype));
-                // Two prefixes, one of them continued, and rows that decode after others.
-                let (first, second) = (5usize, 9usize);
+                // Three prefixes, the last one continued, and rows that decode after others.
+                let prefixes = [(3u32, 0usize, 5usize), (5, 5, 3), (1, 8, 9)];
+                let (in_prefixes, continued) = (17, 9);
                 let decoding = [(0u32, 40u32), (4, 3), (2, 0)];
-                let mut rows: Vec<(u32, u32)> = (0..first as u32).map(|i| (3, i)).collect();
-                rows.extend((0..second as u32).map(|i| (1, i)));
-                rows.extend(decoding);
+                let of_prefix = |&(slot, _, len): &(u32, usize, usize)| {
+                    (0..len as u32).map(move |position| (slot, position))
+                };
+                let rows: Vec<(u32, u32)> = prefixes
+                    .iter()
+                    .flat_map(of_prefix)
+                    .chain(decoding)
+                    .collect();
                 let count = rows.len();
                 let qkv = noise(&[count, (heads + 2 * kv_heads) * head_dim], 3, dtype);
                 let angles = noise(&[count, head_dim / 2], 4, dtype);
                 let (cos, sin) = (angles.cos()?, angles.sin()?);
-                let hidden: Vec<f32> = (0..second * second)
+                let hidden: Vec<f32> = (0..continued * continued)
                     .map(|i| {
-                        if i % second > i / second + 2 {
+                        if i % continued > i / continued + 2 {
                             f32::NEG_INFINITY
                         } else {
                             0.0
                         }
                     })
                     .collect();
-                let mask = Tensor::from_vec(hidden, (second, second), &Device::Cpu)?;
+                let mask = Tensor::from_vec(hidden, (continued, continued), &Device::Cpu)?;
+                let mask_of = |len| (len == continued).then_some(&mask);
                 let (kept_k, kept_v) = (k.copy()?, v.copy()?);
-                let places = places(&rows, kv_heads, &Device::Cpu)?;
+                let spans = prefixes.map(|(_, start, len)| (start as u32, len as u32));
+                let places = places(&rows, &spans, kv_heads, &Device::Cpu)?;
                 for last_only in [false, true] {
-                    let prefix = |slot, start, len, mask| CachedPrefix {
-                        slot,
-                        start,
+                    let prefix = |(_, _, len)| CachedPrefix {
                         len,
-                        mask,
+                        mask: mask_of(len),
                     };
                     let cached = CachedRows {
                         places: &places,
-                        prefixes: vec![
-                            prefix(3, 0, first, None),
-                            prefix(1, first, second, Some(&mask)),
-                        ],
+                        prefixes: prefixes.into_iter().map(prefix).collect(),
                         decode: decoding.len(),
                         last_only,
                         window,
@@ -181,20 +184,20 @@ fn rows_over_the_cache() -> Result<()> {
                     let round = |x: Tensor| wide(&x.to_dtype(dtype).unwrap());
                     let (q, new_k) = (round(q), round(new_k));
                     let mut right = Vec::new();
-                    for (start, len, mask) in [(0, first, None), (first, second, Some(&mask))] {
+                    for (_, start, len) in prefixes {
                         let part = |x: &Tensor| x.narrow(0, start, len);
                         let y = portable::attend_all(
                             &part(&q)?,
                             &part(&new_k)?,
                             &part(&new_v)?,
-                            mask,
+                            mask_of(len),
                             scoring,
                         )?;
                         let skipped = if last_only { len - 1 } else { 0 };
                         right.push(y.narrow(0, skipped, len - skipped)?);
                     }
                     for (index, &(slot, position)) in decoding.iter().enumerate() {
-                        let row = first + second + index;
+                        let row = in_prefixes + index;
                         let before = |cache: &Tensor, new: &Tensor| {
                             let old = wide(cache).get(slot as usize)?.transpose(0, 1)?;
                             Tensor::cat(
@@ -213,6 +216,13 @@ fn rows_over_the_cache() -> Result<()> {
                         right.push(one_query(&q.narrow(0, row, 1)?, &k, &v, scoring)?);
                     }
                     assert_close(&what, &ours, &Tensor::cat(&right, 0)?);
+                    for (row, &(slot, position)) in rows.iter().enumerate() {
+                        for (cache, new) in [(&k, &new_k), (&v, &new_v)] {
+                            let kept = cache.get(slot as usize)?.narrow(1, position as usize, 1)?;
+                            let kept = kept.squeeze(1)?;
+                            assert_close("kept", &kept, &new.get(row)?);
+                        }
+                    }
                     let done = places.done.to_vec1::<u32>()?;
                     assert!(done.iter().all(|&count| count == 0), "{what}");
                 }
