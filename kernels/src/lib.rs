@@ -5,6 +5,7 @@
 //! a format may have several kernels, one for each kind of processor.
 
 mod attention;
+mod blocks;
 mod card;
 mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate-cuda"))]

@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
-use candle_core::{DType, Device, Module, Result, Tensor};
-use rayon::prelude::*;
+use candle_core::{Device, Result, Tensor};
 
 use super::attention::{optional_values, values};
+use super::blocks::Blocks;
 use super::cpu::{self, Arrangement, Instructions, PackedFormat, PackedShape, PackedWeight};
 use super::low_rank::{RowUpdates, Update, updated};
 use super::norm::rms_norm;
 use super::{WeightFormat, WeightsCache, cuda, on_gpu, own_kernels, portable};
-
-/// candle's quantised kernels want the inner dimension in multiples of this.
-const BLOCK: usize = 256;
 
 /// `x · Wᵀ` for one weight `W`, packed for what multiplies it here.
 #[derive(Debug)]
@@ -69,12 +65,9 @@ enum Weight {
     Packed(Arc<PackedWeight>),
     /// `[out, in]`.
     Dense(Tensor),
-    /// `[out, in]`, `in` padded with zeros to whole blocks.
-    Quantized {
-        matmul: QMatMul,
-        in_features: usize,
-        padded: usize,
-    },
+    /// In the order of our own kernels for GPUs.
+    Tiles(cuda::Tiles),
+    Blocks(Blocks),
 }
 
 impl Matmul {
@@ -91,7 +84,14 @@ impl Matmul {
     ) -> Result<Self> {
         let weight = match (packed_format(format, device), format.block_dtype()) {
             (Some(format), _) => Weight::Packed(Arc::new(pack(&weights, outputs, format)?)),
-            (None, Some(dtype)) => quantized(&concat_rows(weights)?, dtype, device)?,
+            (None, Some(_)) if format == WeightFormat::Q8_0 && on_gpu(device) => {
+                let gated = outputs == Outputs::Gated;
+                let tiles = with_rows(&weights, |rows| cuda::Tiles::new(rows, gated, device));
+                Weight::Tiles(tiles?)
+            }
+            (None, Some(dtype)) => {
+                Weight::Blocks(Blocks::new(&concat_rows(weights)?, dtype, device)?)
+            }
             (None, None) => Weight::Dense(concat_rows(weights)?.to_dtype(format.read_dtype())?),
         };
         Ok(Self { weight, outputs })
@@ -143,26 +143,18 @@ impl Matmul {
         epilogue: Epilogue<'_>,
     ) -> Result<Tensor> {
         let gated = self.outputs == Outputs::Gated;
-        if let Weight::Dense(weight) = &self.weight
-            && on_gpu(x.device())
-            && epilogue.updates.is_empty()
-        {
-            return cuda::product(x, norm, weight, gated, epilogue);
-        }
-        let normed = norm.map(|norm| rms_norm(x, norm.scale, norm.eps));
-        let normed = normed.transpose()?;
-        let x = normed.as_ref().unwrap_or(x);
+        let normed = || match norm {
+            Some(norm) => rms_norm(x, norm.scale, norm.eps),
+            None => Ok(x.clone()),
+        };
         let y = match &self.weight {
-            Weight::Packed(weight) => return multiply(weight, x, many, epilogue),
-            Weight::Dense(weight) => x.matmul(&weight.t()?)?,
-            Weight::Quantized {
-                matmul,
-                in_features,
-                padded,
-            } => {
-                let x = x.to_dtype(DType::F32)?;
-                matmul.forward(&x.pad_with_zeros(1, 0, padded - in_features)?.contiguous()?)?
+            Weight::Packed(weight) => return multiply(weight, &normed()?, many, epilogue),
+            Weight::Tiles(weight) => return weight.product(x, norm, many, epilogue),
+            Weight::Dense(weight) if on_gpu(x.device()) && epilogue.updates.is_empty() => {
+                return cuda::product(x, norm, weight, gated, epilogue);
             }
+            Weight::Dense(weight) => normed()?.matmul(&weight.t()?)?,
+            Weight::Blocks(weight) => weight.product(&normed()?)?,
         };
         let y = updated(y.to_dtype(x.dtype())?, epilogue.updates)?;
         if on_gpu(y.device()) {
@@ -186,7 +178,7 @@ impl Matmul {
     pub(super) fn packed_shape(&self) -> Option<PackedShape> {
         match &self.weight {
             Weight::Packed(weight) => Some(weight.shape),
-            Weight::Dense(_) | Weight::Quantized { .. } => None,
+            Weight::Tiles(_) | Weight::Dense(_) | Weight::Blocks(_) => None,
         }
     }
 
@@ -198,11 +190,8 @@ impl Matmul {
         match &self.weight {
             Weight::Packed(weight) => unpack_rows(weight, &ids.to_vec1()?),
             Weight::Dense(weight) => weight.index_select(ids, 0),
-            Weight::Quantized {
-                matmul,
-                in_features,
-                ..
-            } => matmul.embedding(ids)?.narrow(1, 0, *in_features),
+            Weight::Tiles(weight) => weight.rows(ids),
+            Weight::Blocks(weight) => weight.rows(ids),
         }
     }
 }
@@ -221,13 +210,20 @@ fn packed_format(format: WeightFormat, device: &Device) -> Option<PackedFormat> 
 }
 
 fn pack(weights: &[Tensor], outputs: Outputs, format: PackedFormat) -> Result<PackedWeight> {
+    with_rows(weights, |rows| {
+        PackedWeight::new(rows, format, outputs.arrangement())
+    })
+}
+
+/// What `make` makes of the rows of all weights.
+fn with_rows<T>(weights: &[Tensor], make: impl FnOnce(&[&[f32]]) -> Result<T>) -> Result<T> {
     let weights: Vec<_> = weights.iter().map(Tensor::storage_and_layout).collect();
     let mut rows = Vec::new();
     for (storage, layout) in &weights {
         let (_, in_features) = layout.shape().dims2()?;
         rows.extend(values(storage, layout)?.chunks_exact(in_features));
     }
-    PackedWeight::new(&rows, format, outputs.arrangement())
+    make(&rows)
 }
 
 fn multiply(
@@ -297,43 +293,10 @@ fn concat_rows(mut weights: Vec<Tensor>) -> Result<Tensor> {
     }
 }
 
-fn quantized(weight: &Tensor, dtype: GgmlDType, device: &Device) -> Result<Weight> {
-    let in_features = weight.dim(1)?;
-    let padded = in_features.next_multiple_of(BLOCK);
-    let weight = weight.pad_with_zeros(1, 0, padded - in_features)?;
-    let matmul = QMatMul::from_qtensor(quantize(&weight, dtype, device)?)?;
-    // The first product packs the weight for the processor. Better now than in a request.
-    matmul.forward(&Tensor::zeros((1, padded), DType::F32, device)?)?;
-    Ok(Weight::Quantized {
-        matmul,
-        in_features,
-        padded,
-    })
-}
-
-/// Quantises `weight`, f32 `[rows, padded]` in the CPU's memory, on all cores.
-fn quantize(weight: &Tensor, dtype: GgmlDType, device: &Device) -> Result<QTensor> {
-    let rows = weight.dim(0)?;
-    let share = rows.div_ceil(4 * rayon::current_num_threads());
-    let starts: Vec<usize> = (0..rows).step_by(share).collect();
-    let parts = starts
-        .into_par_iter()
-        .map(|start| {
-            let rows = weight.narrow(0, start, share.min(rows - start))?;
-            // A copy, because `quantize` reads all of what a view is a view of.
-            QTensor::quantize(&rows.force_contiguous()?, dtype)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let blocks = parts
-        .iter()
-        .map(QTensor::data)
-        .collect::<Result<Vec<_>>>()?;
-    let storage = QStorage::from_data(blocks.concat().into(), device, dtype)?;
-    QTensor::new(storage, weight.shape().clone())
-}
-
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+
     use super::*;
 
     /// `[rows, columns]` of values that no two rows share.

@@ -57,6 +57,30 @@ pub(crate) fn finish(_: &Tensor, _: bool, _: Epilogue<'_>) -> Result<Tensor> {
     Err(Error::NotCompiledWithCudaSupport)
 }
 
+/// There is none.
+#[derive(Debug)]
+pub(crate) enum Tiles {}
+
+impl Tiles {
+    pub(crate) fn new(_: &[&[f32]], _: bool, _: &Device) -> Result<Self> {
+        Err(Error::NotCompiledWithCudaSupport)
+    }
+
+    pub(crate) fn product(
+        &self,
+        _: &Tensor,
+        _: Option<Norm<'_>>,
+        _: usize,
+        _: Epilogue<'_>,
+    ) -> Result<Tensor> {
+        match *self {}
+    }
+
+    pub(crate) fn rows(&self, _: &Tensor) -> Result<Tensor> {
+        match *self {}
+    }
+}
+
 pub(crate) fn logits(_: &Tensor, _: usize, _: Option<f64>) -> Result<Tensor> {
     Err(Error::NotCompiledWithCudaSupport)
 }

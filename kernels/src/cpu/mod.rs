@@ -46,6 +46,11 @@ pub(super) use layout::{Arrangement, LAYOUT, PackedFormat, PackedShape};
 pub(super) use norm::{Norm, norm};
 pub(super) use packed::{MappedBytes, PackedWeight};
 pub(super) use product::{Epilogue, product};
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "emulate-cuda")),
+    expect(unused_imports, reason = "what GPUs quantise by, too")
+)]
+pub(super) use quantize::quantize_q8;
 pub(super) use rotate::rotate;
 pub(super) use up_panels::{RowUpdate, UpPanels};
 

@@ -7,6 +7,9 @@ use super::launch::pointer;
 /// Threads of a block where it does not matter.
 pub(super) const THREADS: usize = 256;
 
+/// Warps of a block that multiplies.
+pub(super) const WARPS: usize = 8;
+
 /// One argument of a kernel.
 pub(super) enum Argument {
     Pointer(u64),

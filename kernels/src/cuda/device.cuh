@@ -76,6 +76,8 @@ template <typename T> __device__ inline void copy_pack(const T *from, T *to, boo
 }
 
 constexpr int WARP = 32;
+// Warps of a block that multiplies.
+constexpr int WARPS = 8;
 
 struct Sum {
   static __device__ float of(float a, float b) { return a + b; }
@@ -115,3 +117,34 @@ __device__ inline float gelu(float x) {
 __device__ inline float scored(float x, float scale, float softcap) {
   return softcap > 0.0f ? softcap * tanhf(x * (scale / softcap)) : x * scale;
 }
+
+// What an output's sum becomes: `gelu(y + bias) + residual`.
+template <typename T>
+__device__ inline T finished(float y, const T *__restrict__ bias, const T *__restrict__ residual, int64_t output,
+                             int64_t place, int with_gelu) {
+  y = rounded<T>(y);
+  if (bias) y = rounded<T>(y + to_f32(bias[output]));
+  if (with_gelu) y = rounded<T>(gelu(y));
+  if (residual) y += to_f32(residual[place]);
+  return from_f32<T>(y);
+}
+
+#ifndef EMULATED
+// Adds the product of 16 rows and 8 rows of 32 numbers of 8 bits, on the tensor cores, to sums `[16, 8]`. A lane
+// has four of each row lane / 4 and lane / 4 + 8 of the first at a time, and of row lane / 4 of the second; and
+// the sums of rows lane / 4 and lane / 4 + 8 with rows 2 · (lane % 4) and the next.
+__device__ inline void multiply_add(int (&sums)[4], const uint32_t (&first)[4], const uint32_t (&second)[2]) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+      : "r"(first[0]), "r"(first[1]), "r"(first[2]), "r"(first[3]), "r"(second[0]), "r"(second[1]));
+#else
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+        : "+r"(sums[i % 2 * 2]), "+r"(sums[i % 2 * 2 + 1])
+        : "r"(first[i]), "r"(second[i / 2]));
+  }
+#endif
+}
+#endif

@@ -18,6 +18,7 @@
 #define __shared__ static
 #define __launch_bounds__(...)
 #define DYNAMIC_SHARED
+#define EMULATED
 
 struct uint3 {
   unsigned x, y, z;
@@ -132,6 +133,33 @@ static float __shfl_xor_sync(uint32_t, float value, int mask) {
   return value;
 }
 
+// The eight lanes whose rows a lane needs post theirs, as all do: four words of the first factor, two of the
+// second. See device.cuh.
+static uint32_t posted_rows[2][1024][6];
+static void multiply_add(int (&sums)[4], const uint32_t (&first)[4], const uint32_t (&second)[2]) {
+  int own = threadIdx.x, lane = own % LANES, warp = own - lane;
+  int place = turn[own]++ % 2;
+  memcpy(posted_rows[place][own], first, sizeof first);
+  memcpy(posted_rows[place][own] + 4, second, sizeof second);
+  yield();
+  for (int i = 0; i < 4; i++) {
+    for (int word = 0; word < 2; word++) {
+      for (int k = 0; k < 4; k++) {
+        int8_t a[4], b[4];
+        memcpy(a, &posted_rows[place][warp + lane / 4 * 4 + k][i / 2 + 2 * word], 4);
+        memcpy(b, &posted_rows[place][warp + (lane % 4 * 2 + i % 2) * 4 + k][4 + word], 4);
+        for (int byte = 0; byte < 4; byte++) sums[i] += a[byte] * b[byte];
+      }
+    }
+  }
+}
+
+static uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t selector) {
+  uint64_t bytes = (uint64_t)high << 32 | low;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; i++) result |= (uint32_t)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  return result;
+}
 static float __uint_as_float(uint32_t bits) {
   float value;
   memcpy(&value, &bits, 4);
@@ -163,6 +191,7 @@ static uint32_t atomicInc(uint32_t *at, uint32_t most) {
 #undef THREADS
 #undef KERNELS
 #include "token.cu"
+#include "quantized.cu"
 
 namespace {
 
@@ -192,6 +221,10 @@ const Named kernels[] = {
     OF_BOTH(rms_norm),        OF_BOTH(layer_norm), OF_BOTH(one_row),  OF_BOTH(one_row_gated), OF_BOTH(epilogue),
     OF_BOTH(gelu_gated),      OF_BOTH(softmax),    OF_BOTH(decode_2), OF_BOTH(decode_8),      OF_BOTH(split_heads),
     OF_BOTH(merge_heads), OF_BOTH(rotate_and_keep), OF_BOTH(logits),     NAMED(scan),       NAMED(likeliest),
+    NAMED(one_row_q8),        NAMED(one_row_gated_q8), NAMED(quantize_q8),
+    NAMED(some_rows_1_q8),    NAMED(some_rows_2_q8), NAMED(some_rows_4_q8),
+    NAMED(some_rows_gated_1_q8), NAMED(some_rows_gated_2_q8), NAMED(some_rows_gated_4_q8),
+    OF_BOTH(unpack_q8),
 };
 
 }  // namespace

@@ -42,7 +42,9 @@ pub(super) fn pointer(tensor: &Tensor) -> Result<u64> {
     let base = match &*storage {
         Storage::Cpu(CpuStorage::F32(values)) => values.as_ptr() as u64,
         Storage::Cpu(CpuStorage::BF16(values)) => values.as_ptr() as u64,
+        Storage::Cpu(CpuStorage::F16(values)) => values.as_ptr() as u64,
         Storage::Cpu(CpuStorage::U32(values)) => values.as_ptr() as u64,
+        Storage::Cpu(CpuStorage::U8(values)) => values.as_ptr() as u64,
         _ => bail!("there are no kernels for {:?}", tensor.dtype()),
     };
     Ok(base + (start * tensor.dtype().size_in_bytes()) as u64)
@@ -54,6 +56,7 @@ pub(super) fn uninit(_: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<T
     match dtype {
         DType::F32 => Tensor::full(f32::NAN, shape, &Device::Cpu),
         DType::BF16 => Tensor::full(bf16::NAN, shape, &Device::Cpu),
+        DType::U8 => Tensor::full(0xaa_u8, shape, &Device::Cpu),
         _ => Tensor::full(0xdead_u32, shape, &Device::Cpu),
     }
 }
@@ -88,6 +91,11 @@ impl Kernel<'_> {
             _ => bail!("there is no kernel {} in {}", self.name, self.module.0),
         }
     }
+}
+
+/// As if cuBLAS multiplied bf16.
+pub(super) fn multiplies_bf16(_: &Gpu) -> Result<bool> {
+    Ok(true)
 }
 
 /// So few that decoding has several parts even of short sequences.

@@ -35,7 +35,9 @@ pub(super) fn pointer(tensor: &Tensor) -> Result<u64> {
     let base = match slice {
         CudaStorageSlice::F32(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::BF16(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::F16(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::U32(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::U8(slice) => slice.device_ptr(&stream).0,
         _ => bail!("there are no kernels for {:?} on a GPU", tensor.dtype()),
     };
     Ok(base + (start * tensor.dtype().size_in_bytes()) as u64)
@@ -49,6 +51,7 @@ pub(super) fn uninit(device: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Res
         DType::F32 => CudaStorageSlice::F32(numbers(device, count)?),
         DType::BF16 => CudaStorageSlice::BF16(numbers(device, count)?),
         DType::U32 => CudaStorageSlice::U32(numbers(device, count)?),
+        DType::U8 => CudaStorageSlice::U8(numbers(device, count)?),
         other => bail!("there are no kernels for {other:?} on a GPU"),
     };
     let storage = CudaStorage {
@@ -112,6 +115,16 @@ pub(super) fn multiprocessors(device: &Gpu) -> Result<usize> {
     let stream = device.cuda_stream();
     let count = stream.context().attribute(attribute).map_err(Error::wrap)?;
     Ok(usize::try_from(count).unwrap_or(1))
+}
+
+/// Whether the tensor cores multiply bf16.
+///
+/// # Errors
+/// When the driver does not say.
+pub(super) fn multiplies_bf16(device: &Gpu) -> Result<bool> {
+    let stream = device.cuda_stream();
+    let (major, _) = stream.context().compute_capability().map_err(Error::wrap)?;
+    Ok(major >= 8)
 }
 
 /// `first` `[m, k]` times `second` into `product` `[m, n]`, for each of `batch` matrices, summed in

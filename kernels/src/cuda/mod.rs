@@ -19,6 +19,7 @@ mod launch;
 mod norm;
 mod prefixes;
 mod product;
+mod quantized;
 #[cfg(all(test, feature = "emulate-cuda"))]
 mod tests;
 mod token;
@@ -31,6 +32,7 @@ pub(crate) use graph::Graph;
 pub(crate) use images::attend_images;
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use product::{finish, product};
+pub(crate) use quantized::Tiles;
 pub(crate) use token::{likeliest, logits};
 
 /// There is no card where the kernels are emulated.
@@ -55,5 +57,6 @@ mod ptx {
     pub const ATTENTION: &str = "";
     pub const NORM: &str = "";
     pub const PRODUCT: &str = "";
+    pub const QUANTIZED: &str = "";
     pub const TOKEN: &str = "";
 }

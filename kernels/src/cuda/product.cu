@@ -2,9 +2,6 @@
 
 #include "device.cuh"
 
-// Warps of a block, which share its outputs.
-constexpr int WARPS = 8;
-
 // A pack that is read once and never again; zeros where it is not there.
 template <typename T> __device__ inline Pack<T> stream(const T *from, bool there) {
   union {
@@ -83,12 +80,11 @@ __device__ void one_row(const T *__restrict__ x, const T *__restrict__ weight, c
     squares += shares[i][2];
   }
   float factor = scale ? rsqrtf(squares / in + eps) : 1.0f;
-  float y = rounded<T>(sum * factor);
-  if (GATED) y = rounded<T>(gelu(y)) * rounded<T>(second_sum * factor);
-  if (bias) y = rounded<T>(y + to_f32(bias[output]));
-  if (with_gelu) y = rounded<T>(gelu(y));
-  if (residual) y += to_f32(residual[output]);
-  out[output] = from_f32<T>(y);
+  if (GATED) {
+    out[output] = from_f32<T>(rounded<T>(gelu(rounded<T>(sum * factor))) * rounded<T>(second_sum * factor));
+  } else {
+    out[output] = finished<T>(sum * factor, bias, residual, output, output, with_gelu);
+  }
 }
 
 // `gelu(y + bias) + residual` of what another product gave, `[rows, width]`; a pack a thread.

@@ -2,14 +2,13 @@
 
 use candle_core::{Result, Tensor};
 
-use super::arguments::{Kernel, THREADS, blocks, count, optional_pointer, pack, size, suffix};
+use super::arguments::{
+    Kernel, THREADS, WARPS, blocks, count, optional_pointer, pack, size, suffix,
+};
 use super::launch::{device, pointer, uninit};
 use super::norm::rms_norm;
 use super::ptx;
 use crate::{Epilogue, Norm};
-
-/// Warps of a block of `one_row`.
-const WARPS: usize = 8;
 
 /// With fewer outputs, several warps share one, so that enough of the weight is on its way at once.
 const ENOUGH_OUTPUTS: usize = 8192;

@@ -1,5 +1,7 @@
 //! The kernels, emulated, against plain formulas in f32.
 
+mod quantized;
+
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::{

@@ -1,0 +1,334 @@
+// Products with weights of 8 bits: 32 values of a row share a scale in half precision, as in GGML's Q8_0.
+//
+// Weights, and rows that are quantised for them, lie in tiles of 16 rows and 32 columns, in the order in
+// which the tensor cores take them: a lane has 16 bytes, 8 values of row lane / 4 from column 8 · (lane % 4)
+// on, and then the same of row lane / 4 + 8. A tile's 16 scales lie elsewhere. Tiles go by rows, and then by
+// columns; what is missing at the end of a row is 0.
+//
+// A weight may have several parts, whose rows share their input. Each begins with a tile of its own.
+
+#include "device.cuh"
+
+constexpr int SIDE = 16, BLOCK = 32;
+// So many tiles of the weight are on their way at once.
+constexpr int AHEAD = 4;
+
+// Of a scale, which is not negative.
+__device__ inline float half_to_f32(uint32_t half) {
+  return __uint_as_float((half & 0x7fff) << 13) * 5.192296858534828e33f; // 2^112
+}
+
+// A byte of four, each a number plus 128. In the last bits of 2^23 it counts as it is.
+__device__ inline float to_number(uint32_t shifted, int byte) {
+  return __uint_as_float(__byte_perm(shifted, 0x4b000000, 0x7650 + byte)) - 8388736.0f;
+}
+
+// Eight numbers times eight others.
+__device__ inline float dot(uint32_t low, uint32_t high, const float *with) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < 4; i++) sum += to_number(low ^ 0x80808080, i) * with[i];
+#pragma unroll
+  for (int i = 0; i < 4; i++) sum += to_number(high ^ 0x80808080, i) * with[4 + i];
+  return sum;
+}
+
+// Values of a row from `first` on, where they are there and else 0.
+template <int COUNT>
+__device__ inline void load_row(const float *__restrict__ row, int first, int width, float *values) {
+  if (width % 4 == 0 && first + COUNT <= width) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i += 4) *(float4 *)(values + i) = *(const float4 *)(row + first + i);
+  } else {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) values[i] = first + i < width ? row[first + i] : 0.0f;
+  }
+}
+
+// One row, as one_row does it. `split` warps share a tile of the weight, which has `tiles` for each part of
+// `width` rows, and `blocks` of columns. The grid is tiles · split / WARPS, and parts unless gated.
+template <bool GATED>
+__device__ void one_row(const float *__restrict__ x, const uint4 *__restrict__ weight,
+                        const uint16_t *__restrict__ scales, const float *__restrict__ scale, float eps,
+                        const float *__restrict__ bias, const float *__restrict__ residual,
+                        float *__restrict__ out, int in, int width, int tiles, int blocks, int split,
+                        int with_gelu) {
+  constexpr int PARTS = GATED ? 2 : 1;
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, tile = blockIdx.x * (WARPS / split) + warp / split;
+  int part = blockIdx.y;
+  float sums[PARTS][2] = {}, squares = 0.0f;
+  if (tile < tiles) {
+    for (int start = warp % split; start < blocks; start += AHEAD * split) {
+      uint4 w[AHEAD][PARTS];
+      float d[AHEAD][PARTS][2];
+#pragma unroll
+      for (int j = 0; j < AHEAD; j++) {
+        int block = start + j * split;
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+          int64_t at = ((int64_t)(part + p) * tiles + tile) * blocks + block;
+          w[j][p] = block < blocks ? __ldcs(weight + at * WARP + lane) : uint4{};
+          const uint16_t *own = scales + at * SIDE + lane / 4;
+          d[j][p][0] = block < blocks ? half_to_f32(own[0]) : 0.0f;
+          d[j][p][1] = block < blocks ? half_to_f32(own[8]) : 0.0f;
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < AHEAD; j++) {
+        int block = start + j * split;
+        if (block >= blocks) break;
+        int first = block * BLOCK + lane % 4 * 8;
+        float values[8];
+        load_row<8>(x, first, in, values);
+        if (scale) {
+          float factors[8];
+          load_row<8>(scale, first, in, factors);
+#pragma unroll
+          for (int i = 0; i < 8; i++) {
+            squares += values[i] * values[i];
+            values[i] *= factors[i];
+          }
+        }
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+          sums[p][0] += d[j][p][0] * dot(w[j][p].x, w[j][p].y, values);
+          sums[p][1] += d[j][p][1] * dot(w[j][p].z, w[j][p].w, values);
+        }
+      }
+    }
+  }
+  // Over the lanes that have the same rows.
+  auto reduce = [](float x) {
+    x += __shfl_xor_sync(0xffffffff, x, 1);
+    return x + __shfl_xor_sync(0xffffffff, x, 2);
+  };
+  __shared__ float shares[WARPS][2 * SIDE + 1];
+  squares = reduce(squares);
+#pragma unroll
+  for (int p = 0; p < PARTS; p++) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      float sum = reduce(sums[p][i]);
+      if (lane % 4 == 0) shares[warp][p * SIDE + i * 8 + lane / 4] = sum;
+    }
+  }
+  if (lane == 0) shares[warp][2 * SIDE] = squares;
+  __syncthreads();
+  int team = threadIdx.x / SIDE, row = threadIdx.x % SIDE;
+  int output = (blockIdx.x * (WARPS / split) + team) * SIDE + row;
+  if (team >= WARPS / split || output >= width) return;
+  float y = 0.0f, second = 0.0f;
+  squares = 0.0f;
+  for (int i = team * split; i < (team + 1) * split; i++) {
+    y += shares[i][row];
+    if (GATED) second += shares[i][SIDE + row];
+    squares += shares[i][2 * SIDE];
+  }
+  float factor = scale ? rsqrtf(squares / in + eps) : 1.0f;
+  output += part * width;
+  if (GATED) {
+    out[output] = gelu(y * factor) * (second * factor);
+  } else {
+    out[output] = finished<float>(y * factor, bias, residual, output, output, with_gelu);
+  }
+}
+
+// Values of a row that a thread of `quantize` keeps, in fours.
+constexpr int FOURS = 4;
+
+// Rows `[rows, in]`, which are normalised before (see rms_norm) if there is a scale, to tiles of 8 bits with
+// scales in f32. One block a row.
+__device__ void quantize_row(const float *__restrict__ x, const float *__restrict__ scale, float eps,
+                             uint32_t *__restrict__ values, float *__restrict__ scales, int in, int blocks) {
+  int row = blockIdx.x;
+  x += (int64_t)row * in;
+  float kept[FOURS][4], squares = 0.0f;
+#pragma unroll
+  for (int j = 0; j < FOURS; j++) {
+    int first = (j * blockDim.x + threadIdx.x) * 4;
+    load_row<4>(x, first, in, kept[j]);
+#pragma unroll
+    for (int i = 0; i < 4; i++) squares += kept[j][i] * kept[j][i];
+  }
+  float factor = scale ? rsqrtf(block_reduce<Sum>(squares) / in + eps) : 1.0f;
+#pragma unroll
+  for (int j = 0; j < FOURS; j++) {
+    int first = (j * blockDim.x + threadIdx.x) * 4;
+    float factors[4];
+    if (scale) load_row<4>(scale, first, in, factors);
+    float largest = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      if (scale) kept[j][i] *= factor * factors[i];
+      largest = fmaxf(largest, fabsf(kept[j][i]));
+    }
+    // Eight threads have a block.
+    for (int mask = 1; mask < 8; mask *= 2) largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, mask));
+    if (first >= blocks * BLOCK) continue;
+    float unit = largest / 127.0f, inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    uint32_t word = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) word |= (uint32_t)((int)rintf(kept[j][i] * inverse) & 0xff) << (8 * i);
+    int64_t tile = (int64_t)(row / SIDE) * blocks + first / BLOCK;
+    int side = row % SIDE, column = first % BLOCK;
+    int lane = side % 8 * 4 + column / 8;
+    values[(tile * WARP + lane) * 4 + side / 8 * 2 + column / 4 % 2] = word;
+    if (column == 0) scales[tile * SIDE + side] = unit;
+  }
+}
+
+// Many rows, quantised, up to MANY tiles of them for a warp. The grid is rows / (SIDE · MANY), and tiles of all
+// parts (of one if gated) · split / WARPS: blocks with the same part of the weight run at the same time.
+template <int MANY, bool GATED>
+__device__ void some_rows(const uint4 *__restrict__ x, const float *__restrict__ x_scales,
+                          const uint4 *__restrict__ weight, const uint16_t *__restrict__ scales,
+                          const float *__restrict__ bias, const float *__restrict__ residual,
+                          float *__restrict__ out, int rows, int width, int parts, int tiles, int blocks, int split,
+                          int with_gelu) {
+  constexpr int PARTS = GATED ? 2 : 1, SUMS = PARTS * MANY * 8;
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, member = warp % split;
+  int tile = blockIdx.y * (WARPS / split) + warp / split;
+  int first_rows = blockIdx.x * MANY, row_tiles = (rows + SIDE - 1) / SIDE;
+  bool there = tile < tiles * (GATED ? 1 : parts);
+  float sums[PARTS][MANY][2][4] = {};
+  for (int start = there ? member : blocks; start < blocks; start += AHEAD * split) {
+    uint4 w[AHEAD][PARTS];
+    uint32_t d[AHEAD][PARTS][2];
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++) {
+      int block = start + j * split;
+#pragma unroll
+      for (int p = 0; p < PARTS; p++) {
+        int64_t at = ((int64_t)p * tiles + tile) * blocks + block;
+        w[j][p] = block < blocks ? __ldcs(weight + at * WARP + lane) : uint4{};
+        // The scales of two outputs, of each half of the tile.
+        const uint32_t *own = (const uint32_t *)(scales + at * SIDE) + lane % 4;
+        d[j][p][0] = block < blocks ? own[0] : 0;
+        d[j][p][1] = block < blocks ? own[4] : 0;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++) {
+      int block = start + j * split;
+      if (block >= blocks) break;
+#pragma unroll
+      for (int m = 0; m < MANY; m++) {
+        if (first_rows + m >= row_tiles) break;
+        int64_t at = (int64_t)(first_rows + m) * blocks + block;
+        uint4 a = x[at * WARP + lane];
+        float unit[2] = {x_scales[at * SIDE + lane / 4], x_scales[at * SIDE + lane / 4 + 8]};
+        uint32_t first[4] = {a.x, a.z, a.y, a.w};
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+#pragma unroll
+          for (int half = 0; half < 2; half++) {
+            uint32_t second[2] = {half ? w[j][p].z : w[j][p].x, half ? w[j][p].w : w[j][p].y};
+            int product[4] = {};
+            multiply_add(product, first, second);
+            float of_output[2] = {half_to_f32(d[j][p][half] & 0xffff), half_to_f32(d[j][p][half] >> 16)};
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+              sums[p][m][half][i] += (float)product[i] * (unit[i / 2] * of_output[i % 2]);
+            }
+          }
+        }
+      }
+    }
+  }
+  // The warps that share a tile add what they have, by halves.
+  __shared__ float handed[WARPS / 2][SUMS][WARP];
+  float *all = &sums[0][0][0][0];
+  for (int half = split / 2; half > 0; half /= 2) {
+    int place = warp / split * half + member % half;
+    if (member >= half && member < 2 * half) {
+#pragma unroll
+      for (int i = 0; i < SUMS; i++) handed[place][i][lane] = all[i];
+    }
+    __syncthreads();
+    if (member < half) {
+#pragma unroll
+      for (int i = 0; i < SUMS; i++) all[i] += handed[place][i][lane];
+    }
+    __syncthreads();
+  }
+  if (!there || member > 0) return;
+  int part = tile / tiles, of_row = GATED ? width : parts * width;
+#pragma unroll
+  for (int m = 0; m < MANY; m++) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      int half = i / 4, at = i % 4;
+      int row = (first_rows + m) * SIDE + at / 2 * 8 + lane / 4;
+      int output = tile % tiles * SIDE + half * 8 + lane % 4 * 2 + at % 2;
+      if (row >= rows || output >= width) continue;
+      output += part * width;
+      int64_t place = (int64_t)row * of_row + output;
+      float y = sums[0][m][half][at];
+      if (GATED) {
+        out[place] = gelu(y) * sums[PARTS - 1][m][half][at];
+      } else {
+        out[place] = finished<float>(y, bias, residual, output, place, with_gelu);
+      }
+    }
+  }
+}
+
+// Rows of a weight as numbers, `[rows, in]`: those with `ids`, or without ids all. One block a row.
+template <typename T>
+__device__ void unpack(const uint8_t *__restrict__ weight, const uint16_t *__restrict__ scales,
+                       const uint32_t *__restrict__ ids, T *__restrict__ out, int in, int width, int tiles,
+                       int blocks) {
+  int row = ids ? ids[blockIdx.x] : blockIdx.x, side = row % width % SIDE;
+  int64_t tile = (int64_t)(row / width) * tiles + row % width / SIDE;
+  out += (int64_t)blockIdx.x * in;
+  bool whole = in % PACK<T> == 0;
+  for (int first = threadIdx.x * 8; first < in; first += blockDim.x * 8) {
+    int64_t block = tile * blocks + first / BLOCK;
+    float unit = half_to_f32(scales[block * SIDE + side]), values[8];
+    const uint32_t *own =
+        (const uint32_t *)(weight + ((block * WARP + side % 8 * 4 + first % BLOCK / 8) * 16 + side / 8 * 8));
+#pragma unroll
+    for (int i = 0; i < 8; i++) values[i] = unit * to_number(own[i / 4] ^ 0x80808080, i % 4);
+#pragma unroll
+    for (int i = 0; i < 8; i += PACK<T>) store(out + first + i, whole && first + i < in, in - first - i, values + i);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(WARPS * WARP, 2) one_row_q8(
+    const float *x, const uint4 *weight, const uint16_t *scales, const float *scale, float eps, const float *bias,
+    const float *residual, float *out, int in, int width, int tiles, int blocks, int split, int with_gelu) {
+  one_row<false>(x, weight, scales, scale, eps, bias, residual, out, in, width, tiles, blocks, split, with_gelu);
+}
+extern "C" __global__ void __launch_bounds__(WARPS * WARP, 2) one_row_gated_q8(
+    const float *x, const uint4 *weight, const uint16_t *scales, const float *scale, float eps, const float *bias,
+    const float *residual, float *out, int in, int width, int tiles, int blocks, int split, int with_gelu) {
+  one_row<true>(x, weight, scales, scale, eps, bias, residual, out, in, width, tiles, blocks, split, with_gelu);
+}
+extern "C" __global__ void quantize_q8(const float *x, const float *scale, float eps, uint32_t *values, float *scales,
+                                    int in, int blocks) {
+  quantize_row(x, scale, eps, values, scales, in, blocks);
+}
+
+#define ROWS(MANY, GATED, NAME)                                                                                \
+  extern "C" __global__ void __launch_bounds__(WARPS * WARP) NAME##_##MANY##_q8(                             \
+      const uint4 *x, const float *x_scales, const uint4 *weight, const uint16_t *scales, const float *bias,   \
+      const float *residual, float *out, int rows, int width, int parts, int tiles, int blocks, int split,     \
+      int with_gelu) {                                                                                         \
+    some_rows<MANY, GATED>(x, x_scales, weight, scales, bias, residual, out, rows, width, parts, tiles,        \
+                           blocks, split, with_gelu);                                                          \
+  }
+ROWS(1, false, some_rows)
+ROWS(2, false, some_rows)
+ROWS(4, false, some_rows)
+ROWS(1, true, some_rows_gated)
+ROWS(2, true, some_rows_gated)
+ROWS(4, true, some_rows_gated)
+
+#define UNPACK(T, NAME)                                                                                        \
+  extern "C" __global__ void unpack_q8_##NAME(const uint8_t *weight, const uint16_t *scales,                   \
+                                              const uint32_t *ids, T *out, int in, int width, int tiles,       \
+                                              int blocks) {                                                    \
+    unpack<T>(weight, scales, ids, out, in, width, tiles, blocks);                                             \
+  }
+UNPACK(float, f32)
+UNPACK(bf16, bf16)

@@ -1,0 +1,124 @@
+//! Products with weights of 8 bits, against the same numbers in f32.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::super::Tiles;
+use super::{noise, wide};
+use crate::cpu::quantize_q8;
+use crate::{Epilogue, Norm, portable};
+
+const BLOCK: usize = 32;
+
+/// The numbers that `rows` become in 8 bits.
+fn rounded(rows: &Tensor, of_block: impl Fn(&[f32]) -> Vec<f32>) -> Result<Tensor> {
+    let rows: Vec<Vec<f32>> = rows.to_vec2()?;
+    let shape = (rows.len(), rows[0].len());
+    let values = rows
+        .iter()
+        .flat_map(|row| row.chunks(BLOCK))
+        .flat_map(of_block);
+    Tensor::from_vec(values.collect::<Vec<_>>(), shape, &Device::Cpu)
+}
+
+fn as_weights(block: &[f32]) -> Vec<f32> {
+    let (scale, values) = quantize_q8(block);
+    let number = |&value: &u8| f32::from(scale) * (f32::from(value) - 128.0);
+    values[..block.len()].iter().map(number).collect()
+}
+
+fn as_activations(block: &[f32]) -> Vec<f32> {
+    let largest = block.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let number = |x: &f32| (x * (127.0 / largest)).round_ties_even() * (largest / 127.0);
+    block.iter().map(number).collect()
+}
+
+#[track_caller]
+fn assert_close(what: &str, ours: &Tensor, right: &Tensor, allowed: f32) {
+    let norm = |x: &Tensor| x.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>();
+    assert_eq!(ours.dims(), right.dims(), "{what}");
+    let error = norm(&(ours - right).unwrap()).unwrap() / norm(right).unwrap();
+    assert!(error < allowed, "{what}: off by {error}");
+}
+
+fn tiles(weight: &Tensor, gated: bool) -> Result<Tiles> {
+    let rows: Vec<Vec<f32>> = weight.to_vec2()?;
+    let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+    Tiles::new(&rows, gated, &Device::Cpu)
+}
+
+#[test]
+fn products_of_few_and_many_rows() -> Result<()> {
+    // Neither whole tiles nor whole blocks, and enough of both that warps share a tile.
+    for (rows, width, out) in [
+        (1, 64, 16),
+        (1, 520, 33),
+        (1, 1090, 5),
+        (2, 520, 33),
+        (20, 72, 40),
+        (40, 1090, 20),
+        (70, 96, 16),
+        (140, 72, 20),
+    ] {
+        for gated in [false, true] {
+            let weight = noise(&[if gated { 2 * out } else { out }, width], 2, DType::F32);
+            let packed = tiles(&weight, gated)?;
+            let weight = rounded(&weight, as_weights)?;
+            let x = noise(&[rows, width], 1, DType::F32);
+            let scale = noise(&[width], 3, DType::F32);
+            let (bias, add) = (
+                noise(&[out], 4, DType::F32),
+                noise(&[rows, out], 5, DType::F32),
+            );
+            let norm = Some(Norm {
+                scale: &scale,
+                eps: 1e-6,
+            });
+            let epilogue = match gated {
+                true => Epilogue::default(),
+                false => Epilogue {
+                    bias: Some(&bias),
+                    gelu: true,
+                    residual: Some(&add),
+                    ..Epilogue::default()
+                },
+            };
+            let normed = candle_nn::ops::rms_norm(&x, &scale, 1e-6)?;
+            for (norm, own) in [(None, &x), (norm, &normed)] {
+                // The ways to multiply: quantised rows, and an unpacked weight.
+                for many in [0, rows] {
+                    let (own, allowed) = match (rows, many) {
+                        (1, _) => (own.clone(), 1e-5),
+                        (_, 128..) => (own.clone(), 1e-2),
+                        _ => (rounded(own, as_activations)?, 1e-3),
+                    };
+                    let y = own.matmul(&weight.t()?)?;
+                    let right = match gated {
+                        true => portable::gelu_gated(&y)?,
+                        false => y.broadcast_add(&bias)?.gelu()?.add(&add)?,
+                    };
+                    let ours = packed.product(&x, norm, many, epilogue)?;
+                    let what = format!(
+                        "{rows} rows, {many} many, {width} to {out}, gated {gated}, norm {}",
+                        norm.is_some()
+                    );
+                    assert_close(&what, &ours, &right, allowed);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn rows_come_back() -> Result<()> {
+    let weight = noise(&[37, 72], 1, DType::F32);
+    let ids = Tensor::new(&[0u32, 8, 17, 36], &Device::Cpu)?;
+    let right = rounded(&weight, as_weights)?.index_select(&ids, 0)?;
+    let ours = tiles(&weight, false)?.rows(&ids)?;
+    assert_eq!(
+        ours.to_vec2::<f32>()?,
+        wide(&right).to_vec2::<f32>()?,
+        "rows are exact"
+    );
+    Ok(())
+}
