@@ -17,12 +17,17 @@ fn compile() -> cudaforge::Result<()> {
     println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR").unwrap_or_default());
     // The oldest cards that CUDA 13 knows: text for them runs on all later ones.
-    cudaforge::KernelBuilder::new()
-        .source_dir("src/cuda")
-        .compute_cap(75)
-        .args(["-std=c++17", "-O3"])
-        .build_ptx()?
-        .write(out.join("ptx.rs"))
+    let builder = |capability: usize| {
+        cudaforge::KernelBuilder::new()
+            .compute_cap(capability)
+            .args(["-std=c++17", "-O3"])
+    };
+    let oldest = builder(75).source_dir("src/cuda");
+    oldest.build_ptx()?.write(out.join("ptx.rs"))?;
+    // From Ampere on, the tensor cores multiply more at once.
+    let ampere = builder(80).source_files(["src/cuda/quantized.cu"]);
+    ampere.out_dir(out.join("ampere")).build_ptx()?;
+    Ok(())
 }
 
 /// Compiles the kernels for the processor.

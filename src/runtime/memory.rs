@@ -59,11 +59,15 @@ impl Needs {
         let of_row = 3 * text.intermediate_size + 10 * text.hidden_size;
         let patches = batch_tokens.max(config.image_tokens());
         let of_patch = 3 * vision.intermediate_size + 10 * vision.hidden_size;
-        // Scores of the longest prefix, in blocks of 1024 queries, in f32 and as weights.
-        let scores = text.heads * context.min(1024) * context * (4 + value);
-        let of_images = (1usize << 25) * (4 + value);
+        // Scores of prefixes or images, so many at once, in f32 and as weights.
+        let scores = (1usize << 25) * (4 + value);
+        // In 8 bits, weights are unpacked to bf16 one after the other.
+        let unpacked = match format {
+            WeightFormat::Q8_0 => 2 * 2 * text.intermediate_size * text.hidden_size,
+            WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::Q4K => 0,
+        };
         let logits = text.vocab_size * (4 + value);
-        let largest = (rows * of_row * value + scores).max(patches * of_patch * value + of_images);
+        let largest = (rows * of_row).max(patches * of_patch) * value + scores + unpacked;
         Self {
             weights: (weights as f64 * format.bytes_per_weight()) as u64,
             work: OVERHEAD + largest as u64 + image_cache,

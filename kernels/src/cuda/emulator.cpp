@@ -221,9 +221,9 @@ const Named kernels[] = {
     OF_BOTH(rms_norm),        OF_BOTH(layer_norm), OF_BOTH(one_row),  OF_BOTH(one_row_gated), OF_BOTH(epilogue),
     OF_BOTH(gelu_gated),      OF_BOTH(softmax),    OF_BOTH(decode_2), OF_BOTH(decode_8),      OF_BOTH(split_heads),
     OF_BOTH(merge_heads), OF_BOTH(rotate_and_keep), OF_BOTH(logits),     NAMED(scan),       NAMED(likeliest),
-    NAMED(one_row_q8),        NAMED(one_row_gated_q8), NAMED(quantize_q8),
-    NAMED(some_rows_1_q8),    NAMED(some_rows_2_q8), NAMED(some_rows_4_q8),
-    NAMED(some_rows_gated_1_q8), NAMED(some_rows_gated_2_q8), NAMED(some_rows_gated_4_q8),
+    NAMED(quantize_q8),       NAMED(product_1_q8),       NAMED(product_2_q8),
+    NAMED(product_4_q8),      NAMED(product_gated_1_q8), NAMED(product_gated_2_q8),
+    NAMED(product_gated_4_q8),
     OF_BOTH(unpack_q8),
 };
 

@@ -117,11 +117,11 @@ pub(super) fn multiprocessors(device: &Gpu) -> Result<usize> {
     Ok(usize::try_from(count).unwrap_or(1))
 }
 
-/// Whether the tensor cores multiply bf16.
+/// Whether the card is of compute capability 8.0 or later, so that its tensor cores multiply bf16.
 ///
 /// # Errors
 /// When the driver does not say.
-pub(super) fn multiplies_bf16(device: &Gpu) -> Result<bool> {
+pub(super) fn is_ampere(device: &Gpu) -> Result<bool> {
     let stream = device.cuda_stream();
     let (major, _) = stream.context().compute_capability().map_err(Error::wrap)?;
     Ok(major >= 8)

@@ -49,6 +49,8 @@ pub(crate) use crate::no_graph::Graph;
 #[cfg(not(feature = "emulate-cuda"))]
 mod ptx {
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+    /// For cards of compute capability 8.0 and later.
+    pub const QUANTIZED_80: &str = include_str!(concat!(env!("OUT_DIR"), "/ampere/quantized.ptx"));
 }
 
 /// The kernels are part of the program.
@@ -58,5 +60,6 @@ mod ptx {
     pub const NORM: &str = "";
     pub const PRODUCT: &str = "";
     pub const QUANTIZED: &str = "";
+    pub const QUANTIZED_80: &str = "";
     pub const TOKEN: &str = "";
 }

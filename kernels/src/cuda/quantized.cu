@@ -23,113 +23,13 @@ __device__ inline float to_number(uint32_t shifted, int byte) {
   return __uint_as_float(__byte_perm(shifted, 0x4b000000, 0x7650 + byte)) - 8388736.0f;
 }
 
-// Eight numbers times eight others.
-__device__ inline float dot(uint32_t low, uint32_t high, const float *with) {
-  float sum = 0.0f;
-#pragma unroll
-  for (int i = 0; i < 4; i++) sum += to_number(low ^ 0x80808080, i) * with[i];
-#pragma unroll
-  for (int i = 0; i < 4; i++) sum += to_number(high ^ 0x80808080, i) * with[4 + i];
-  return sum;
-}
-
-// Values of a row from `first` on, where they are there and else 0.
-template <int COUNT>
-__device__ inline void load_row(const float *__restrict__ row, int first, int width, float *values) {
-  if (width % 4 == 0 && first + COUNT <= width) {
-#pragma unroll
-    for (int i = 0; i < COUNT; i += 4) *(float4 *)(values + i) = *(const float4 *)(row + first + i);
+// Four values of a row from `first` on, where they are there and else 0.
+__device__ inline void load_four(const float *__restrict__ row, int first, int width, float *values) {
+  if (width % 4 == 0 && first < width) {
+    *(float4 *)values = *(const float4 *)(row + first);
   } else {
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) values[i] = first + i < width ? row[first + i] : 0.0f;
-  }
-}
-
-// One row, as one_row does it. `split` warps share a tile of the weight, which has `tiles` for each part of
-// `width` rows, and `blocks` of columns. The grid is tiles · split / WARPS, and parts unless gated.
-template <bool GATED>
-__device__ void one_row(const float *__restrict__ x, const uint4 *__restrict__ weight,
-                        const uint16_t *__restrict__ scales, const float *__restrict__ scale, float eps,
-                        const float *__restrict__ bias, const float *__restrict__ residual,
-                        float *__restrict__ out, int in, int width, int tiles, int blocks, int split,
-                        int with_gelu) {
-  constexpr int PARTS = GATED ? 2 : 1;
-  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, tile = blockIdx.x * (WARPS / split) + warp / split;
-  int part = blockIdx.y;
-  float sums[PARTS][2] = {}, squares = 0.0f;
-  if (tile < tiles) {
-    for (int start = warp % split; start < blocks; start += AHEAD * split) {
-      uint4 w[AHEAD][PARTS];
-      float d[AHEAD][PARTS][2];
-#pragma unroll
-      for (int j = 0; j < AHEAD; j++) {
-        int block = start + j * split;
-#pragma unroll
-        for (int p = 0; p < PARTS; p++) {
-          int64_t at = ((int64_t)(part + p) * tiles + tile) * blocks + block;
-          w[j][p] = block < blocks ? __ldcs(weight + at * WARP + lane) : uint4{};
-          const uint16_t *own = scales + at * SIDE + lane / 4;
-          d[j][p][0] = block < blocks ? half_to_f32(own[0]) : 0.0f;
-          d[j][p][1] = block < blocks ? half_to_f32(own[8]) : 0.0f;
-        }
-      }
-#pragma unroll
-      for (int j = 0; j < AHEAD; j++) {
-        int block = start + j * split;
-        if (block >= blocks) break;
-        int first = block * BLOCK + lane % 4 * 8;
-        float values[8];
-        load_row<8>(x, first, in, values);
-        if (scale) {
-          float factors[8];
-          load_row<8>(scale, first, in, factors);
-#pragma unroll
-          for (int i = 0; i < 8; i++) {
-            squares += values[i] * values[i];
-            values[i] *= factors[i];
-          }
-        }
-#pragma unroll
-        for (int p = 0; p < PARTS; p++) {
-          sums[p][0] += d[j][p][0] * dot(w[j][p].x, w[j][p].y, values);
-          sums[p][1] += d[j][p][1] * dot(w[j][p].z, w[j][p].w, values);
-        }
-      }
-    }
-  }
-  // Over the lanes that have the same rows.
-  auto reduce = [](float x) {
-    x += __shfl_xor_sync(0xffffffff, x, 1);
-    return x + __shfl_xor_sync(0xffffffff, x, 2);
-  };
-  __shared__ float shares[WARPS][2 * SIDE + 1];
-  squares = reduce(squares);
-#pragma unroll
-  for (int p = 0; p < PARTS; p++) {
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-      float sum = reduce(sums[p][i]);
-      if (lane % 4 == 0) shares[warp][p * SIDE + i * 8 + lane / 4] = sum;
-    }
-  }
-  if (lane == 0) shares[warp][2 * SIDE] = squares;
-  __syncthreads();
-  int team = threadIdx.x / SIDE, row = threadIdx.x % SIDE;
-  int output = (blockIdx.x * (WARPS / split) + team) * SIDE + row;
-  if (team >= WARPS / split || output >= width) return;
-  float y = 0.0f, second = 0.0f;
-  squares = 0.0f;
-  for (int i = team * split; i < (team + 1) * split; i++) {
-    y += shares[i][row];
-    if (GATED) second += shares[i][SIDE + row];
-    squares += shares[i][2 * SIDE];
-  }
-  float factor = scale ? rsqrtf(squares / in + eps) : 1.0f;
-  output += part * width;
-  if (GATED) {
-    out[output] = gelu(y * factor) * (second * factor);
-  } else {
-    out[output] = finished<float>(y * factor, bias, residual, output, output, with_gelu);
+    for (int i = 0; i < 4; i++) values[i] = first + i < width ? row[first + i] : 0.0f;
   }
 }
 
@@ -146,7 +46,7 @@ __device__ void quantize_row(const float *__restrict__ x, const float *__restric
 #pragma unroll
   for (int j = 0; j < FOURS; j++) {
     int first = (j * blockDim.x + threadIdx.x) * 4;
-    load_row<4>(x, first, in, kept[j]);
+    load_four(x, first, in, kept[j]);
 #pragma unroll
     for (int i = 0; i < 4; i++) squares += kept[j][i] * kept[j][i];
   }
@@ -155,7 +55,7 @@ __device__ void quantize_row(const float *__restrict__ x, const float *__restric
   for (int j = 0; j < FOURS; j++) {
     int first = (j * blockDim.x + threadIdx.x) * 4;
     float factors[4];
-    if (scale) load_row<4>(scale, first, in, factors);
+    if (scale) load_four(scale, first, in, factors);
     float largest = 0.0f;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -177,10 +77,11 @@ __device__ void quantize_row(const float *__restrict__ x, const float *__restric
   }
 }
 
-// Many rows, quantised, up to MANY tiles of them for a warp. The grid is rows / (SIDE · MANY), and tiles of all
+// `gelu(x · Wᵀ + bias) + residual` of quantised rows, up to MANY tiles of them for a warp, or `gelu(first) ·
+// second` of a gated weight. What comes out of a row does not depend on others. The grid is rows / (SIDE · MANY), and tiles of all
 // parts (of one if gated) · split / WARPS: blocks with the same part of the weight run at the same time.
 template <int MANY, bool GATED>
-__device__ void some_rows(const uint4 *__restrict__ x, const float *__restrict__ x_scales,
+__device__ void product(const uint4 *__restrict__ x, const float *__restrict__ x_scales,
                           const uint4 *__restrict__ weight, const uint16_t *__restrict__ scales,
                           const float *__restrict__ bias, const float *__restrict__ residual,
                           float *__restrict__ out, int rows, int width, int parts, int tiles, int blocks, int split,
@@ -294,35 +195,25 @@ __device__ void unpack(const uint8_t *__restrict__ weight, const uint16_t *__res
   }
 }
 
-extern "C" __global__ void __launch_bounds__(WARPS * WARP, 2) one_row_q8(
-    const float *x, const uint4 *weight, const uint16_t *scales, const float *scale, float eps, const float *bias,
-    const float *residual, float *out, int in, int width, int tiles, int blocks, int split, int with_gelu) {
-  one_row<false>(x, weight, scales, scale, eps, bias, residual, out, in, width, tiles, blocks, split, with_gelu);
-}
-extern "C" __global__ void __launch_bounds__(WARPS * WARP, 2) one_row_gated_q8(
-    const float *x, const uint4 *weight, const uint16_t *scales, const float *scale, float eps, const float *bias,
-    const float *residual, float *out, int in, int width, int tiles, int blocks, int split, int with_gelu) {
-  one_row<true>(x, weight, scales, scale, eps, bias, residual, out, in, width, tiles, blocks, split, with_gelu);
-}
 extern "C" __global__ void quantize_q8(const float *x, const float *scale, float eps, uint32_t *values, float *scales,
                                     int in, int blocks) {
   quantize_row(x, scale, eps, values, scales, in, blocks);
 }
 
 #define ROWS(MANY, GATED, NAME)                                                                                \
-  extern "C" __global__ void __launch_bounds__(WARPS * WARP) NAME##_##MANY##_q8(                             \
+  extern "C" __global__ void __launch_bounds__(WARPS * WARP, 1) NAME##_##MANY##_q8(                             \
       const uint4 *x, const float *x_scales, const uint4 *weight, const uint16_t *scales, const float *bias,   \
       const float *residual, float *out, int rows, int width, int parts, int tiles, int blocks, int split,     \
       int with_gelu) {                                                                                         \
-    some_rows<MANY, GATED>(x, x_scales, weight, scales, bias, residual, out, rows, width, parts, tiles,        \
+    product<MANY, GATED>(x, x_scales, weight, scales, bias, residual, out, rows, width, parts, tiles,        \
                            blocks, split, with_gelu);                                                          \
   }
-ROWS(1, false, some_rows)
-ROWS(2, false, some_rows)
-ROWS(4, false, some_rows)
-ROWS(1, true, some_rows_gated)
-ROWS(2, true, some_rows_gated)
-ROWS(4, true, some_rows_gated)
+ROWS(1, false, product)
+ROWS(2, false, product)
+ROWS(4, false, product)
+ROWS(1, true, product_gated)
+ROWS(2, true, product_gated)
+ROWS(4, true, product_gated)
 
 #define UNPACK(T, NAME)                                                                                        \
   extern "C" __global__ void unpack_q8_##NAME(const uint8_t *weight, const uint16_t *scales,                   \

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::arguments::{Kernel, Second, WARPS, optional_pointer, size, suffix};
 use super::attention::matrices;
-use super::launch::{device, multiplies_bf16, multiply, pointer, uninit};
+use super::launch::{Gpu, device, is_ampere, multiply, pointer, uninit};
 use super::norm::rms_norm;
 use super::product::finish;
 use super::ptx;
@@ -17,9 +17,6 @@ use crate::{Epilogue, Norm};
 const SIDE: usize = 16;
 const BLOCK: usize = 32;
 const TILE: usize = SIDE * BLOCK;
-
-/// With so many rows it is quicker to unpack the weight and to let cuBLAS multiply.
-const MANY: usize = 128;
 
 /// Values of a row that are quantised at most: four fours a thread.
 const WIDEST: usize = 1024 * 16;
@@ -80,7 +77,7 @@ impl Tiles {
 
     /// `x · Wᵀ` for f32 `x` `[rows, in]`, finished as `epilogue` says, or half as wide if the weight is
     /// gated. The rows are normalised before, if there is a norm. The first `many` rows are of a kind that
-    /// comes in great numbers.
+    /// comes in great numbers: with those it is quicker to unpack the weight and to let cuBLAS multiply.
     ///
     /// # Errors
     /// When the device fails.
@@ -92,36 +89,51 @@ impl Tiles {
         epilogue: Epilogue<'_>,
     ) -> Result<Tensor> {
         let x = x.contiguous()?;
-        if x.dims2()?.1 != self.in_features {
-            bail!("rows of {:?} for {} inputs", x.dims(), self.in_features)
+        let (rows, width) = x.dims2()?;
+        if width != self.in_features {
+            bail!("rows of {width} values for {} inputs", self.in_features)
         }
-        if many >= MANY && multiplies_bf16(&device(&x)?)? {
-            return self.unpacked_product(&x, norm, epilogue);
-        }
-        // What adapters add comes before the gate.
-        let alone = epilogue.updates.is_empty();
-        let gated = alone && self.parts == 2;
-        let own = if alone { epilogue } else { Epilogue::default() };
-        let y = match x.dim(0)? {
-            1 => self.one_row(&x, norm, gated, own)?,
-            _ => self.some_rows(&x, norm, gated, own)?,
+        let many = match is_ampere(&device(&x)?)? {
+            true => many,
+            false => 0,
         };
-        match alone {
-            true => Ok(y),
-            false => self.finish(y, epilogue),
+        // What adapters add comes before the rest.
+        let raw = !epilogue.updates.is_empty();
+        let own = if raw { Epilogue::default() } else { epilogue };
+        let part = |start: usize, len: usize| -> Result<_> {
+            let residual = own
+                .residual
+                .map(|all| all.narrow(0, start, len))
+                .transpose()?;
+            Ok((x.narrow(0, start, len)?, residual))
+        };
+        let mut parts = Vec::with_capacity(2);
+        if many > 0 {
+            let (x, residual) = part(0, many)?;
+            let residual = residual.as_ref();
+            parts.push(self.unpacked_product(&x, norm, raw, Epilogue { residual, ..own })?);
+        }
+        if many < rows {
+            let (x, residual) = part(many, rows - many)?;
+            let residual = residual.as_ref();
+            parts.push(self.quantized_product(&x, norm, raw, Epilogue { residual, ..own })?);
+        }
+        let y = Tensor::cat(&parts, 0)?;
+        match raw {
+            true => {
+                let y = crate::low_rank::updated(y, epilogue.updates)?;
+                finish(&y, self.parts == 2, epilogue)
+            }
+            false => Ok(y),
         }
     }
 
-    fn finish(&self, y: Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
-        let y = crate::low_rank::updated(y, epilogue.updates)?;
-        finish(&y, self.parts == 2, epilogue)
-    }
-
-    /// With the weight unpacked to bf16, for as long as it takes.
+    /// With the weight unpacked to bf16, for as long as it takes, and a gate only if it is not `raw`.
     fn unpacked_product(
         &self,
         x: &Tensor,
         norm: Option<Norm<'_>>,
+        raw: bool,
         epilogue: Epilogue<'_>,
     ) -> Result<Tensor> {
         let x = match norm {
@@ -144,63 +156,21 @@ impl Tiles {
                 matrices(&y)?,
             )
         }?;
-        self.finish(y.squeeze(0)?, epilogue)
+        finish(&y.squeeze(0)?, self.parts == 2 && !raw, epilogue)
     }
 
-    /// For one row: reads the weight at the speed of memory, and rounds nothing else.
-    fn one_row(
+    /// With rows that are quantised for it, and a gate only if it is not `raw`.
+    fn quantized_product(
         &self,
         x: &Tensor,
         norm: Option<Norm<'_>>,
-        gated: bool,
+        raw: bool,
         epilogue: Epilogue<'_>,
     ) -> Result<Tensor> {
         let device = device(x)?;
-        let (parts, tiles) = (self.parts_at_once(gated), self.tiles());
-        let y = uninit(&device, (1, parts * self.width), DType::F32)?;
-        let split = split(tiles);
-        let kernel = Kernel {
-            module: ("quantized", ptx::QUANTIZED),
-            name: if gated {
-                "one_row_gated_q8"
-            } else {
-                "one_row_q8"
-            },
-            grid: (tiles.div_ceil(WARPS / split) as u32, parts as u32, 1),
-            threads: WARPS * 32,
-            shared: 0,
-        };
-        let arguments = [
-            pointer(x)?.into(),
-            pointer(&self.values)?.into(),
-            pointer(&self.scales)?.into(),
-            optional_pointer(norm.map(|norm| norm.scale))?.into(),
-            norm.map_or(0.0, |norm| norm.eps).into(),
-            optional_pointer(epilogue.bias)?.into(),
-            optional_pointer(epilogue.residual)?.into(),
-            pointer(&y)?.into(),
-            size(self.in_features)?,
-            size(self.width)?,
-            size(tiles)?,
-            size(self.blocks())?,
-            size(split)?,
-            epilogue.gelu.into(),
-        ];
-        // SAFETY: as quantized.cu says; the extents follow from the weight's shape.
-        unsafe { kernel.launch(&device, &arguments) }?;
-        Ok(y)
-    }
-
-    /// For some rows, which are quantised for it.
-    fn some_rows(
-        &self,
-        x: &Tensor,
-        norm: Option<Norm<'_>>,
-        gated: bool,
-        epilogue: Epilogue<'_>,
-    ) -> Result<Tensor> {
-        let device = device(x)?;
-        let (rows, parts, tiles) = (x.dim(0)?, self.parts_at_once(gated), self.tiles());
+        let gated = self.parts == 2 && !raw;
+        let (rows, tiles) = (x.dim(0)?, self.tiles());
+        let parts = if gated { 1 } else { self.parts };
         let quantized = self.quantize(x, norm)?;
         let y = uninit(&device, (rows, parts * self.width), DType::F32)?;
         let at_once = rows.div_ceil(SIDE).next_power_of_two().min(4);
@@ -208,8 +178,8 @@ impl Tiles {
         let split = split(all);
         let gate = if gated { "_gated" } else { "" };
         let kernel = Kernel {
-            module: ("quantized", ptx::QUANTIZED),
-            name: &format!("some_rows{gate}_{at_once}_q8"),
+            module: module(&device)?,
+            name: &format!("product{gate}_{at_once}_q8"),
             grid: (
                 rows.div_ceil(SIDE * at_once) as u32,
                 all.div_ceil(WARPS / split) as u32,
@@ -252,7 +222,7 @@ impl Tiles {
             scales: uninit(&device, (tiles, blocks, SIDE), DType::F32)?,
         };
         let kernel = Kernel {
-            module: ("quantized", ptx::QUANTIZED),
+            module: module(&device)?,
             name: "quantize_q8",
             grid: (x.dim(0)? as u32, 1, 1),
             threads: (columns / 4)
@@ -294,7 +264,7 @@ impl Tiles {
         let device = device(near)?;
         let out = uninit(&device, (count, self.in_features), dtype)?;
         let kernel = Kernel {
-            module: ("quantized", ptx::QUANTIZED),
+            module: module(&device)?,
             name: &format!("unpack_q8_{}", suffix(dtype)?),
             grid: (count as u32, 1, 1),
             threads: self.in_features.div_ceil(8).next_multiple_of(32).min(256),
@@ -315,11 +285,6 @@ impl Tiles {
         Ok(out)
     }
 
-    /// Parts whose outputs lie side by side.
-    fn parts_at_once(&self, gated: bool) -> usize {
-        if gated { 1 } else { self.parts }
-    }
-
     /// Tiles of a part, one below another.
     fn tiles(&self) -> usize {
         self.width.div_ceil(SIDE)
@@ -329,6 +294,14 @@ impl Tiles {
     fn blocks(&self) -> usize {
         self.in_features.div_ceil(BLOCK)
     }
+}
+
+/// The kernels' text for the card.
+fn module(device: &Gpu) -> Result<(&'static str, &'static str)> {
+    Ok(match is_ampere(device)? {
+        true => ("quantized_80", ptx::QUANTIZED_80),
+        false => ("quantized", ptx::QUANTIZED),
+    })
 }
 
 /// How many warps share a tile, so that enough of the weight is on its way at once.

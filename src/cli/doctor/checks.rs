@@ -72,7 +72,7 @@ fn on_cpu(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)?.to_device(&Device::Cpu)
 }
 
-/// A layer's outputs for a prefix, for rows that decode after it, and for both in one step.
+/// A layer's outputs for prefixes, for rows that decode after them, and for a prefix and such rows in one step.
 fn decoder_layer(
     config: &TextConfig,
     device: &Device,
@@ -82,30 +82,30 @@ fn decoder_layer(
     let layer = DecoderLayer::load(&weights(device, format).pp("layer"), config, 0)?;
     let rope = RopeTable::new(1024, config.head_dim, config.rope_theta, dtype, device)?;
     let cache = KvCache::new(config.cache_shape(2 * DECODING, 512), dtype, device)?;
-    let prefix = |slot: usize| -> Result<(Tensor, Batch)> {
-        let rows = PrefixRows {
-            slot,
-            start: 0,
-            len: PREFIX - slot,
-            masks: None,
-        };
-        let x = noise(rows.len * config.hidden_size, slot, device)?
+    let prefixes = |slots: std::ops::Range<usize>| -> Result<(Tensor, Batch)> {
+        let mut start = 0;
+        let (mut rows, mut positions) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let len = PREFIX - slot;
+            rows.push(PrefixRows {
+                slot,
+                start,
+                len,
+                masks: None,
+            });
+            start += len;
+            positions.extend(0..len as u32);
+        }
+        let x = noise(start * config.hidden_size, rows[0].slot, device)?
             .to_dtype(dtype)?
-            .reshape((rows.len, config.hidden_size))?;
-        let positions: Vec<u32> = (0..rows.len as u32).collect();
-        Ok((
-            x,
-            Batch::of_prefixes(vec![rows], rope.at(&positions)?, config.kv_heads, device)?,
-        ))
+            .reshape((start, config.hidden_size))?;
+        let rope = rope.at(&positions)?;
+        Ok((x, Batch::of_prefixes(rows, rope, config.kv_heads, device)?))
     };
     let mut outputs = Vec::new();
-    for slot in 0..DECODING {
-        let (x, batch) = prefix(slot)?;
-        let y = layer.forward(&x, &batch, cache.layer(0))?;
-        if slot == 0 {
-            outputs.push(("a prefix", on_cpu(&y)?));
-        }
-    }
+    let (x, batch) = prefixes(0..DECODING)?;
+    let y = layer.forward(&x, &batch, cache.layer(0))?;
+    outputs.push(("prefixes", on_cpu(&y)?));
     let rows: Vec<DecodeRow> = (0..DECODING)
         .map(|slot| DecodeRow {
             slot,
@@ -122,7 +122,7 @@ fn decoder_layer(
         .reshape((DECODING, config.hidden_size))?;
     let y = layer.forward(&tokens, &decoding, cache.layer(0))?;
     outputs.push(("rows that decode", on_cpu(&y)?));
-    let (x, batch) = prefix(DECODING)?;
+    let (x, batch) = prefixes(DECODING..DECODING + 1)?;
     let batch = batch.with_decode(&decoding, device)?;
     let x = Tensor::cat(&[&x, &tokens], 0)?;
     let y = layer.forward_last(&x, &batch, cache.layer(0))?;
