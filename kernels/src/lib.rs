@@ -35,7 +35,7 @@ pub use card::{Card, card};
 pub use cpu::{Instructions, InstructionsChoice, UnusableInstructions};
 pub use format::{UnknownFormat, WeightFormat};
 pub use graph::{Graph, GraphChoice};
-pub use low_rank::{LowRank, Update};
+pub use low_rank::{LowRank, Update, rows_of};
 pub use matmul::{Epilogue, Matmul, Norm, Outputs};
 pub use norm::{layer_norm, rms_norm, rms_norm_add};
 pub use placement::{DeviceChoice, FormatChoice, Placement, PlacementError};

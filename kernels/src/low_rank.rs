@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::cpu::{PackedFormat, RowUpdate, UpPanels};
-use super::{Epilogue, Matmul, Outputs, WeightFormat};
+use super::{Epilogue, Matmul, Outputs, WeightFormat, cuda, on_gpu};
 
 /// `up · down` of one adapter (Hu et al., arXiv 2106.09685), ready to be added to the products with one
 /// weight `[out, in]`.
@@ -33,10 +33,12 @@ pub struct Update<'a> {
     /// Its rows there, ascending; no row has two updates.
     pub rows: &'a [u32],
     /// The same on the device, u32.
-    ids: &'a Tensor,
-    low_rank: &'a LowRank,
-    /// `[rows, ranks]`.
-    projected: Tensor,
+    pub ids: &'a Tensor,
+    pub low_rank: &'a LowRank,
+    /// What is multiplied, all rows of it, `[rows, in]`.
+    pub x: &'a Tensor,
+    /// How many of its rows are of the kind that [`Matmul::forward`] tells apart.
+    pub many: usize,
 }
 
 impl LowRank {
@@ -57,8 +59,12 @@ impl LowRank {
         if down.dim(0)? != ranks {
             bail!("halves of {:?} and {:?}", down.dims(), up.dims());
         }
-        // Four bits are too few for so few numbers.
-        let format = format.for_token_table();
+        let format = match on_gpu(device) {
+            // So that the kernels for several adapters take it.
+            true => format.unquantized(),
+            // Four bits are too few for so few numbers.
+            false => format.for_token_table(),
+        };
         let (up, up_bytes) = match weight.packed_shape() {
             Some(shape) => {
                 let in_halves = shape.format != PackedFormat::F32;
@@ -94,30 +100,43 @@ impl LowRank {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
 
-    /// What is added to `rows` of a product, which are `ids` on the device. `x` `[rows, in]` are these
-    /// rows of its input, of which the first `many` are of the kind that [`Matmul::forward`] tells apart.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn update<'a>(
-        &'a self,
-        rows: &'a [u32],
-        ids: &'a Tensor,
-        x: &Tensor,
-        many: usize,
-    ) -> Result<Update<'a>> {
-        let projected = self.down.forward(x, None, many, Epilogue::default())?;
-        let projected = match &self.up {
-            Up::Panels(up) if up.unit() != 1.0 => (projected * f64::from(up.unit()))?,
-            _ => projected,
-        };
-        Ok(Update {
-            rows,
-            ids,
-            low_rank: self,
-            projected,
-        })
+impl Update<'_> {
+    /// `down · x` of its rows, `[rows, ranks]`.
+    fn projected(&self) -> Result<Tensor> {
+        let x = rows_of(self.x, self.rows, self.ids)?;
+        let down = &self.low_rank.down;
+        let projected = down.forward(&x, None, self.many, Epilogue::default())?;
+        match &self.low_rank.up {
+            Up::Panels(up) if up.unit() != 1.0 => projected * f64::from(up.unit()),
+            _ => Ok(projected),
+        }
+    }
+
+    /// Where a kernel finds all of it; `None` where its rows are many, for which products are quicker.
+    fn for_kernel(&self) -> Option<cuda::LowRankRows<'_>> {
+        match (&self.low_rank.up, self.low_rank.down.dense()) {
+            (Up::Dense { matrix, bias }, Some(down)) if self.many == 0 => Some(cuda::LowRankRows {
+                down,
+                up: matrix,
+                bias: bias.as_ref(),
+                rows: self.ids,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Rows of `x`, whatever shape they have: `rows`, ascending, which are `ids` on the device, u32.
+///
+/// # Errors
+/// When the device fails.
+pub fn rows_of(x: &Tensor, rows: &[u32], ids: &Tensor) -> Result<Tensor> {
+    let first = rows.first().map_or(0, |&row| row as usize);
+    match rows.last() {
+        Some(&last) if last as usize - first + 1 == rows.len() => x.narrow(0, first, rows.len()),
+        _ => x.index_select(ids, 0),
     }
 }
 
@@ -129,7 +148,7 @@ pub(super) struct RowUpdates<'a> {
 
 impl<'a> RowUpdates<'a> {
     pub(super) fn new(of: &'a [Update<'a>]) -> Result<Self> {
-        let values = of.iter().map(|it| it.projected.flatten_all()?.to_vec1());
+        let values = of.iter().map(|it| it.projected()?.flatten_all()?.to_vec1());
         Ok(Self {
             values: values.collect::<Result<_>>()?,
             of,
@@ -155,19 +174,30 @@ impl<'a> RowUpdates<'a> {
     }
 }
 
-/// A product `y` `[rows, out]` with what the updates add to it.
+/// A product `y` `[rows, out]`, which nobody else has, with what the updates add to it.
 pub(super) fn updated(y: Tensor, updates: &[Update<'_>]) -> Result<Tensor> {
     let mut y = y;
+    let mut for_kernel = Vec::new();
     for update in updates {
+        if on_gpu(y.device())
+            && let Some(rows) = update.for_kernel()
+        {
+            for_kernel.push(rows);
+            continue;
+        }
         let Up::Dense { matrix, bias } = &update.low_rank.up else {
             bail!("an adapter was made for another weight");
         };
-        let added = update.projected.to_dtype(matrix.dtype())?.matmul(matrix)?;
+        let projected = update.projected()?.to_dtype(matrix.dtype())?;
+        let added = projected.matmul(matrix)?;
         let added = match bias {
             Some(bias) => added.broadcast_add(bias)?,
             None => added,
         };
         y = y.index_add(update.ids, &added.to_dtype(y.dtype())?, 0)?;
+    }
+    if let (Some(update), false) = (updates.first(), for_kernel.is_empty()) {
+        cuda::add_low_rank(update.x, &y, &for_kernel)?;
     }
     Ok(y)
 }

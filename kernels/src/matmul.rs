@@ -150,9 +150,11 @@ impl Matmul {
         let y = match &self.weight {
             Weight::Packed(weight) => return multiply(weight, &normed()?, many, epilogue),
             Weight::Tiles(weight) => return weight.product(x, norm, many, epilogue),
-            Weight::Dense(weight) if on_gpu(x.device()) && epilogue.updates.is_empty() => {
-                return cuda::product(x, norm, weight, gated, epilogue);
-            }
+            Weight::Dense(weight) if on_gpu(x.device()) => match epilogue.updates {
+                [] => return cuda::product(x, norm, weight, gated, epilogue),
+                // What adapters add comes before the rest.
+                _ => cuda::product(x, norm, weight, false, Epilogue::default())?,
+            },
             Weight::Dense(weight) => normed()?.matmul(&weight.t()?)?,
             Weight::Blocks(weight) => weight.product(&normed()?)?,
         };
@@ -179,6 +181,14 @@ impl Matmul {
         match &self.weight {
             Weight::Packed(weight) => Some(weight.shape),
             Weight::Tiles(_) | Weight::Dense(_) | Weight::Blocks(_) => None,
+        }
+    }
+
+    /// `[out, in]`, where it is stored as it is.
+    pub(super) fn dense(&self) -> Option<&Tensor> {
+        match &self.weight {
+            Weight::Dense(weight) => Some(weight),
+            Weight::Packed(_) | Weight::Tiles(_) | Weight::Blocks(_) => None,
         }
     }
 

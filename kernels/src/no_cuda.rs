@@ -57,6 +57,18 @@ pub(crate) fn finish(_: &Tensor, _: bool, _: Epilogue<'_>) -> Result<Tensor> {
     Err(Error::NotCompiledWithCudaSupport)
 }
 
+#[expect(dead_code, reason = "kernels of a GPU read them")]
+pub(crate) struct LowRankRows<'a> {
+    pub down: &'a Tensor,
+    pub up: &'a Tensor,
+    pub bias: Option<&'a Tensor>,
+    pub rows: &'a Tensor,
+}
+
+pub(crate) fn add_low_rank(_: &Tensor, _: &Tensor, _: &[LowRankRows<'_>]) -> Result<()> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
 /// There is none.
 #[derive(Debug)]
 pub(crate) enum Tiles {}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::checkpoint::Adapter;
-use crate::kernels::{LowRank, Matmul, WeightFormat};
+use crate::kernels::{LowRank, Matmul, WeightFormat, rows_of};
 
 /// A resident adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,13 +152,7 @@ impl AdapterRows {
     /// # Errors
     /// When the device fails.
     pub fn of(&self, x: &Tensor) -> Result<Tensor> {
-        let first = self.rows[0] as usize;
-        match self.rows.last() {
-            Some(&last) if last as usize - first + 1 == self.rows.len() => {
-                x.narrow(0, first, self.rows.len())
-            }
-            _ => x.index_select(&self.ids, 0),
-        }
+        rows_of(x, &self.rows, &self.ids)
     }
 
     /// How many of them come before row `end` of all.

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor, bail};
 
 use super::adapters::{AdapterRows, LayerAdapter, LayerAdapters, Target, low_rank};
 use super::{AdapterId, Addition, Batch, RmsNorm, Weights};
-use crate::kernels::{Epilogue, Matmul, Norm, Outputs, WeightFormat, rms_norm};
+use crate::kernels::{Epilogue, Matmul, Norm, Outputs, Update, WeightFormat, rms_norm};
 
 /// `y = x · Wᵀ + b` on packed rows, and what adapters change in it for theirs.
 #[derive(Debug)]
@@ -218,11 +218,15 @@ impl Linear {
     ) -> Result<Tensor> {
         let added = adapted.iter().filter(|(_, adapter)| adapter.own.is_none());
         let updates = added.filter_map(|(rows, adapter)| {
-            let low_rank = adapter.low_rank.as_ref()?;
-            let x = rows.of(x);
-            Some(x.and_then(|x| low_rank.update(&rows.rows, &rows.ids, &x, rows.before(many))))
+            Some(Update {
+                rows: &rows.rows,
+                ids: &rows.ids,
+                low_rank: adapter.low_rank.as_ref()?,
+                x,
+                many: rows.before(many),
+            })
         });
-        let updates = updates.collect::<Result<Vec<_>>>()?;
+        let updates: Vec<_> = updates.collect();
         let updates = updates.as_slice();
         let mut y = self.weight.forward(
             x,
@@ -241,10 +245,13 @@ impl Linear {
             let residual = epilogue.residual.map(|it| rows.of(it)).transpose()?;
             let all: Vec<u32> = (0..rows.rows.len() as u32).collect();
             let ids = Tensor::new(all.as_slice(), x.device())?;
-            let update = adapter.low_rank.as_ref();
-            let update = update
-                .map(|it| it.update(&all, &ids, &x, many))
-                .transpose()?;
+            let update = adapter.low_rank.as_ref().map(|low_rank| Update {
+                rows: &all,
+                ids: &ids,
+                low_rank,
+                x: &x,
+                many,
+            });
             let own = Epilogue {
                 updates: update.as_slice(),
                 bias: bias.as_ref(),

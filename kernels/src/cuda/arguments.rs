@@ -16,6 +16,24 @@ pub(super) enum Argument {
     I32(i32),
     I64(i64),
     F32(f32),
+    Adapters(Box<Adapters>),
+}
+
+/// The adapters of low_rank.cu.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Adapters {
+    pub down: [u64; Self::MOST],
+    pub up: [u64; Self::MOST],
+    pub bias: [u64; Self::MOST],
+    pub rows: [u64; Self::MOST],
+    pub ranks: [i32; Self::MOST],
+    pub counts: [i32; Self::MOST],
+}
+
+impl Adapters {
+    /// Adapters that go together.
+    pub const MOST: usize = 32;
 }
 
 impl Argument {
@@ -27,6 +45,7 @@ impl Argument {
             Self::I32(value) => std::ptr::from_ref(value).cast(),
             Self::I64(value) => std::ptr::from_ref(value).cast(),
             Self::F32(value) => std::ptr::from_ref(value).cast(),
+            Self::Adapters(value) => std::ptr::from_ref(&**value).cast(),
         }
     }
 }
@@ -40,6 +59,12 @@ impl From<u64> for Argument {
 impl From<f32> for Argument {
     fn from(value: f32) -> Self {
         Self::F32(value)
+    }
+}
+
+impl From<Adapters> for Argument {
+    fn from(adapters: Adapters) -> Self {
+        Self::Adapters(Box::new(adapters))
     }
 }
 

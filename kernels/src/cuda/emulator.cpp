@@ -192,6 +192,7 @@ static uint32_t atomicInc(uint32_t *at, uint32_t most) {
 #undef KERNELS
 #include "token.cu"
 #include "quantized.cu"
+#include "low_rank.cu"
 
 namespace {
 
@@ -224,7 +225,7 @@ const Named kernels[] = {
     NAMED(quantize_q8),       NAMED(product_1_q8),       NAMED(product_2_q8),
     NAMED(product_4_q8),      NAMED(product_gated_1_q8), NAMED(product_gated_2_q8),
     NAMED(product_gated_4_q8),
-    OF_BOTH(unpack_q8),
+    OF_BOTH(unpack_q8), OF_BOTH(shrink), OF_BOTH(expand),
 };
 
 }  // namespace

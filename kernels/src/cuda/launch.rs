@@ -9,7 +9,7 @@ use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, DType, Error, Result, Shape, Storage, Tensor, bail};
 
-use super::arguments::{Argument, Kernel, Matrices, Second};
+use super::arguments::{Adapters, Argument, Kernel, Matrices, Second};
 
 /// A GPU, and the stream on which everything is queued.
 pub(super) type Gpu = CudaDevice;
@@ -71,6 +71,9 @@ fn numbers<T: DeviceRepr>(device: &Gpu, count: usize) -> Result<CudaSlice<T>> {
     unsafe { device.alloc(count) }
 }
 
+// SAFETY: it lies in memory as the kernels' own struct.
+unsafe impl DeviceRepr for Adapters {}
+
 impl Kernel<'_> {
     /// Queues the kernel.
     ///
@@ -90,6 +93,7 @@ impl Kernel<'_> {
                 Argument::I32(value) => launch.arg(value),
                 Argument::I64(value) => launch.arg(value),
                 Argument::F32(value) => launch.arg(value),
+                Argument::Adapters(value) => launch.arg(&**value),
             };
         }
         let config = LaunchConfig {

@@ -16,6 +16,7 @@ mod graph;
 mod images;
 #[cfg_attr(feature = "emulate-cuda", path = "emulator.rs")]
 mod launch;
+mod low_rank;
 mod norm;
 mod prefixes;
 mod product;
@@ -30,6 +31,7 @@ pub(crate) use device::{card, check, prepare};
 #[cfg(feature = "cuda")]
 pub(crate) use graph::Graph;
 pub(crate) use images::attend_images;
+pub(crate) use low_rank::{LowRankRows, add_low_rank};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use product::{finish, product};
 pub(crate) use quantized::Tiles;
@@ -57,6 +59,7 @@ mod ptx {
 #[cfg(feature = "emulate-cuda")]
 mod ptx {
     pub const ATTENTION: &str = "";
+    pub const LOW_RANK: &str = "";
     pub const NORM: &str = "";
     pub const PRODUCT: &str = "";
     pub const QUANTIZED: &str = "";

@@ -1,7 +1,7 @@
 //! Whether layers of real dimensions and the demo model come out as on a processor in f32.
 
 use candle_core::{DType, Device, Result, Tensor};
-use paligemma_server::kernels::GraphChoice;
+use paligemma_server::kernels::{Epilogue, GraphChoice, LowRank, Matmul, Outputs, Update};
 use paligemma_server::layers::{Batch, DecodeLayout, DecodeRow, KvCache, PrefixRows, RopeTable};
 use paligemma_server::models::config::TextConfig;
 use paligemma_server::models::gemma::DecoderLayer;
@@ -31,6 +31,10 @@ pub fn run(
     if format != WeightFormat::F32 {
         formats.push(format);
     }
+    // Whose kernels are ours on every card.
+    if device.is_cuda() && format != WeightFormat::Q8_0 {
+        formats.push(WeightFormat::Q8_0);
+    }
     for (name, shape) in [("Gemma", Shape::PaliGemma), ("Gemma 2", Shape::PaliGemma2)] {
         let config = shape.config().text;
         let right = decoder_layer(&config, &Device::Cpu, WeightFormat::F32)?;
@@ -46,6 +50,12 @@ pub fn run(
     for &format in &formats {
         let here = encoder_layer(device, format)?;
         let name = format!("SigLIP's layer in {format}, {IMAGES} images");
+        report.check(name, distance(&here, &right)?, tolerance(format));
+    }
+    let right = adapted_product(&Device::Cpu, WeightFormat::F32)?;
+    for &format in &formats {
+        let here = adapted_product(device, format)?;
+        let name = format!("what adapters add in {format}");
         report.check(name, distance(&here, &right)?, tolerance(format));
     }
     demo(report, device, &formats, graphs)
@@ -142,6 +152,44 @@ fn encoder_layer(device: &Device, format: WeightFormat) -> Result<Tensor> {
         .to_dtype(format.activation_dtype())?
         .reshape((rows, config.hidden_size))?;
     on_cpu(&layer.forward(&x, &Batch::of_images(IMAGES, config.patches()))?)
+}
+
+/// A product with what two adapters add to rows of theirs, beside rows of none.
+fn adapted_product(device: &Device, format: WeightFormat) -> Result<Tensor> {
+    const IN: usize = 2048;
+    const OUT: usize = 2560;
+    let weight = noise(OUT * IN, 1, &format.read_device(device))?.reshape((OUT, IN))?;
+    let weight = (weight * 0.02)?.to_dtype(format.read_dtype())?;
+    let weight = Matmul::new(vec![weight], Outputs::SideBySide, format, device)?;
+    let low_rank = |ranks: usize| {
+        let down = (noise(ranks * IN, 2, &Device::Cpu)?.reshape((ranks, IN))? * 0.02)?;
+        let up = noise(OUT * ranks, 3, &Device::Cpu)?.reshape((OUT, ranks))?;
+        LowRank::new(down, &up, None, &weight, format, device)
+    };
+    let x = noise(5 * IN, 4, device)?.reshape((5, IN))?;
+    let x = x.to_dtype(format.activation_dtype())?;
+    let adapters = [(low_rank(16)?, [0u32, 3].as_slice()), (low_rank(8)?, &[1])];
+    let ids = adapters
+        .each_ref()
+        .map(|(_, rows)| Tensor::new(*rows, device));
+    let [first, second] = ids;
+    let ids = [first?, second?];
+    let updates = adapters
+        .iter()
+        .zip(&ids)
+        .map(|((low_rank, rows), ids)| Update {
+            rows,
+            ids,
+            low_rank,
+            x: &x,
+            many: 0,
+        });
+    let updates: Vec<_> = updates.collect();
+    let epilogue = Epilogue {
+        updates: &updates,
+        ..Epilogue::default()
+    };
+    on_cpu(&weight.forward(&x, None, 0, epilogue)?)
 }
 
 /// The demo's tokens: in f32 the processor's, alone and together; in other formats nearly.

@@ -1,5 +1,6 @@
 //! The kernels, emulated, against plain formulas in f32.
 
+mod low_rank;
 mod quantized;
 
 use candle_core::{D, DType, Device, Result, Tensor};
