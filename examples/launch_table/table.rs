@@ -14,7 +14,7 @@ models' proportions, pictures of 224 pixels and greedy tokens; it is warm, and a
 
 `5L + 9` means five calls for each layer and nine beside them. A call of cuBLAS counts as one launch. Waits are
 synchronisations, and a copy to the host is one, too. Recorded steps are CUDA graphs (`cuda_graphs`), of which each is one
-launch. Of the kernels for q8_0, `mul_mat_q_stream_k_fixup` depends on the weight's size, so a wider model may do without some.
+launch.
 ";
 
 type Section = (&'static str, fn(&Stage) -> bool);

@@ -27,10 +27,15 @@ for dtype in bf16 q8_0; do
 done
 
 if command -v compute-sanitizer >/dev/null; then
-  compute-sanitizer --tool memcheck --error-exitcode 1 "$bin/examples/parity" --goldens --device cuda --dtype bf16 |
-    tail -n 1
+  for tool in memcheck racecheck; do
+    for dtype in bf16 q8_0; do
+      compute-sanitizer --tool "$tool" --error-exitcode 1 \
+        "$bin/examples/parity" --goldens --device cuda --dtype "$dtype" | tail -n 1
+    done
+  done
 fi
 "$bin/paligemma-server" doctor
+"$bin/paligemma-server" doctor --dtype q8_0
 # The same with recorded decode steps; auto says whether they have the same bits.
 "$bin/paligemma-server" doctor --cuda-graphs on
 "$bin/paligemma-server" doctor --cuda-graphs auto --only-checks

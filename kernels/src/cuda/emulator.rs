@@ -117,20 +117,22 @@ pub(super) unsafe fn multiply(
     product: Matrices,
 ) -> Result<()> {
     for matrix in 0..batch {
-        for row in 0..m {
-            for column in 0..n {
-                let sum = (0..k)
-                    .map(|i| {
-                        let (r, c) = match lies {
-                            Second::AsIs => (i, column),
-                            Second::Transposed => (column, i),
-                        };
-                        // SAFETY: the caller vouches for the matrices.
-                        let factor = unsafe { read(first, matrix, row, i) };
-                        // SAFETY: as above.
-                        factor * unsafe { read(second, matrix, r, c) }
-                    })
-                    .sum();
+        let places = |rows: usize| (0..rows).flat_map(|row| (0..k).map(move |i| (row, i)));
+        // SAFETY: the caller vouches for the matrices.
+        let rows: Vec<f32> = places(m)
+            .map(|(row, i)| unsafe { read(first, matrix, row, i) })
+            .collect();
+        let columns: Vec<f32> = places(n)
+            .map(|(column, i)| match lies {
+                // SAFETY: as above.
+                Second::AsIs => unsafe { read(second, matrix, i, column) },
+                // SAFETY: as above.
+                Second::Transposed => unsafe { read(second, matrix, column, i) },
+            })
+            .collect();
+        for (row, values) in rows.chunks_exact(k).enumerate() {
+            for (column, others) in columns.chunks_exact(k).enumerate() {
+                let sum = values.iter().zip(others).map(|(a, b)| a * b).sum();
                 // SAFETY: as above.
                 unsafe { write(product, matrix, row, column, sum) };
             }
