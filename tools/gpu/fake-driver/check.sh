@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the CUDA binary on the fake driver: counts what every step asks of the driver and compares with
-# docs/performance/launches.md, lets the server answer, and sees that the doctor fails.
+# docs/performance/launches.md, lets the server answer, and sees that the doctor fails, also on a card
+# that has no bf16.
 #
 #   tools/gpu/fake-driver/check.sh [--write]
 #
