@@ -71,10 +71,11 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends g++ python3-pip \
  && rm -rf /var/lib/apt/lists/*
 ARG PROFILE=dist
-# The oldest GPUs to support, here Ampere (A100, A10, RTX 30). For newer ones the driver compiles the
-# kernels at the first start, except those for quantised weights. 90 is H100 and H200.
-ARG CUDA_COMPUTE_CAP=80
-COPY tools/gpu/build.sh tools/gpu/toolkit.sh tools/gpu/driver.sh tools/gpu/driver.c tools/gpu/
+# The oldest GPUs to support, here Turing (T4, RTX 20), the oldest that CUDA 13 knows. For newer ones the
+# driver compiles the kernels at the first start.
+ARG CUDA_COMPUTE_CAP=75
+COPY tools/gpu/build.sh tools/gpu/toolkit.sh tools/gpu/driver.sh tools/gpu/driver.c \
+     tools/gpu/nvcc.sh tools/gpu/old-cards.cuh tools/gpu/
 RUN tools/gpu/build.sh --locked --bin paligemma-server
 COPY config config
 COPY examples/images examples/images

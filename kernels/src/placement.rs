@@ -4,8 +4,7 @@ use std::fmt;
 use std::panic::catch_unwind;
 use std::str::FromStr;
 
-use candle_core::Device;
-use thiserror::Error;
+use candle_core::{Device, Error};
 
 use super::{GraphChoice, WeightFormat, reason};
 
@@ -22,10 +21,13 @@ pub enum DeviceChoice {
 /// What the operator asks for as the weights' format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FormatChoice {
-    /// bf16 on a GPU, q8_0 on the CPU.
+    /// bf16 on a GPU that has it, else q8_0.
     Auto,
     Format(WeightFormat),
 }
+
+/// The least compute capability of a GPU for bf16: that of Ampere.
+const BF16_CAPABILITY: i32 = 80;
 
 /// A device and a format that go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub struct Placement {
     pub format: WeightFormat,
 }
 
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PlacementError {
     #[error("device {0:?} is not known; it is auto, cpu, cuda or cuda:N")]
     UnknownDevice(String),
@@ -63,6 +65,14 @@ pub enum PlacementError {
         "dtype bf16 can't run on the CPU, for which there are no bf16 kernels; use q8_0 (quick, small) or f32 (exact)"
     )]
     Bf16OnCpu,
+    #[error(
+        "dtype bf16 can't run on cuda:{gpu}, whose compute capability is {has}: bf16 needs {needs} (Ampere) or newer; use q8_0 (quick, small) or f32 (exact)"
+    )]
+    Bf16OnOldGpu {
+        gpu: usize,
+        has: String,
+        needs: String,
+    },
 }
 
 impl Placement {
@@ -73,25 +83,20 @@ impl Placement {
     pub fn resolve(device: DeviceChoice, format: FormatChoice) -> Result<Self, PlacementError> {
         let gpu = match device {
             DeviceChoice::Cpu => None,
-            DeviceChoice::Auto => match open_gpu(0, Stream::Default) {
-                Ok(_) => Some(0),
+            DeviceChoice::Auto => match usable_gpu(0) {
+                Ok(gpu) => Some(gpu),
                 Err(PlacementError::WithoutCuda(_)) => None,
                 Err(error) => {
                     tracing::warn!("the model runs on the CPU: {error}");
                     None
                 }
             },
-            DeviceChoice::Cuda(gpu) => open_gpu(gpu, Stream::Default).map(|_| Some(gpu))?,
+            DeviceChoice::Cuda(gpu) => Some(usable_gpu(gpu)?),
         };
-        let format = match (format, gpu) {
-            (FormatChoice::Auto, Some(_)) => WeightFormat::Bf16,
-            (FormatChoice::Auto, None) => WeightFormat::Q8_0,
-            (FormatChoice::Format(WeightFormat::Bf16), None) => {
-                return Err(PlacementError::Bf16OnCpu);
-            }
-            (FormatChoice::Format(format), _) => format,
-        };
-        Ok(Self { gpu, format })
+        Ok(Self {
+            gpu: gpu.map(|gpu| gpu.number),
+            format: format.resolve(gpu)?,
+        })
     }
 
     /// The device, for the calling thread: a GPU's stream belongs to the thread that opens it. Only a
@@ -107,6 +112,59 @@ impl Placement {
         self.gpu
             .map_or(Ok(Device::Cpu), |gpu| open_gpu(gpu, stream))
     }
+}
+
+impl FormatChoice {
+    /// The format on this GPU, or on the CPU.
+    fn resolve(self, gpu: Option<Gpu>) -> Result<WeightFormat, PlacementError> {
+        match (self, gpu) {
+            (Self::Auto, Some(gpu)) if gpu.capability >= BF16_CAPABILITY => Ok(WeightFormat::Bf16),
+            (Self::Auto, _) => Ok(WeightFormat::Q8_0),
+            (Self::Format(WeightFormat::Bf16), None) => Err(PlacementError::Bf16OnCpu),
+            (Self::Format(WeightFormat::Bf16), Some(gpu)) if gpu.capability < BF16_CAPABILITY => {
+                Err(PlacementError::Bf16OnOldGpu {
+                    gpu: gpu.number,
+                    has: dotted(gpu.capability),
+                    needs: dotted(BF16_CAPABILITY),
+                })
+            }
+            (Self::Format(format), _) => Ok(format),
+        }
+    }
+}
+
+/// A GPU that this binary can use.
+#[derive(Clone, Copy)]
+struct Gpu {
+    number: usize,
+    /// Such as 90.
+    capability: i32,
+}
+
+fn usable_gpu(number: usize) -> Result<Gpu, PlacementError> {
+    let device = open_gpu(number, Stream::Default)?;
+    match capability(&device) {
+        Ok(capability) => Ok(Gpu { number, capability }),
+        Err(error) => Err(PlacementError::NoGpu {
+            gpu: number,
+            reason: reason(&error),
+        }),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn capability(device: &Device) -> Result<i32, Error> {
+    super::cuda::capability(device.as_cuda_device()?)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn capability(_device: &Device) -> Result<i32, Error> {
+    Err(Error::NotCompiledWithCudaSupport)
+}
+
+/// A compute capability as people write it.
+pub(crate) fn dotted(capability: i32) -> String {
+    format!("{}.{}", capability / 10, capability % 10)
 }
 
 /// On which stream of a GPU work is queued.
@@ -246,6 +304,27 @@ mod tests {
         assert_eq!(
             Placement::resolve(DeviceChoice::Cpu, bf16),
             Err(PlacementError::Bf16OnCpu)
+        );
+    }
+
+    #[test]
+    fn a_gpu_takes_bf16_by_default_and_one_without_it_takes_q8_0() {
+        let resolve = |format: FormatChoice, capability| {
+            format.resolve(Some(Gpu {
+                number: 1,
+                capability,
+            }))
+        };
+        let bf16 = FormatChoice::Format(WeightFormat::Bf16);
+        let f32 = FormatChoice::Format(WeightFormat::F32);
+        assert_eq!(resolve(FormatChoice::Auto, 80), Ok(WeightFormat::Bf16));
+        assert_eq!(resolve(bf16, 120), Ok(WeightFormat::Bf16));
+        assert_eq!(resolve(FormatChoice::Auto, 75), Ok(WeightFormat::Q8_0));
+        assert_eq!(resolve(f32, 75), Ok(WeightFormat::F32));
+        let refused = resolve(bf16, 75).map_err(|error| error.to_string());
+        assert_eq!(
+            refused,
+            Err("dtype bf16 can't run on cuda:1, whose compute capability is 7.5: bf16 needs 8.0 (Ampere) or newer; use q8_0 (quick, small) or f32 (exact)".to_owned())
         );
     }
 

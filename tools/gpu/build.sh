@@ -9,12 +9,14 @@
 # runs it needs libcublas.so.13, libcublasLt.so.13, libcudart.so.13 and libcurand.so.10, and to use a
 # GPU the driver, 580 series or newer.
 #   PROFILE            cargo's profile, release by default
-#   CUDA_COMPUTE_CAP   the GPU's compute capability, 90 by default (H100, H200)
+#   CUDA_COMPUTE_CAP   the oldest compute capability to run on, 75 by default, the oldest that CUDA 13 knows.
+#                      q4k is quickest on cards of exactly this one; from 90 on, no others run the binary
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 CUDA_HOME=$(tools/gpu/toolkit.sh)
-export CUDA_HOME CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
+export CUDA_HOME CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-75} NVCC=$PWD/tools/gpu/nvcc.sh
+export CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
 
 driver=$(tools/gpu/driver.sh)
 export PATH=$CUDA_HOME/bin:$PATH LIBRARY_PATH=$CUDA_HOME/lib:$driver

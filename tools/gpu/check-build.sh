@@ -9,6 +9,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 CUDA_HOME=$(tools/gpu/toolkit.sh)
-export CUDA_HOME CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} NVCC=$PWD/tools/gpu/nvcc-check.sh
+export CUDA_HOME CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-75} NVCC=$PWD/tools/gpu/nvcc-check.sh
 export PATH=$CUDA_HOME/bin:$PATH LIBRARY_PATH=$CUDA_HOME/lib
 exec cargo check --features cuda "$@"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks and measures the CUDA build on a machine with a GPU, without compiling or downloading there.
+# Checks and measures the CUDA build on a machine with a GPU of compute capability 8.0 or newer, without
+# compiling or downloading there.
 #
 #   tools/gpu/build.sh --bins --examples       (elsewhere; then bring target/cuda along)
 #   tools/gpu/check.sh [SHAPE]                 SHAPE: of random_checkpoint, paligemma2-3b-224 by default

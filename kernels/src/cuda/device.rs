@@ -5,8 +5,9 @@ use candle_core::cuda_backend::cudarc::driver::{result, sys};
 use candle_core::{CudaDevice, Error, Result, bail};
 
 use crate::Card;
+use crate::placement::dotted;
 
-/// The compute capability that candle's kernels were built for, such as 90.
+/// The compute capability that candle's kernels were built for, such as 75.
 const BUILT_FOR: &str = env!("PALIGEMMA_CUDA_COMPUTE_CAP");
 
 /// Makes the memory and the stream of `device` ours alone.
@@ -43,7 +44,7 @@ fn keep_freed_memory(device: &CudaDevice) -> std::result::Result<(), result::Dri
 }
 
 /// The compute capability of a card, such as 90.
-fn capability(device: &CudaDevice) -> Result<i32> {
+pub(crate) fn capability(device: &CudaDevice) -> Result<i32> {
     let stream = device.cuda_stream();
     let (major, minor) = stream.context().compute_capability().map_err(Error::wrap)?;
     Ok(10 * major + minor)
@@ -57,7 +58,7 @@ pub(crate) fn check(device: &CudaDevice) -> Result<()> {
     let (has, needs) = (capability(device)?, built_for());
     if has < needs {
         bail!(
-            "this card's compute capability is {}, and this binary needs {} or newer; build it with CUDA_COMPUTE_CAP={has}",
+            "this card's compute capability is {}, and this binary needs {} or newer",
             dotted(has),
             dotted(needs)
         );
@@ -67,11 +68,6 @@ pub(crate) fn check(device: &CudaDevice) -> Result<()> {
 
 fn built_for() -> i32 {
     BUILT_FOR.parse().unwrap_or(0)
-}
-
-/// As people write a capability.
-fn dotted(capability: i32) -> String {
-    format!("{}.{}", capability / 10, capability % 10)
 }
 
 /// See [`card`](crate::card).

@@ -97,8 +97,8 @@ EXPORT cudaError_t cudaFuncSetAttribute(const void *host, enum cudaFuncAttribute
   struct kernel *of = kernel(host);
   if (!of) return cudaErrorInvalidDeviceFunction;
   if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
-    if (value < 0 || value > MOST_SHARED) {
-      complain("%s: %d bytes of shared memory, of at most %d", of->name, value, MOST_SHARED);
+    if (value < 0 || value > most_shared()) {
+      complain("%s: %d bytes of shared memory, of at most %d", of->name, value, most_shared());
       return last = cudaErrorInvalidValue;
     }
     of->limits.shared = (unsigned)value;

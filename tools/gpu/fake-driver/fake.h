@@ -37,8 +37,13 @@ struct limits {
   unsigned shared;
 };
 
+enum { MOST_THREADS = 1024, DEFAULT_SHARED = 48 << 10 };
+
+// The card's compute capability, such as 75: what FAKE_CAPABILITY says, or that of an H100.
+int capability(void);
+
 // What the card can give a kernel that asks for more than `DEFAULT_SHARED`.
-enum { MOST_THREADS = 1024, DEFAULT_SHARED = 48 << 10, MOST_SHARED = 227 << 10 };
+int most_shared(void);
 
 // Whether a card would take this launch; counts it if so, and complains if not.
 int launch(const char *kernel, const unsigned grid[3], const unsigned block[3], unsigned shared,

@@ -44,7 +44,20 @@ int launch(const char *kernel, const unsigned grid[3], const unsigned block[3], 
   return 1;
 }
 
+// Whether the card can run a module: one for an older card, or for exactly this one (`.target sm_90a`).
+static int runs(const char *text) {
+  const char *target = strstr(text, ".target sm_");
+  if (!target) return 0;
+  char *rest;
+  long needs = strtol(target + strlen(".target sm_"), &rest, 10);
+  return *rest == 'a' ? needs == capability() : needs <= capability();
+}
+
 EXPORT CUresult cuModuleLoadData(CUmodule *module, const void *image) {
+  if (!runs(image)) {
+    complain("a module that is not for compute capability %d", capability());
+    return CUDA_ERROR_NO_BINARY_FOR_GPU;
+  }
   *module = malloc(sizeof **module);
   if (!*module) return CUDA_ERROR_OUT_OF_MEMORY;
   (*module)->text = strdup(image);
@@ -98,7 +111,7 @@ EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const
 
 EXPORT CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
   if (attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
-    if (value < 0 || value > MOST_SHARED) return CUDA_ERROR_INVALID_VALUE;
+    if (value < 0 || value > most_shared()) return CUDA_ERROR_INVALID_VALUE;
     function->limits.shared = (unsigned)value;
   }
   return CUDA_SUCCESS;

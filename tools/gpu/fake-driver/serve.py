@@ -1,9 +1,11 @@
 """The server and the doctor of the CUDA binary on the fake driver; check.sh runs this.
 
-The server must answer, though what it says means nothing. The doctor must find that nothing is right."""
+The server must answer, though what it says means nothing. The doctor must find that nothing is right. Both
+do so on a card that has no bf16, too."""
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -27,7 +29,7 @@ def ask(server, **fields):
 
 
 def check_server(checkpoint):
-    for dtype in ["bf16", "f32", "q8_0"]:
+    for dtype in ["bf16", "f32", "q8_0", "q4k"]:
         adapter = f"one={checkpoint}/adapter-1"
         server = Server("--device", "cuda", "--dtype", dtype, "--model", checkpoint, "--adapter", adapter)
         base, adapted, sampled = ask(server), ask(server, model="one"), ask(server, temperature=1)
@@ -38,15 +40,37 @@ def check_server(checkpoint):
     server.stop()
 
 
-def check_doctor():
+def check_doctor(dtype):
     command = [BINARY, "doctor", "--device", "cuda", "--only-checks", "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     assert done.returncode == 1, f"the doctor ended with {done.returncode}"
-    checks = json.loads(done.stdout)["checks"]
+    report = json.loads(done.stdout)
+    facts = {fact["name"]: fact["value"] for fact in report["machine"]}
+    assert facts["runs on"] == f"cuda:0, {dtype}", facts
+    checks = report["checks"]
     right = [check["name"] for check in checks if check["ok"]]
     assert checks and not right, f"the doctor finds right what was never computed: {right}"
-    print(f"the doctor: {len(checks)} of {len(checks)} checks failed, as they must")
+    print(f"the doctor in {dtype}: {len(checks)} of {len(checks)} checks failed, as they must")
+
+
+def check_old_card(checkpoint):
+    """Turing has no bf16: it takes q8_0 by itself."""
+    os.environ["FAKE_CAPABILITY"] = "75"
+    for flags in [], ["--dtype", "f32"], ["--dtype", "q4k"]:
+        server = Server("--device", "cuda", "--model", checkpoint, *flags)
+        [model] = json.load(urllib.request.urlopen(server.url + "/models"))["data"]
+        assert model["dtype"] == (flags[-1] if flags else "q8_0"), model
+        print(f"the server in {model['dtype']} on an old card: {ask(server)!r}")
+        server.stop()
+    check_doctor("q8_0")
+    command = [BINARY, "serve", "--device", "cuda", "--dtype", "bf16", "--model", checkpoint]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PALIGEMMA_")}
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+    refused = "dtype bf16 can't run on cuda:0, whose compute capability is 7.5: bf16 needs 8.0 (Ampere) or newer"
+    assert done.returncode == 2 and refused in done.stderr, f"{done.returncode}: {done.stderr}"
+    print(f"the server in bf16 on an old card: {done.stderr.strip()}")
 
 
 check_server(sys.argv[1])
-check_doctor()
+check_doctor("bf16")
+check_old_card(sys.argv[1])
