@@ -37,7 +37,7 @@ __device__ inline void load_four(const float *__restrict__ row, int first, int w
 constexpr int FOURS = 4;
 
 // Rows `[rows, in]`, which are normalised before (see rms_norm) if there is a scale, to tiles of 8 bits with
-// scales in f32. One block a row.
+// scales in f32. The grid is rows, and parts of a row: one if there is a norm.
 __device__ void quantize_row(const float *__restrict__ x, const float *__restrict__ scale, float eps,
                              uint32_t *__restrict__ values, float *__restrict__ scales, int in, int blocks) {
   int row = blockIdx.x;
@@ -45,7 +45,7 @@ __device__ void quantize_row(const float *__restrict__ x, const float *__restric
   float kept[FOURS][4], squares = 0.0f;
 #pragma unroll
   for (int j = 0; j < FOURS; j++) {
-    int first = (j * blockDim.x + threadIdx.x) * 4;
+    int first = ((blockIdx.y * FOURS + j) * blockDim.x + threadIdx.x) * 4;
     load_four(x, first, in, kept[j]);
 #pragma unroll
     for (int i = 0; i < 4; i++) squares += kept[j][i] * kept[j][i];
@@ -53,7 +53,7 @@ __device__ void quantize_row(const float *__restrict__ x, const float *__restric
   float factor = scale ? rsqrtf(block_reduce<Sum>(squares) / in + eps) : 1.0f;
 #pragma unroll
   for (int j = 0; j < FOURS; j++) {
-    int first = (j * blockDim.x + threadIdx.x) * 4;
+    int first = ((blockIdx.y * FOURS + j) * blockDim.x + threadIdx.x) * 4;
     float factors[4];
     if (scale) load_four(scale, first, in, factors);
     float largest = 0.0f;

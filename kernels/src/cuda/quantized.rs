@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::arguments::{Kernel, Second, WARPS, optional_pointer, size, suffix};
 use super::attention::matrices;
-use super::launch::{Gpu, device, is_ampere, multiply, pointer, uninit};
+use super::launch::{Gpu, device, is_ampere, multiply, multiprocessors, pointer, uninit};
 use super::norm::rms_norm;
 use super::product::finish;
 use super::ptx;
@@ -18,8 +18,9 @@ const SIDE: usize = 16;
 const BLOCK: usize = 32;
 const TILE: usize = SIDE * BLOCK;
 
-/// Values of a row that are quantised at most: four fours a thread.
-const WIDEST: usize = 1024 * 16;
+/// Values that a thread quantises, and of a row that is normalised at most.
+const OF_THREAD: usize = 16;
+const WIDEST: usize = 1024 * OF_THREAD;
 
 /// A weight in tiles: see quantized.cu.
 #[derive(Debug)]
@@ -175,7 +176,7 @@ impl Tiles {
         let y = uninit(&device, (rows, parts * self.width), DType::F32)?;
         let at_once = rows.div_ceil(SIDE).next_power_of_two().min(4);
         let all = parts * tiles;
-        let split = split(all);
+        let split = split(&device, all)?;
         let gate = if gated { "_gated" } else { "" };
         let kernel = Kernel {
             module: module(&device)?,
@@ -214,9 +215,15 @@ impl Tiles {
         let device = device(x)?;
         let (tiles, blocks) = (x.dim(0)?.div_ceil(SIDE), self.blocks());
         let columns = blocks * BLOCK;
-        if columns > WIDEST {
-            bail!("rows of {columns} values are wider than the kernel takes, which is {WIDEST}")
-        }
+        let threads = match norm {
+            Some(_) if columns > WIDEST => {
+                bail!("rows of {columns} values are wider than the kernel takes, which is {WIDEST}")
+            }
+            // All of a row in one block.
+            Some(_) => (columns / 4).min(256).max(columns.div_ceil(OF_THREAD)),
+            None => columns.div_ceil(OF_THREAD).min(256),
+        };
+        let threads = threads.next_multiple_of(32);
         let quantized = Quantized {
             values: uninit(&device, (tiles, blocks, TILE), DType::U8)?,
             scales: uninit(&device, (tiles, blocks, SIDE), DType::F32)?,
@@ -224,11 +231,12 @@ impl Tiles {
         let kernel = Kernel {
             module: module(&device)?,
             name: "quantize_q8",
-            grid: (x.dim(0)? as u32, 1, 1),
-            threads: (columns / 4)
-                .min(256)
-                .max(columns.div_ceil(16))
-                .next_multiple_of(32),
+            grid: (
+                x.dim(0)? as u32,
+                columns.div_ceil(threads * OF_THREAD) as u32,
+                1,
+            ),
+            threads,
             shared: 0,
         };
         let arguments = [
@@ -304,13 +312,10 @@ fn module(device: &Gpu) -> Result<(&'static str, &'static str)> {
     })
 }
 
-/// How many warps share a tile, so that enough of the weight is on its way at once.
-fn split(tiles: usize) -> usize {
-    match tiles {
-        0..512 => 8,
-        512..2048 => 2,
-        _ => 1,
-    }
+/// How many warps share a tile, so that every multiprocessor has two blocks.
+fn split(device: &Gpu, tiles: usize) -> Result<usize> {
+    let wanted = 2 * WARPS * multiprocessors(device)?;
+    Ok(wanted.div_ceil(tiles).next_power_of_two().min(WARPS))
 }
 
 /// Puts a row at its place in a tile and those beside it.

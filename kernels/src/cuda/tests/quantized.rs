@@ -58,6 +58,7 @@ fn products_of_few_and_many_rows() -> Result<()> {
         (40, 1090, 20),
         (70, 96, 16),
         (140, 72, 20),
+        (2, 5000, 16),
     ] {
         for gated in [false, true] {
             let weight = noise(&[if gated { 2 * out } else { out }, width], 2, DType::F32);
