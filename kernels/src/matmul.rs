@@ -130,8 +130,8 @@ impl Matmul {
     /// `[rows, in]` to `[rows, out]`, in the dtype of `x`; half as wide if it is gated. The rows are
     /// normalised before, if there is a norm.
     ///
-    /// The first `many` rows are of a kind that comes in great numbers. A processor may multiply those
-    /// in another way, so a row of one kind must always be of that kind.
+    /// The first `many` rows are of a kind that comes in great numbers. Those may be multiplied in another
+    /// way, so a row of one kind must always be of that kind.
     ///
     /// # Errors
     /// When the device fails.

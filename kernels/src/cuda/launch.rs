@@ -14,7 +14,7 @@ use super::arguments::{Adapters, Argument, Kernel, Matrices, Second};
 /// A GPU, and the stream on which everything is queued.
 pub(super) type Gpu = CudaDevice;
 
-/// Scores of prefixes or images that are computed together, 4 bytes each and half as much again.
+/// Scores of prefixes or images that are computed together, in f32 and then as weights.
 pub(super) const SCORES: usize = 1 << 25;
 
 /// The device of a tensor that lies on a GPU.
@@ -175,7 +175,8 @@ pub(super) unsafe fn multiply(
             product.batch_stride as i64,
             batch as i32,
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+            // Not the one for tensor cores, which lets f32 be rounded to half.
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
         )
     }
     .map_err(Error::wrap)

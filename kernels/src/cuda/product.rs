@@ -3,9 +3,10 @@
 use candle_core::{Result, Tensor};
 
 use super::arguments::{
-    Kernel, THREADS, WARPS, blocks, count, optional_pointer, pack, size, suffix,
+    Kernel, Second, THREADS, WARPS, blocks, count, optional_pointer, pack, size, suffix,
 };
-use super::launch::{device, pointer, uninit};
+use super::attention::matrices;
+use super::launch::{device, multiply, pointer, uninit};
 use super::norm::rms_norm;
 use super::ptx;
 use crate::{Epilogue, Norm};
@@ -31,7 +32,20 @@ pub(crate) fn product(
         Some(norm) => rms_norm(&x, norm.scale, None, norm.eps)?,
         None => x,
     };
-    finish(&x.matmul(&weight.t()?)?, gated, epilogue)
+    let device = device(&x)?;
+    let y = uninit(&device, (1, rows, weight.dim(0)?), x.dtype())?;
+    // SAFETY: the matrices are those of tensors with these shapes.
+    unsafe {
+        multiply(
+            &device,
+            1,
+            (rows, weight.dim(0)?, in_features),
+            matrices(&x.unsqueeze(0)?)?,
+            (matrices(&weight.unsqueeze(0)?)?, Second::Transposed),
+            matrices(&y)?,
+        )
+    }?;
+    finish(&y.squeeze(0)?, gated, epilogue)
 }
 
 /// For one row: reads the weight at the speed of memory.
@@ -76,19 +90,35 @@ fn one_row(
 /// What follows a product `y` `[rows, out]` and its updates: see [`Epilogue`]; a gated one is half as
 /// wide then.
 pub(crate) fn finish(y: &Tensor, gated: bool, epilogue: Epilogue<'_>) -> Result<Tensor> {
+    if !changes(gated, epilogue) {
+        return Ok(y.clone());
+    }
     let (rows, out) = y.dims2()?;
+    let width = if gated { out / 2 } else { out };
+    let finished = uninit(&device(y)?, (rows, width), y.dtype())?;
+    finish_to(y, gated, epilogue, &finished)?;
+    Ok(finished)
+}
+
+/// Whether anything follows the product.
+pub(super) fn changes(gated: bool, epilogue: Epilogue<'_>) -> bool {
+    gated || epilogue.bias.is_some() || epilogue.gelu || epilogue.residual.is_some()
+}
+
+/// [`finish`], to `finished`, which lies elsewhere.
+pub(super) fn finish_to(
+    y: &Tensor,
+    gated: bool,
+    epilogue: Epilogue<'_>,
+    finished: &Tensor,
+) -> Result<()> {
     let Epilogue {
         bias,
         gelu,
         residual,
         ..
     } = epilogue;
-    if !gated && bias.is_none() && !gelu && residual.is_none() {
-        return Ok(y.clone());
-    }
-    let width = if gated { out / 2 } else { out };
-    let device = device(y)?;
-    let finished = uninit(&device, (rows, width), y.dtype())?;
+    let (rows, width) = finished.dims2()?;
     let values = rows * width;
     let name = if gated { "gelu_gated" } else { "epilogue" };
     let kernel = Kernel {
@@ -98,7 +128,7 @@ pub(crate) fn finish(y: &Tensor, gated: bool, epilogue: Epilogue<'_>) -> Result<
         threads: THREADS,
         shared: 0,
     };
-    let (from, to) = (pointer(y)?.into(), pointer(&finished)?.into());
+    let (from, to) = (pointer(y)?.into(), pointer(finished)?.into());
     let (values, width) = (count(values), size(width)?);
     let arguments = match gated {
         true => vec![from, to, values, width],
@@ -112,6 +142,5 @@ pub(crate) fn finish(y: &Tensor, gated: bool, epilogue: Epilogue<'_>) -> Result<
         }
     };
     // SAFETY: as product.cu says; bias and residual have the product's width and shape.
-    unsafe { kernel.launch(&device, &arguments) }?;
-    Ok(finished)
+    unsafe { kernel.launch(&device(y)?, &arguments) }
 }

@@ -10,8 +10,8 @@
 #include "device.cuh"
 
 constexpr int SIDE = 16, BLOCK = 32;
-// So many tiles of the weight are on their way at once.
-constexpr int AHEAD = 4;
+// So many tiles of the weight are on their way to a warp at once.
+constexpr int TILES_AHEAD = 4;
 
 // Of a scale, which is not negative.
 __device__ inline float half_to_f32(uint32_t half) {
@@ -37,7 +37,8 @@ __device__ inline void load_four(const float *__restrict__ row, int first, int w
 constexpr int FOURS = 4;
 
 // Rows `[rows, in]`, which are normalised before (see rms_norm) if there is a scale, to tiles of 8 bits with
-// scales in f32. The grid is rows, and parts of a row: one if there is a norm.
+// scales in f32. A block with a value that is not finite has no number as its scale. The grid is rows, and parts
+// of a row: one if there is a norm.
 __device__ void quantize_row(const float *__restrict__ x, const float *__restrict__ scale, float eps,
                              uint32_t *__restrict__ values, float *__restrict__ scales, int in, int blocks) {
   int row = blockIdx.x;
@@ -56,26 +57,39 @@ __device__ void quantize_row(const float *__restrict__ x, const float *__restric
     int first = ((blockIdx.y * FOURS + j) * blockDim.x + threadIdx.x) * 4;
     float factors[4];
     if (scale) load_four(scale, first, in, factors);
-    float largest = 0.0f;
+    uint32_t largest = 0;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-      if (scale) kept[j][i] *= factor * factors[i];
-      largest = fmaxf(largest, fabsf(kept[j][i]));
+      // As rms_norm does it.
+      if (scale) kept[j][i] = kept[j][i] * factor * factors[i];
+      // As bits, among which infinity and what is no number are the largest.
+      uint32_t size = __float_as_uint(kept[j][i]) & 0x7fffffff;
+      largest = size > largest ? size : largest;
     }
     // Eight threads have a block.
-    for (int mask = 1; mask < 8; mask *= 2) largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, mask));
+    for (int mask = 1; mask < 8; mask *= 2) {
+      uint32_t other = __shfl_xor_sync(0xffffffff, largest, mask);
+      largest = other > largest ? other : largest;
+    }
     if (first >= blocks * BLOCK) continue;
-    float unit = largest / 127.0f, inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    bool finite = largest < 0x7f800000;
+    float most = __uint_as_float(largest), inverse = finite && most > 0.0f ? 127.0f / most : 0.0f;
     uint32_t word = 0;
 #pragma unroll
-    for (int i = 0; i < 4; i++) word |= (uint32_t)((int)rintf(kept[j][i] * inverse) & 0xff) << (8 * i);
+    for (int i = 0; i < 4; i++) {
+      int number = finite ? (int)rintf(kept[j][i] * inverse) : 0;
+      word |= (uint32_t)(number & 0xff) << (8 * i);
+    }
     int64_t tile = (int64_t)(row / SIDE) * blocks + first / BLOCK;
     int side = row % SIDE, column = first % BLOCK;
     int lane = side % 8 * 4 + column / 8;
     values[(tile * WARP + lane) * 4 + side / 8 * 2 + column / 4 % 2] = word;
-    if (column == 0) scales[tile * SIDE + side] = unit;
+    if (column == 0) scales[tile * SIDE + side] = finite ? most / 127.0f : NAN;
   }
 }
+
+// A part of a weight, which is read once unless there are many rows.
+template <int MANY> __device__ inline uint4 once(const uint4 *from) { return MANY < 4 ? __ldcs(from) : *from; }
 
 // `gelu(x · Wᵀ + bias) + residual` of quantised rows, up to MANY tiles of them for a warp, or `gelu(first) ·
 // second` of a gated weight. What comes out of a row does not depend on others. The grid is rows / (SIDE · MANY), and tiles of all
@@ -86,10 +100,11 @@ __device__ void product(const uint4 *__restrict__ x, const float *__restrict__ x
                           const float *__restrict__ bias, const float *__restrict__ residual,
                           float *__restrict__ out, int rows, int width, int parts, int tiles, int blocks, int split,
                           int with_gelu) {
-  constexpr int PARTS = GATED ? 2 : 1, SUMS = PARTS * MANY * 8;
+  constexpr int PARTS = GATED ? 2 : 1, SUMS = PARTS * MANY * 8, AHEAD = TILES_AHEAD / PARTS;
+  // A float with this as its last bits is 1.5 · 2^23, plus an integer that is added to them.
+  constexpr int SHIFT = 0x4b400000;
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, member = warp % split;
-  int tile = blockIdx.y * (WARPS / split) + warp / split;
-  int first_rows = blockIdx.x * MANY, row_tiles = (rows + SIDE - 1) / SIDE;
+  int tile = blockIdx.y * (WARPS / split) + warp / split, first_row = blockIdx.x * MANY * SIDE;
   bool there = tile < tiles * (GATED ? 1 : parts);
   float sums[PARTS][MANY][2][4] = {};
   for (int start = there ? member : blocks; start < blocks; start += AHEAD * split) {
@@ -101,7 +116,7 @@ __device__ void product(const uint4 *__restrict__ x, const float *__restrict__ x
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
         int64_t at = ((int64_t)p * tiles + tile) * blocks + block;
-        w[j][p] = block < blocks ? __ldcs(weight + at * WARP + lane) : uint4{};
+        w[j][p] = block < blocks ? once<MANY>(weight + at * WARP + lane) : uint4{};
         // The scales of two outputs, of each half of the tile.
         const uint32_t *own = (const uint32_t *)(scales + at * SIDE) + lane % 4;
         d[j][p][0] = block < blocks ? own[0] : 0;
@@ -110,26 +125,33 @@ __device__ void product(const uint4 *__restrict__ x, const float *__restrict__ x
     }
 #pragma unroll
     for (int j = 0; j < AHEAD; j++) {
-      int block = start + j * split;
-      if (block >= blocks) break;
+      // No branches, so that all loads go together: beyond the end the weight is 0.
+      int block = start + j * split < blocks ? start + j * split : blocks - 1;
+      uint4 own[MANY];
+      float unit[MANY][2];
 #pragma unroll
       for (int m = 0; m < MANY; m++) {
-        if (first_rows + m >= row_tiles) break;
-        int64_t at = (int64_t)(first_rows + m) * blocks + block;
-        uint4 a = x[at * WARP + lane];
-        float unit[2] = {x_scales[at * SIDE + lane / 4], x_scales[at * SIDE + lane / 4 + 8]};
-        uint32_t first[4] = {a.x, a.z, a.y, a.w};
+        int row = first_row + m * SIDE;
+        int64_t at = (int64_t)(row / SIDE) * blocks + block;
+        own[m] = row + lane / 4 < rows ? x[at * WARP + lane] : uint4{};
+        unit[m][0] = row + lane / 4 < rows ? x_scales[at * SIDE + lane / 4] : 0.0f;
+        unit[m][1] = row + lane / 4 + 8 < rows ? x_scales[at * SIDE + lane / 4 + 8] : 0.0f;
+      }
+#pragma unroll
+      for (int m = 0; m < MANY; m++) {
+        uint32_t first[4] = {own[m].x, own[m].z, own[m].y, own[m].w};
 #pragma unroll
         for (int p = 0; p < PARTS; p++) {
 #pragma unroll
           for (int half = 0; half < 2; half++) {
             uint32_t second[2] = {half ? w[j][p].z : w[j][p].x, half ? w[j][p].w : w[j][p].y};
-            int product[4] = {};
+            int product[4] = {SHIFT, SHIFT, SHIFT, SHIFT};
             multiply_add(product, first, second);
             float of_output[2] = {half_to_f32(d[j][p][half] & 0xffff), half_to_f32(d[j][p][half] >> 16)};
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-              sums[p][m][half][i] += (float)product[i] * (unit[i / 2] * of_output[i % 2]);
+              float number = __uint_as_float(product[i]) - 12582912.0f;
+              sums[p][m][half][i] += number * (unit[m][i / 2] * of_output[i % 2]);
             }
           }
         }
@@ -159,7 +181,7 @@ __device__ void product(const uint4 *__restrict__ x, const float *__restrict__ x
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       int half = i / 4, at = i % 4;
-      int row = (first_rows + m) * SIDE + at / 2 * 8 + lane / 4;
+      int row = first_row + m * SIDE + at / 2 * 8 + lane / 4;
       int output = tile % tiles * SIDE + half * 8 + lane % 4 * 2 + at % 2;
       if (row >= rows || output >= width) continue;
       output += part * width;
@@ -200,20 +222,20 @@ extern "C" __global__ void quantize_q8(const float *x, const float *scale, float
   quantize_row(x, scale, eps, values, scales, in, blocks);
 }
 
-#define ROWS(MANY, GATED, NAME)                                                                                \
-  extern "C" __global__ void __launch_bounds__(WARPS * WARP, 1) NAME##_##MANY##_q8(                             \
+#define PRODUCT(MANY, GATED, NAME, BLOCKS)                                                                     \
+  extern "C" __global__ void __launch_bounds__(WARPS * WARP, BLOCKS) NAME##_##MANY##_q8(                       \
       const uint4 *x, const float *x_scales, const uint4 *weight, const uint16_t *scales, const float *bias,   \
       const float *residual, float *out, int rows, int width, int parts, int tiles, int blocks, int split,     \
       int with_gelu) {                                                                                         \
-    product<MANY, GATED>(x, x_scales, weight, scales, bias, residual, out, rows, width, parts, tiles,        \
-                           blocks, split, with_gelu);                                                          \
+    product<MANY, GATED>(x, x_scales, weight, scales, bias, residual, out, rows, width, parts, tiles, blocks,  \
+                         split, with_gelu);                                                                    \
   }
-ROWS(1, false, product)
-ROWS(2, false, product)
-ROWS(4, false, product)
-ROWS(1, true, product_gated)
-ROWS(2, true, product_gated)
-ROWS(4, true, product_gated)
+PRODUCT(1, false, product, 2)
+PRODUCT(2, false, product, 2)
+PRODUCT(4, false, product, 1)
+PRODUCT(1, true, product_gated, 2)
+PRODUCT(2, true, product_gated, 1)
+PRODUCT(4, true, product_gated, 1)
 
 #define UNPACK(T, NAME)                                                                                        \
   extern "C" __global__ void unpack_q8_##NAME(const uint8_t *weight, const uint16_t *scales,                   \

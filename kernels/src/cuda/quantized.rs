@@ -8,7 +8,7 @@ use super::arguments::{Kernel, Second, WARPS, optional_pointer, size, suffix};
 use super::attention::matrices;
 use super::launch::{Gpu, device, is_ampere, multiply, multiprocessors, pointer, uninit};
 use super::norm::rms_norm;
-use super::product::finish;
+use super::product::{changes, finish, finish_to};
 use super::ptx;
 use crate::cpu::quantize_q8;
 use crate::{Epilogue, Norm};
@@ -33,6 +33,8 @@ pub(crate) struct Tiles {
     /// Rows of a part.
     width: usize,
     in_features: usize,
+    /// Whether the card is of compute capability 8.0 or later.
+    ampere: bool,
 }
 
 /// Rows in tiles.
@@ -67,12 +69,14 @@ impl Tiles {
                 }
             });
         let shape = |of_tile| (parts * tiles, blocks, of_tile);
+        let values = Tensor::from_vec(values, shape(TILE), device)?;
         Ok(Self {
-            values: Tensor::from_vec(values, shape(TILE), device)?,
             scales: Tensor::from_vec(scales, shape(SIDE), device)?,
             parts,
             width,
             in_features,
+            ampere: is_ampere(&super::launch::device(&values)?)?,
+            values,
         })
     }
 
@@ -94,32 +98,28 @@ impl Tiles {
         if width != self.in_features {
             bail!("rows of {width} values for {} inputs", self.in_features)
         }
-        let many = match is_ampere(&device(&x)?)? {
-            true => many,
-            false => 0,
-        };
+        let many = if self.ampere { many } else { 0 };
         // What adapters add comes before the rest.
         let raw = !epilogue.updates.is_empty();
         let own = if raw { Epilogue::default() } else { epilogue };
-        let part = |start: usize, len: usize| -> Result<_> {
-            let residual = own
-                .residual
-                .map(|all| all.narrow(0, start, len))
-                .transpose()?;
-            Ok((x.narrow(0, start, len)?, residual))
-        };
-        let mut parts = Vec::with_capacity(2);
-        if many > 0 {
-            let (x, residual) = part(0, many)?;
+        let gated = self.parts == 2 && !raw;
+        let width = if gated { 1 } else { self.parts } * self.width;
+        let y = uninit(&device(&x)?, (rows, width), DType::F32)?;
+        for (start, end, unpacked) in [(0, many, true), (many, rows, false)] {
+            if start == end {
+                continue;
+            }
+            let part = |all: &Tensor| all.narrow(0, start, end - start)?.contiguous();
+            let residual = own.residual.map(part).transpose()?;
             let residual = residual.as_ref();
-            parts.push(self.unpacked_product(&x, norm, raw, Epilogue { residual, ..own })?);
+            let own = Epilogue { residual, ..own };
+            // Of the result, which is contiguous, this is a view.
+            let (x, y) = (part(&x)?, part(&y)?);
+            match unpacked {
+                true => self.unpacked_product(&x, norm, gated, own, &y)?,
+                false => self.quantized_product(&x, norm, gated, own, &y)?,
+            }
         }
-        if many < rows {
-            let (x, residual) = part(many, rows - many)?;
-            let residual = residual.as_ref();
-            parts.push(self.quantized_product(&x, norm, raw, Epilogue { residual, ..own })?);
-        }
-        let y = Tensor::cat(&parts, 0)?;
         match raw {
             true => {
                 let y = crate::low_rank::updated(y, epilogue.updates)?;
@@ -129,14 +129,15 @@ impl Tiles {
         }
     }
 
-    /// With the weight unpacked to bf16, for as long as it takes, and a gate only if it is not `raw`.
+    /// To `y`, with the weight unpacked to bf16 for as long as it takes.
     fn unpacked_product(
         &self,
         x: &Tensor,
         norm: Option<Norm<'_>>,
-        raw: bool,
+        gated: bool,
         epilogue: Epilogue<'_>,
-    ) -> Result<Tensor> {
+        y: &Tensor,
+    ) -> Result<()> {
         let x = match norm {
             Some(norm) => rms_norm(x, norm.scale, None, norm.eps)?,
             None => x.clone(),
@@ -144,7 +145,10 @@ impl Tiles {
         let rows = x.dim(0)?;
         let device = device(&x)?;
         let out = self.parts * self.width;
-        let y = uninit(&device, (1, rows, out), DType::F32)?;
+        let product = match changes(gated, epilogue) {
+            true => uninit(&device, (rows, out), DType::F32)?,
+            false => y.clone(),
+        };
         let weight = self.unpack(None, out, DType::BF16, &x)?;
         // SAFETY: the matrices are those of tensors with these shapes.
         unsafe {
@@ -154,32 +158,34 @@ impl Tiles {
                 (rows, out, self.in_features),
                 matrices(&x.to_dtype(DType::BF16)?.unsqueeze(0)?)?,
                 (matrices(&weight.unsqueeze(0)?)?, Second::Transposed),
-                matrices(&y)?,
+                matrices(&product.unsqueeze(0)?)?,
             )
         }?;
-        finish(&y.squeeze(0)?, self.parts == 2 && !raw, epilogue)
+        match changes(gated, epilogue) {
+            true => finish_to(&product, gated, epilogue, y),
+            false => Ok(()),
+        }
     }
 
-    /// With rows that are quantised for it, and a gate only if it is not `raw`.
+    /// To `y`, with rows that are quantised for it.
     fn quantized_product(
         &self,
         x: &Tensor,
         norm: Option<Norm<'_>>,
-        raw: bool,
+        gated: bool,
         epilogue: Epilogue<'_>,
-    ) -> Result<Tensor> {
+        y: &Tensor,
+    ) -> Result<()> {
         let device = device(x)?;
-        let gated = self.parts == 2 && !raw;
         let (rows, tiles) = (x.dim(0)?, self.tiles());
         let parts = if gated { 1 } else { self.parts };
         let quantized = self.quantize(x, norm)?;
-        let y = uninit(&device, (rows, parts * self.width), DType::F32)?;
         let at_once = rows.div_ceil(SIDE).next_power_of_two().min(4);
         let all = parts * tiles;
         let split = split(&device, all)?;
         let gate = if gated { "_gated" } else { "" };
         let kernel = Kernel {
-            module: module(&device)?,
+            module: self.module(),
             name: &format!("product{gate}_{at_once}_q8"),
             grid: (
                 rows.div_ceil(SIDE * at_once) as u32,
@@ -189,15 +195,14 @@ impl Tiles {
             threads: WARPS * 32,
             shared: 0,
         };
-        let residual = epilogue.residual.map(Tensor::contiguous).transpose()?;
         let arguments = [
             pointer(&quantized.values)?.into(),
             pointer(&quantized.scales)?.into(),
             pointer(&self.values)?.into(),
             pointer(&self.scales)?.into(),
             optional_pointer(epilogue.bias)?.into(),
-            optional_pointer(residual.as_ref())?.into(),
-            pointer(&y)?.into(),
+            optional_pointer(epilogue.residual)?.into(),
+            pointer(y)?.into(),
             size(rows)?,
             size(self.width)?,
             size(parts)?,
@@ -207,8 +212,7 @@ impl Tiles {
             epilogue.gelu.into(),
         ];
         // SAFETY: as quantized.cu says; bias and residual have the product's width and shape.
-        unsafe { kernel.launch(&device, &arguments) }?;
-        Ok(y)
+        unsafe { kernel.launch(&device, &arguments) }
     }
 
     fn quantize(&self, x: &Tensor, norm: Option<Norm<'_>>) -> Result<Quantized> {
@@ -229,7 +233,7 @@ impl Tiles {
             scales: uninit(&device, (tiles, blocks, SIDE), DType::F32)?,
         };
         let kernel = Kernel {
-            module: module(&device)?,
+            module: self.module(),
             name: "quantize_q8",
             grid: (
                 x.dim(0)? as u32,
@@ -272,7 +276,7 @@ impl Tiles {
         let device = device(near)?;
         let out = uninit(&device, (count, self.in_features), dtype)?;
         let kernel = Kernel {
-            module: module(&device)?,
+            module: self.module(),
             name: &format!("unpack_q8_{}", suffix(dtype)?),
             grid: (count as u32, 1, 1),
             threads: self.in_features.div_ceil(8).next_multiple_of(32).min(256),
@@ -293,6 +297,14 @@ impl Tiles {
         Ok(out)
     }
 
+    /// The kernels' text for the card.
+    fn module(&self) -> (&'static str, &'static str) {
+        match self.ampere {
+            true => ("quantized_80", ptx::QUANTIZED_80),
+            false => ("quantized", ptx::QUANTIZED),
+        }
+    }
+
     /// Tiles of a part, one below another.
     fn tiles(&self) -> usize {
         self.width.div_ceil(SIDE)
@@ -304,15 +316,7 @@ impl Tiles {
     }
 }
 
-/// The kernels' text for the card.
-fn module(device: &Gpu) -> Result<(&'static str, &'static str)> {
-    Ok(match is_ampere(device)? {
-        true => ("quantized_80", ptx::QUANTIZED_80),
-        false => ("quantized", ptx::QUANTIZED),
-    })
-}
-
-/// How many warps share a tile, so that every multiprocessor has two blocks.
+/// How many warps share a tile, so that there are two blocks for every multiprocessor.
 fn split(device: &Gpu, tiles: usize) -> Result<usize> {
     let wanted = 2 * WARPS * multiprocessors(device)?;
     Ok(wanted.div_ceil(tiles).next_power_of_two().min(WARPS))

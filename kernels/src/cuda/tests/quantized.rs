@@ -114,6 +114,33 @@ fn products_of_few_and_many_rows() -> Result<()> {
     Ok(())
 }
 
+/// A value that is not finite makes its row no number, and no other row.
+#[test]
+fn what_is_not_finite_shows() -> Result<()> {
+    const WIDTH: usize = 96;
+    let packed = tiles(&noise(&[20, WIDTH], 1, DType::F32), false)?;
+    let scale = noise(&[WIDTH], 3, DType::F32);
+    let norm = Some(Norm {
+        scale: &scale,
+        eps: 1e-6,
+    });
+    for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut rows: Vec<Vec<f32>> = noise(&[3, WIDTH], 2, DType::F32).to_vec2()?;
+        rows[1][40] = wrong;
+        let x = Tensor::new(rows, &Device::Cpu)?;
+        for (norm, many) in [(None, 0), (norm, 0), (None, 3), (norm, 3)] {
+            let y = packed.product(&x, norm, many, Epilogue::default())?;
+            let finite: Vec<bool> = y
+                .to_vec2::<f32>()?
+                .iter()
+                .map(|row| row.iter().all(|y| y.is_finite()))
+                .collect();
+            assert_eq!(finite, [true, false, true], "{wrong}, {many} many");
+        }
+    }
+    Ok(())
+}
+
 /// A row gives the same bits alone and with any others.
 #[test]
 fn a_row_does_not_depend_on_its_company() -> Result<()> {
