@@ -28,8 +28,8 @@ def main():
     args.slots = TOGETHER
     config = json.loads((args.checkpoint / "config.json").read_text())
     names = [f"adapter-{number}" for number in range(1, TOGETHER + 1)]
-    args.more = [word for name in names for word in ("--adapter", f"{name}={args.checkpoint / name}")]
-    server = Server("paligemma-server", args.binary, args, config["vision_config"]["image_size"])
+    adapters = [word for name in names for word in ("--adapter", f"{name}={args.checkpoint / name}")]
+    server = Server("paligemma-server", args.binary, args, config["vision_config"]["image_size"], adapters)
     try:
         measure(server, names, args)
     finally:

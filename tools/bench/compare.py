@@ -30,6 +30,7 @@ def parse():
     what.add_argument("--checkpoint", help="a folder, instead of one with random weights")
     what.add_argument("--binary", help="the server; built from this working tree by default")
     what.add_argument("--baseline", help="another build of the server, to measure a change")
+    what.add_argument("--recorded", action="store_true", help="on a GPU, also the server with recorded decode steps")
     what.add_argument("--reference", default="bf16", help="dtypes of transformers, such as bf16,f32; none: without it")
     what.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     what.add_argument("--dtype", default="auto", help="weights of the server: q8_0, q4k or f32 on a CPU")
@@ -91,6 +92,8 @@ def measure(args):
         sides.append(Server("paligemma-server", args.binary, args, work.side))
         if args.baseline:
             sides.append(Server("baseline", args.baseline, args, work.side))
+        if args.recorded:
+            sides.append(Server("recorded steps", args.binary, args, work.side, ["--cuda-graphs", "on"]))
         sides += [Reference(args, dtype, work.side) for dtype in args.reference]
         for rounds, runs in enumerate(take_turns(args, sides, limits), 1):
             usage = runs["paligemma-server"][str(args.concurrency[0])][0][0]["usage"]

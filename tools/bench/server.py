@@ -16,13 +16,13 @@ PATIENCE = 3600  # seconds for one answer, so that a slow machine finishes, too
 
 
 class Server:
-    """One binary, loaded with one checkpoint."""
+    """One binary, loaded with one checkpoint, and with more options."""
 
-    def __init__(self, name, binary, args, side):
+    def __init__(self, name, binary, args, side, more=()):
         self.name, self.side = name, side
         command = [binary, "serve", "--model", args.checkpoint, "--port", "0", "--log-level", "warn"]
         command += ["--device", args.device, "--dtype", args.dtype, "--slots", str(args.slots)]
-        command += ["--request-timeout", f"{PATIENCE}s", *getattr(args, "more", [])]
+        command += ["--request-timeout", f"{PATIENCE}s", *more]
         # Variables of this name are settings to the server; a measurement is of what it says.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PALIGEMMA_")}
         started = time.perf_counter()

@@ -6,8 +6,9 @@
 #   tools/gpu/check.sh [SHAPE]                 SHAPE: of random_checkpoint, paligemma2-3b-224 by default
 #
 # First parity with the recorded answers of transformers (f32 must agree to the token) and memory errors,
-# then the doctor, then speed against transformers on the same card and checkpoint. Needs python3 with torch, transformers,
-# pillow and numpy for the second part, and CUDA 13's libraries for both.
+# then the doctor, then speed against transformers on the same card and checkpoint, with and without recorded
+# decode steps, and eight adapters at once against none. Needs python3 with torch, transformers, pillow and
+# numpy for the last part, and CUDA 13's libraries for all.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -43,8 +44,9 @@ fi
 
 checkpoint=$(mktemp -d)
 trap 'rm -rf "$checkpoint"' EXIT
-"$bin/examples/random_checkpoint" --shape "$shape" --out "$checkpoint"
+"$bin/examples/random_checkpoint" --shape "$shape" --out "$checkpoint" --adapters 8
 "$bin/examples/parity" --checkpoint "$checkpoint" --device cuda --dtype bf16 | tail -n 1
 python3 tools/bench/compare.py --checkpoint "$checkpoint" --binary "$bin/paligemma-server" \
-  --device cuda --slots 64 --tokens 64 --repeats 5 \
+  --device cuda --recorded --slots 64 --tokens 64 --repeats 5 \
   --concurrency 1,8,64 --reference-concurrency 1,8,64
+python3 tools/bench/adapters.py --checkpoint "$checkpoint" --binary "$bin/paligemma-server" --device cuda
