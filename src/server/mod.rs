@@ -102,6 +102,8 @@ pub async fn serve(
 
     let outcome = tokio::select! {
         name = shutdown.next() => {
+            // Before it is logged: who waits for the line finds readiness off.
+            leaving.begin();
             tracing::info!(signal = name, ?delay, ?grace, "shutting down; a second signal ends at once");
             Ok(())
         }
@@ -113,7 +115,6 @@ pub async fn serve(
     let leave = async {
         reloading.abort();
         if outcome.is_ok() {
-            leaving.begin();
             tokio::time::sleep(delay).await;
             engine.shutdown(grace).await;
         }
