@@ -6,10 +6,8 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::config::VisionConfig;
+use crate::checkpoint::adapter::POSITIONS;
 use crate::layers::{AdapterId, Addition, Batch, ImageAttention, LayerNorm, Linear, Weights};
-
-/// The module of the learned positions.
-const POSITIONS: &str = "vision_tower.embeddings.position_embedding";
 
 /// The tower: patches, layers, the last norm.
 #[derive(Debug)]

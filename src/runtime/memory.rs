@@ -18,6 +18,8 @@ const OVERHEAD: u64 = 1 << 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     pub weights: u64,
+    /// All that are resident at the start.
+    pub adapters: u64,
     /// Beside weights and cache: the largest prefill, the largest batch of images, logits, features of
     /// images that are kept.
     pub work: u64,
@@ -28,13 +30,14 @@ pub struct Needs {
 /// The model or its slots are too large.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "the model does not fit into the GPU's memory: {free} are free, and it needs {needed} ({weights} of weights as {format}, {work} to work in, {slots} slots of {slot} each); {advice}"
+    "the model does not fit into the GPU's memory: {free} are free, and it needs {needed} ({weights} of weights as {format}, {adapters} of adapters, {work} to work in, {slots} slots of {slot} each); {advice}"
 )]
 pub struct DoesNotFit {
     free: ByteSize,
     needed: ByteSize,
     weights: ByteSize,
     format: WeightFormat,
+    adapters: ByteSize,
     work: ByteSize,
     slots: usize,
     slot: ByteSize,
@@ -42,10 +45,11 @@ pub struct DoesNotFit {
 }
 
 impl Needs {
-    /// Of a model with so many weights.
+    /// Of a model with so many weights, beside which adapters keep so many numbers.
     pub fn new(
         config: &ModelConfig,
         weights: u64,
+        adapters: usize,
         format: WeightFormat,
         context: usize,
         batch_tokens: usize,
@@ -70,12 +74,18 @@ impl Needs {
         let largest = (rows * of_row).max(patches * of_patch) * value + scores + unpacked;
         Self {
             weights: (weights as f64 * format.bytes_per_weight()) as u64,
+            adapters: (adapters * value) as u64,
             work: OVERHEAD + largest as u64 + image_cache,
             slot: (text
                 .cache_shape(1, context)
                 .bytes(format.activation_dtype())
                 + logits) as u64,
         }
+    }
+
+    /// What is taken whatever the number of slots.
+    fn without_slots(&self) -> u64 {
+        self.weights + self.adapters + self.work
     }
 
     /// How many slots fit into `free` bytes: those that were asked for, or else as many as are worth it.
@@ -88,7 +98,7 @@ impl Needs {
         asked: Option<usize>,
         format: WeightFormat,
     ) -> Result<usize, DoesNotFit> {
-        let left = free.saturating_sub(self.weights + self.work);
+        let left = free.saturating_sub(self.without_slots());
         let fit = usize::try_from(left / self.slot).unwrap_or(usize::MAX);
         let wanted = asked.unwrap_or_else(|| AUTO_SLOTS_GPU.min(fit).max(1));
         if wanted <= fit {
@@ -102,9 +112,10 @@ impl Needs {
         let bytes = |count: u64| ByteSize(count);
         Err(DoesNotFit {
             free: bytes(free),
-            needed: bytes(self.weights + self.work + self.slot * wanted as u64),
+            needed: bytes(self.without_slots() + self.slot * wanted as u64),
             weights: bytes(self.weights),
             format,
+            adapters: bytes(self.adapters),
             work: bytes(self.work),
             slots: wanted,
             slot: bytes(self.slot),
@@ -149,7 +160,8 @@ mod tests {
     fn needs() -> Needs {
         Needs {
             weights: 6 * GIB,
-            work: 2 * GIB,
+            adapters: GIB / 2,
+            work: GIB + GIB / 2,
             slot: GIB / 8,
         }
     }
@@ -171,6 +183,7 @@ mod tests {
             "9.0 GiB are free",
             "needs 10.0 GiB",
             "6.0 GiB of weights as bf16",
+            "512.0 MiB of adapters",
             "8 slots fit",
         ] {
             assert!(text.contains(part), "{part}: {text}");

@@ -135,9 +135,14 @@ impl Runtime<()> {
         let (mut pretrained, mask_decoder) = tokio::task::spawn_blocking(open).await??;
         pretrained.weights_cache = weights_cache(&settings, instructions);
         let context = automatic::context(&settings, &pretrained)?;
+        let resident = pretrained.adapters.all();
+        let adapters = resident
+            .iter()
+            .map(|it| it.adapter.values(&pretrained.weights));
         let needs = Needs::new(
             &pretrained.config,
             pretrained.weights.values(),
+            adapters.sum(),
             placement.format,
             context,
             automatic::batch_tokens(&settings, placement),

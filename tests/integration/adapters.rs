@@ -238,6 +238,25 @@ fn an_adapter_that_has_gone_leaves_the_base_as_it_was() {
     }
 }
 
+#[test]
+fn what_is_planned_for_an_adapter_is_enough_and_not_much_more() {
+    for family in Family::all() {
+        let mut model = family.load(WeightFormat::F32);
+        for golden in &family.adapters {
+            let pretrained = Pretrained::open(&family.base.folder).unwrap();
+            let adapter = Adapter::open(&golden.folder).unwrap();
+            pretrained.add_adapter("planned", adapter).unwrap();
+            let adapter = pretrained.adapters.get("planned").unwrap().adapter;
+            let planned = adapter.values(&pretrained.weights) * size_of::<f32>();
+            let taken = model.add_adapter(AdapterId(99), &adapter).unwrap();
+            model.remove_adapter(AdapterId(99));
+            let name = golden.name();
+            assert!(taken <= planned, "{name}: {taken} of {planned}");
+            assert!(planned <= 3 * taken, "{name}: {taken} of {planned}");
+        }
+    }
+}
+
 /// What has to be refused, and what the refusal has to name.
 #[derive(serde::Deserialize)]
 struct Refused {

@@ -119,6 +119,17 @@ impl Adapter {
         ranks.map(|low_rank| low_rank.rank).max().unwrap_or(0)
     }
 
+    /// How many numbers it keeps beside the weights of `base`, which it fits.
+    pub fn values(&self, base: &WeightFiles) -> usize {
+        let modules = self.modules.iter();
+        let of_module =
+            |(name, module): (&String, &Module)| match base.shape(&format!("{name}.weight")) {
+                Some(table) if name == POSITIONS => table.iter().product(),
+                _ => module.values(together(name, base).unwrap_or(module.outputs())),
+            };
+        modules.map(of_module).sum()
+    }
+
     /// Whether images look different to it: it changes the vision tower or the projector.
     pub fn sees_differently(&self) -> bool {
         let vision = |name: &String| !name.starts_with("language_model.") && name != LM_HEAD;
@@ -143,6 +154,18 @@ impl Adapter {
 pub const LM_HEAD: &str = "lm_head";
 /// The uniform name of the token table, which gives the logits, too, unless an adapter says otherwise.
 pub const EMBED_TOKENS: &str = "language_model.embed_tokens";
+/// The uniform name of the learned positions of images' patches. An adapter of theirs is kept as what it adds.
+pub const POSITIONS: &str = "vision_tower.embeddings.position_embedding";
+/// Modules of a layer that are computed as one; what an adapter adds to one of them is as wide as all.
+const TOGETHER: [&[&str]; 2] = [&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up_proj"]];
+
+/// How many outputs are computed as one with those of a module that is not computed alone.
+fn together(name: &str, base: &WeightFiles) -> Option<usize> {
+    let (layer, last) = name.rsplit_once('.')?;
+    let modules = TOGETHER.into_iter().find(|it| it.contains(&last))?;
+    let outputs = |module| base.shape(&format!("{layer}.{module}.weight"))?.first();
+    Some(modules.iter().filter_map(outputs).sum())
+}
 
 /// Groups an adapter's tensors by the modules that they change.
 fn modules(

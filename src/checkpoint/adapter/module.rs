@@ -136,6 +136,21 @@ impl Module {
         self.bias.as_ref().map(read).transpose()
     }
 
+    /// How many numbers it keeps beside the base's, where `width` outputs are computed as one.
+    pub(super) fn values(&self, width: usize) -> usize {
+        let own = self.weight.iter().chain(&self.bias);
+        let own: usize = own.map(|tensor| area(&tensor.shape)).sum();
+        own + self.low_rank.as_ref().map_or(0, |low_rank| {
+            let bias = if low_rank.has_bias() { width } else { 0 };
+            area(&low_rank.down.shape) + width * low_rank.rank + bias
+        })
+    }
+
+    /// How many outputs it has.
+    pub(super) fn outputs(&self) -> usize {
+        self.low_rank.as_ref().map_or(0, |it| it.up.shape[0])
+    }
+
     /// Whether the base has a module of that name, with the same shape.
     pub(super) fn check(&self, name: &str, base: &WeightFiles) -> std::result::Result<(), String> {
         let known = match name {
