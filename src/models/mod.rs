@@ -30,6 +30,7 @@ pub use mask_decoder::{MASK_SIDE, MaskDecoder};
 pub use mask_file::{demo_mask_decoder, mask_decoder_in, open_mask_decoder};
 pub use paligemma::{Encode, PaliGemma, Prefill};
 pub use pretrained::Pretrained;
+pub use recorded_steps::Recording;
 
 /// One whole prefix: an image and the tokens after it, all attending to all.
 #[derive(Debug, Clone, Copy)]

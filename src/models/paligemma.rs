@@ -28,8 +28,7 @@ pub struct PaliGemma {
     pub(super) vocab: usize,
     dtype: DType,
     pub(super) device: Device,
-    /// None: every step is queued launch by launch.
-    pub(super) recorded: Option<Mutex<RecordedSteps>>,
+    pub(super) recorded: Mutex<RecordedSteps>,
 }
 
 /// Images on their way through the vision tower.
@@ -91,7 +90,7 @@ impl PaliGemma {
             vocab,
             dtype,
             device,
-            recorded: None,
+            recorded: Mutex::new(RecordedSteps::new(false)),
         })
     }
 

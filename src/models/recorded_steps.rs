@@ -5,7 +5,7 @@
 //! into the same cache are the same launches, so these are recorded.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Result, Tensor, TensorId, bail};
 use lru::LruCache;
@@ -27,11 +27,25 @@ struct Key {
     reach: usize,
 }
 
+/// Whether decode steps are recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recording {
+    /// Nobody asked for it, or the model is not on a GPU.
+    Off,
+    /// They are, so many by now.
+    On { steps: usize },
+    /// They are not any more, since recorded steps gave other numbers than others.
+    Differs,
+    /// They are not any more, since the device refused, in its own words.
+    Failed(String),
+}
+
 /// The steps of one model.
 #[derive(Debug)]
 pub(super) struct RecordedSteps {
-    /// Recording has failed before.
-    failed: bool,
+    state: Recording,
+    /// f32 `[slots, vocab]`: where every step leaves its logits, in the first rows.
+    logits: Option<Tensor>,
     /// `None`: a step like that was queued once, so that its kernels are loaded.
     steps: LruCache<Key, Option<RecordedStep>>,
 }
@@ -40,33 +54,42 @@ pub(super) struct RecordedSteps {
 #[derive(Debug)]
 struct RecordedStep {
     decoding: Decoding,
-    /// f32 `[rows, vocab]`.
+    /// f32 `[slots, vocab]`, of which it writes the first rows; others write them, too.
     logits: Tensor,
     graph: Graph,
 }
 
 impl PaliGemma {
-    /// Records decode steps, or not; on a GPU whose stream is the model's own.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn record_steps(&mut self, choice: GraphChoice) -> Result<()> {
+    /// Records decode steps, or not; on a GPU whose stream is the model's own. With `auto` only if a few of
+    /// them have the same bits recorded and queued launch by launch.
+    pub fn record_steps(&mut self, choice: GraphChoice) {
         let record = choice != GraphChoice::Off && self.device.is_cuda();
-        self.recorded = record.then(|| Mutex::new(RecordedSteps::new()));
-        if record && choice == GraphChoice::Auto && !self.recorded_steps_agree()? {
-            tracing::warn!(
-                "recorded decode steps give other numbers than others: none is recorded"
-            );
-            self.recorded = None;
+        self.recorded = Mutex::new(RecordedSteps::new(record));
+        if record && choice == GraphChoice::Auto {
+            let stopped = match self.recorded_steps_agree() {
+                Ok(true) => return,
+                Ok(false) => Recording::Differs,
+                Err(error) => Recording::Failed(reason(&error)),
+            };
+            self.recorded_steps().stop(stopped);
         }
-        Ok(())
+    }
+
+    /// Whether decode steps are recorded.
+    pub fn recording(&self) -> Recording {
+        self.recorded_steps().state()
+    }
+
+    fn recorded_steps(&self) -> MutexGuard<'_, RecordedSteps> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether steps have the same bits recorded, when they are repeated, and queued launch by launch.
     fn recorded_steps_agree(&mut self) -> Result<bool> {
         for rows in [1, 2, 8] {
             let recorded = self.first_steps(rows)?;
-            let steps = self.recorded.take();
+            let off = Mutex::new(RecordedSteps::new(false));
+            let steps = std::mem::replace(&mut self.recorded, off);
             let others = self.first_steps(rows);
             self.recorded = steps;
             if recorded != others? {
@@ -96,11 +119,12 @@ impl PaliGemma {
         (0..STEPS).map(step).collect()
     }
 
-    /// The logits of a step that was recorded, or is now; `None` when it is to be computed.
+    /// The logits of a step that was recorded, or is now, f32 `[rows, vocab]`, which the next step overwrites;
+    /// `None` when it is to be computed.
+    ///
+    /// # Errors
+    /// When the device fails.
     pub(super) fn repeat(&self, cache: &KvCache, decoding: &Decoding) -> Result<Option<Tensor>> {
-        let Some(recorded) = &self.recorded else {
-            return Ok(None);
-        };
         if !decoding.batch.adapters().is_empty() {
             return Ok(None);
         }
@@ -109,26 +133,52 @@ impl PaliGemma {
             self.text
                 .logits(&x, &Batch::of_rows(batch.rows()), self.vocab)
         };
-        let mut recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorded = self.recorded_steps();
         recorded.run(cache, decoding, self.vocab, compute)
     }
 }
 
 impl RecordedSteps {
-    /// None yet.
-    pub(super) fn new() -> Self {
+    /// None yet; none ever unless they are to be `recorded`.
+    pub(super) fn new(recorded: bool) -> Self {
         Self {
-            failed: false,
+            state: match recorded {
+                true => Recording::On { steps: 0 },
+                false => Recording::Off,
+            },
+            logits: None,
             steps: LruCache::new(MOST),
         }
     }
 
-    /// The logits of the rows of `decoding`, f32 `[rows, vocab]`, which the next step of as many rows
-    /// overwrites. `None`: the caller is to compute them this time. `compute` queues what comes after the
-    /// embedding, and gives logits.
-    ///
-    /// # Errors
-    /// When the device fails.
+    fn state(&self) -> Recording {
+        match &self.state {
+            Recording::On { .. } => {
+                let steps = self.steps.iter().filter(|(_, step)| step.is_some());
+                Recording::On {
+                    steps: steps.count(),
+                }
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// Records no more, and lets go of all.
+    fn stop(&mut self, why: Recording) {
+        match &why {
+            Recording::Failed(reason) => {
+                tracing::warn!("decode steps are not recorded, which failed: {reason}");
+            }
+            _ => tracing::warn!(
+                "decode steps are not recorded, because they gave other numbers than others"
+            ),
+        }
+        *self = Self::new(false);
+        self.state = why;
+    }
+
+    /// The logits of the rows of `decoding`. `None`: the caller is to compute them this time. `compute` queues
+    /// what comes after the embedding, and gives logits.
     fn run(
         &mut self,
         cache: &KvCache,
@@ -136,7 +186,7 @@ impl RecordedSteps {
         vocab: usize,
         compute: impl FnOnce(&Decoding) -> Result<Tensor>,
     ) -> Result<Option<Tensor>> {
-        let Some(reach) = decoding.batch.reach().filter(|_| !self.failed) else {
+        let (Recording::On { .. }, Some(reach)) = (&self.state, decoding.batch.reach()) else {
             return Ok(None);
         };
         let key = Key {
@@ -144,38 +194,61 @@ impl RecordedSteps {
             rows: decoding.batch.rows(),
             reach,
         };
-        let Some(known) = self.steps.get_mut(&key) else {
+        if !self.steps.contains(&key) {
             self.steps.put(key, None);
             return Ok(None);
-        };
-        let step = match known {
+        }
+        match self.repeated(key, cache, decoding, vocab, compute) {
+            Ok(logits) => Ok(Some(logits)),
+            // What computes them next tells whether it is the device that fails.
+            Err(error) => {
+                self.stop(Recording::Failed(reason(&error)));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The same of a step that was queued before.
+    fn repeated(
+        &mut self,
+        key: Key,
+        cache: &KvCache,
+        decoding: &Decoding,
+        vocab: usize,
+        compute: impl FnOnce(&Decoding) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let logits = self.logits(cache, vocab, decoding)?;
+        let step = match self.steps.get_or_insert_mut(key, || None) {
             Some(step) => {
                 step.decoding.overwrite(decoding)?;
                 step
             }
-            None => match RecordedStep::new(decoding, vocab, compute) {
-                Ok(step) => known.insert(step),
-                Err(error) => {
-                    let error = reason(&error);
-                    tracing::warn!("decode steps are no longer recorded, which failed: {error}");
-                    self.failed = true;
-                    return Ok(None);
-                }
-            },
+            new => new.insert(RecordedStep::new(decoding, logits, compute)?),
         };
         step.graph.launch()?;
-        Ok(Some(step.logits.clone()))
+        step.logits.narrow(0, 0, key.rows)
+    }
+
+    /// Where steps of `cache` leave their logits. A recorded step keeps its own, if this becomes larger.
+    fn logits(&mut self, cache: &KvCache, vocab: usize, decoding: &Decoding) -> Result<Tensor> {
+        let slots = cache.layer(0).k.dim(0)?;
+        let large = |logits: &&Tensor| logits.dims()[0] >= slots;
+        if let Some(logits) = self.logits.as_ref().filter(large) {
+            return Ok(logits.clone());
+        }
+        let device = decoding.x.device();
+        let logits = Tensor::zeros((slots, vocab), DType::F32, device)?;
+        Ok(self.logits.insert(logits).clone())
     }
 }
 
 impl RecordedStep {
     fn new(
         decoding: &Decoding,
-        vocab: usize,
+        logits: Tensor,
         compute: impl FnOnce(&Decoding) -> Result<Tensor>,
     ) -> Result<Self> {
         let device = decoding.x.device();
-        let logits = Tensor::zeros((decoding.batch.rows(), vocab), DType::F32, device)?;
         let graph = Graph::record(device, || logits.slice_set(&compute(decoding)?, 0, 0))?;
         Ok(Self {
             decoding: decoding.clone(),

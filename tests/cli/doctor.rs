@@ -24,6 +24,11 @@ fn the_doctor_finds_this_machine_well_and_says_what_it_is() {
             .iter()
             .all(|check| check["error"].as_f64() > Some(0.0))
     );
+    let goldens = checks.iter().filter(|check| {
+        let name = check["name"].as_str().unwrap();
+        name.starts_with("the demo's tokens in f32") && check["allowed"] == 0.0
+    });
+    assert_eq!(goldens.count(), 3);
     assert_eq!(report["speed"], Value::Array(Vec::new()));
 }
 
@@ -32,4 +37,16 @@ fn the_doctor_refuses_a_device_that_is_not_there() {
     let output = binary(&["doctor", "--device", "cuda:99"]).output().unwrap();
     let error = failure(&output, 2);
     assert_tells(&error, &["cuda:99"]);
+}
+
+#[test]
+fn a_doctor_without_time_reports_what_it_has_and_fails() {
+    let limited = ["doctor", "--device", "cpu", "--json", "--time-limit", "1ms"];
+    let output = binary(&limited).output().unwrap();
+    assert_tells(&failure(&output, 1), &["an end"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let failed: Vec<_> = checks.iter().filter(|it| it["ok"] == false).collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(failed[0]["finding"].as_str().unwrap().contains("1ms"));
 }

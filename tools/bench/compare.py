@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import preparation  # noqa: E402
+from reference import CHOICES  # noqa: E402
 
 SHAPES = ("paligemma-3b-224", "paligemma2-3b-224", "paligemma2-3b-448", "tiny")
 
@@ -31,7 +32,7 @@ def parse():
     what.add_argument("--binary", help="the server; built from this working tree by default")
     what.add_argument("--baseline", help="another build of the server, to measure a change")
     what.add_argument("--recorded", action="store_true", help="on a GPU, also the server with recorded decode steps")
-    what.add_argument("--reference", default="bf16", help="dtypes of transformers, such as bf16,f32; none: without it")
+    what.add_argument("--reference", default="bf16", help="dtypes of transformers, such as bf16,bf16-static; none: without it")
     what.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     what.add_argument("--dtype", default="auto", help="weights of the server: q8_0, q4k or f32 on a CPU")
     how = parser.add_argument_group("how")
@@ -49,8 +50,8 @@ def parse():
     output.add_argument("--write-docs", action="store_true", help="plots and tables into docs/")
     args = parser.parse_args()
     args.reference = [name for name in args.reference.split(",") if name != "none"]
-    if not {"bf16", "f32"}.issuperset(args.reference):
-        parser.error(f"--reference takes bf16, f32 or none, not {','.join(args.reference)}")
+    if not CHOICES.issuperset(args.reference):
+        parser.error(f"--reference takes {', '.join(sorted(CHOICES))} or none, not {','.join(args.reference)}")
     if args.tokens < 2 or args.repeats < 1 or not args.concurrency or min(args.concurrency) < 1:
         parser.error("a measurement takes at least 2 tokens, 1 repeat and 1 request at once")
     return args
@@ -94,7 +95,7 @@ def measure(args):
             sides.append(Server("baseline", args.baseline, args, work.side))
         if args.recorded:
             sides.append(Server("recorded steps", args.binary, args, work.side, ["--cuda-graphs", "on"]))
-        sides += [Reference(args, dtype, work.side) for dtype in args.reference]
+        sides += [Reference(args, choice, work.side) for choice in args.reference]
         for rounds, runs in enumerate(take_turns(args, sides, limits), 1):
             usage = runs["paligemma-server"][str(args.concurrency[0])][0][0]["usage"]
             results = {
@@ -121,7 +122,7 @@ def take_turns(args, sides, limits):
     """In each round, every side has a turn with every concurrency; yields the runs so far after each."""
     runs = {side.name: {} for side in sides}
     for side in sides:
-        side.run(0, 1, 2)  # warm
+        side.warm(args.tokens)
     limits.measure()
     turn = 0
     for number in range(1, args.repeats + 1):

@@ -1,7 +1,8 @@
 """transformers on the same checkpoint, in a process of its own that answers line by line.
 
 Class `Reference` starts this file as a program. All pictures of a run are one batch: the most that transformers can do
-for several requests that arrive together. Its time starts with ready pixels and token ids.
+for several requests that arrive together. Its time starts with ready pixels and token ids. "bf16-static" is bf16 with a
+static cache and a decode step that `torch.compile` compiles.
 """
 
 import json
@@ -14,21 +15,29 @@ import process
 
 # Names of dtypes in torch, and bytes per weight.
 DTYPES = {"bf16": ("bfloat16", 2), "f32": ("float32", 4)}
+STATIC = "-static"
+CHOICES = {dtype + cache for dtype in DTYPES for cache in ("", STATIC)}
 
 
 class Reference:
     """transformers in one dtype, loaded with one checkpoint."""
 
-    def __init__(self, args, dtype, side):
-        self.name, self.counts = f"transformers {dtype}", args.reference_concurrency
-        name, size = DTYPES[dtype]
+    def __init__(self, args, choice, side):
+        self.name, self.counts = f"transformers {choice}", args.reference_concurrency
+        name, size = DTYPES[choice.removesuffix(STATIC)]
+        self.static = choice.endswith(STATIC)
         self._check_memory(args, size)
         started = time.perf_counter()
-        command = [sys.executable, __file__, args.checkpoint, args.device, name, str(side)]
+        command = [sys.executable, __file__, args.checkpoint, args.device, name, str(side), str(self.static)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.versions = self._read()
         self.ready_seconds = time.perf_counter() - started
         self.memory_ready = process.memory(self.process.pid)
+
+    def warm(self, tokens):
+        """Answers once, or once for each number of pictures where each is compiled by itself."""
+        for count in self.counts if self.static else [1]:
+            self.run(0, count, tokens)
 
     def takes(self, count):
         """Whether batches of so many are measured."""
@@ -65,7 +74,7 @@ class Reference:
         self.process.wait()
 
 
-def answer_lines(checkpoint, device, dtype, side):
+def answer_lines(checkpoint, device, dtype, side, static):
     import numpy as np
     import tokenizers
     import torch
@@ -83,13 +92,28 @@ def answer_lines(checkpoint, device, dtype, side):
     ids = [tokenizer.token_to_id("<bos>"), *tokenizer.encode(pictures.PROMPT + "\n", add_special_tokens=False).ids]
     ids = [model.config.image_token_id] * (side // model.config.vision_config.patch_size) ** 2 + ids
 
-    @torch.inference_mode()
+    caches = {}
+
+    def static_cache(count, length):
+        """The same memory for answers of one size: what was compiled and recorded goes on using it."""
+        cache = caches.get((count, length))
+        if cache is None:
+            text = model.config.get_text_config()
+            cache = caches[count, length] = transformers.StaticCache(config=text, max_cache_len=length)
+        cache.reset()
+        return cache
+
+    decode = torch.compile(model.forward, mode="reduce-overhead") if static else model
+
+    @torch.no_grad()
     def generate(seed, count, tokens):
         pixels = np.stack([np.asarray(picture) for picture in pictures.noise(side, seed, count)])
         pixels = torch.tensor(pixels.transpose(0, 3, 1, 2) / 127.5 - 1, dtype=model.dtype, device=device)
         inputs = torch.tensor([ids] * count, device=device)
+        begin = {"past_key_values": static_cache(count, len(ids) + tokens)} if static else {}
         started, times = time.perf_counter(), []
-        output = model(input_ids=inputs, pixel_values=pixels, token_type_ids=torch.zeros_like(inputs), logits_to_keep=1)
+        types = torch.zeros_like(inputs)
+        output = model(input_ids=inputs, pixel_values=pixels, token_type_ids=types, logits_to_keep=1, **begin)
         while True:
             token = output.logits[:, -1].argmax(-1, keepdim=True)
             token.cpu()
@@ -98,7 +122,8 @@ def answer_lines(checkpoint, device, dtype, side):
                 return times
             # What carries keys and values from step to step has another name in older releases.
             cache = "cache" if hasattr(output, "cache") else "past_key_values"
-            output = model(input_ids=token, **{cache: getattr(output, cache)})
+            torch.compiler.cudagraph_mark_step_begin()
+            output = decode(input_ids=token, **{cache: getattr(output, cache)})
 
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     print(json.dumps(versions), flush=True)
@@ -107,5 +132,5 @@ def answer_lines(checkpoint, device, dtype, side):
 
 
 if __name__ == "__main__":
-    checkpoint, device, dtype, side = sys.argv[1:]
-    answer_lines(checkpoint, device, dtype, int(side))
+    checkpoint, device, dtype, side, static = sys.argv[1:]
+    answer_lines(checkpoint, device, dtype, int(side), static == "True")

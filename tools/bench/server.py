@@ -44,6 +44,10 @@ class Server:
         except OSError:
             return False
 
+    def warm(self, _tokens):
+        """Answers once."""
+        self.run(0, 1, 2)
+
     def takes(self, count):
         """Whether so many requests at once are measured here."""
         return True

@@ -23,7 +23,7 @@ const CONTEXT: usize = 768;
 
 /// Measures the kernels of a GPU, in microseconds a call; `seconds_per_byte` is what memory takes.
 pub fn measure(
-    report: &mut Report,
+    report: &Report,
     device: &Device,
     format: WeightFormat,
     seconds_per_byte: f64,
@@ -37,7 +37,7 @@ pub fn measure(
     let small = input(1, 2048)?;
     let scale = noise(2048, 4, device)?;
     let times = time(device, |_| rms_norm(&small, &scale, 1e-6))?;
-    report.figure("a norm of one row", times, "us", None);
+    report.time("a norm of one row", times, "us", None);
 
     for (what, out, width, outputs) in [
         ("queries, keys and values", 2560, 2048, Outputs::SideBySide),
@@ -61,7 +61,7 @@ pub fn measure(
                 weights[call % count].forward(&x, None, 0, Epilogue::default())
             })?;
             let limit = Some(bytes * seconds_per_byte * 1e6);
-            report.figure(format!("{what}, {rows} rows"), times, "us", limit);
+            report.time(format!("{what}, {rows} rows"), times, "us", limit);
         }
     }
 
@@ -94,7 +94,7 @@ pub fn measure(
                 scoring,
             )
         })?;
-        report.figure(
+        report.time(
             format!("attention of {rows} rows that decode"),
             times,
             "us",
@@ -104,7 +104,7 @@ pub fn measure(
     for images in [1, 8] {
         let qkv = input(images * 256, 3 * 1152)?;
         let times = time(device, |_| attend_images(&qkv, 256, 16, scoring))?;
-        report.figure(
+        report.time(
             format!("attention within {images} images"),
             times,
             "us",
@@ -118,10 +118,10 @@ pub fn measure(
         likeliest(&logits, &[None])?;
         times.push(1e6 * began.elapsed().as_secs_f64());
     }
-    report.figure("choosing a token, brought back", times, "us", None);
+    report.time("choosing a token, brought back", times, "us", None);
     let one = Tensor::zeros(1, DType::F32, device)?;
     let times = time(device, |_| one.affine(1.0, 1.0))?;
-    report.figure("a launch of next to nothing", times, "us", None);
+    report.time("a launch of next to nothing", times, "us", None);
     Ok(())
 }
 

@@ -1,14 +1,22 @@
 //! `doctor`: what this machine is, whether it computes rightly, and how fast.
 
+mod answers;
 mod checks;
 mod kernels;
+mod layers;
 mod machine;
 mod random_model;
 mod report;
 mod speed;
 
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use humantime_serde::re::humantime;
 use paligemma_server::kernels::{
-    DeviceChoice, FormatChoice, GraphChoice, InstructionsChoice, Placement, choose_instructions,
+    DeviceChoice, FormatChoice, GraphChoice, InstructionsChoice, Placement, PlacementError,
+    choose_instructions, reason,
 };
 
 use self::random_model::Shape;
@@ -22,7 +30,7 @@ Examples:
   # The same for a program, without the figures of speed.
   paligemma-server doctor --only-checks --json";
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Where to compute: auto, cpu, cuda or cuda:N
@@ -49,41 +57,75 @@ pub struct Args {
     #[arg(long)]
     only_checks: bool,
 
+    /// When to give up, with what was found by then
+    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    time_limit: Duration,
+
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// Some check failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{failed} of {all} checks failed: {names}")]
-struct Unwell {
-    failed: usize,
-    all: usize,
-    names: String,
-}
-
 /// Checks, measures, and prints a report; fails if a check does.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let placement = Placement::resolve(args.device, args.dtype)?;
-    let instructions = choose_instructions(&placement, args.cpu_instructions)?;
-    let mut report = Report::new(args.json);
-    machine::describe(&mut report, placement, instructions)?;
-    let device = placement.open_device(args.cuda_graphs)?;
-    checks::run(&mut report, &device, placement.format, args.cuda_graphs)?;
-    if !args.only_checks {
-        let (format, graphs) = (placement.format, args.cuda_graphs);
-        speed::measure(&mut report, &device, format, graphs, args.shape)?;
-    }
-    report.finish()?;
-    let failed = report.failed();
-    match failed.is_empty() {
-        true => Ok(()),
-        false => Err(Unwell {
-            failed: failed.len(),
-            all: report.checks.len(),
-            names: failed.join(", "),
+    let report = Arc::new(Report::new(args.json));
+    let (finished, end) = mpsc::channel();
+    // On a thread that can be left behind: a device that hangs never answers.
+    let examiner = {
+        let (report, args) = (Arc::clone(&report), args.clone());
+        move || finished.send(examine(&report, &args))
+    };
+    std::thread::Builder::new()
+        .name("doctor".to_owned())
+        .spawn(examiner)?;
+    match end.recv_timeout(args.time_limit) {
+        Ok(examined) => examined?,
+        Err(RecvTimeoutError::Timeout) => {
+            let limit = humantime::format_duration(args.time_limit);
+            report.fails("an end", format!("not within {limit} (--time-limit)"));
         }
-        .into()),
+        Err(RecvTimeoutError::Disconnected) => {
+            report.fails("an end", "the doctor panicked; please report it");
+        }
     }
+    report.finish()
+}
+
+/// Finds out all that goes into the report.
+///
+/// # Errors
+/// When the arguments ask for what is not here.
+fn examine(report: &Report, args: &Args) -> anyhow::Result<()> {
+    report.heading("What is here");
+    let placement = place(report, args)?;
+    let instructions = choose_instructions(&placement, args.cpu_instructions)?;
+    machine::describe(report, placement, instructions);
+    let device = placement.open_device(args.cuda_graphs)?;
+    let (format, graphs) = (placement.format, args.cuda_graphs);
+    checks::run(report, &device, format, graphs);
+    if !args.only_checks {
+        report.heading("How fast it is, with random weights");
+        let measured = speed::measure(report, &device, format, graphs, args.shape);
+        if let Err(error) = measured {
+            report.fails("measuring all of it", reason(&error));
+        }
+    }
+    Ok(())
+}
+
+/// Where to compute. If nobody asked for the processor, a GPU's driver that does not work is a finding.
+fn place(report: &Report, args: &Args) -> Result<Placement, PlacementError> {
+    if args.device != DeviceChoice::Auto {
+        return Placement::resolve(args.device, args.dtype);
+    }
+    match Placement::resolve(DeviceChoice::Cuda(0), args.dtype) {
+        Err(PlacementError::WithoutCuda(_)) => {}
+        Err(
+            error @ (PlacementError::NoDriver(_)
+            | PlacementError::OldDriver { .. }
+            | PlacementError::NoGpu { .. }),
+        ) => report.fails("the GPU", error.to_string()),
+        placed => return placed,
+    }
+    Placement::resolve(DeviceChoice::Cpu, args.dtype)
 }

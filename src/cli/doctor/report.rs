@@ -1,46 +1,56 @@
 //! What the doctor found, as a table that grows line by line, or as one JSON document.
 
 use std::io::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-/// Everything that was found.
-#[derive(Serialize)]
+/// Everything that was found, by whichever thread.
 pub struct Report {
-    pub machine: Vec<Fact>,
-    pub checks: Vec<Check>,
-    pub speed: Vec<Figure>,
-    #[serde(skip)]
+    found: Mutex<Found>,
     json: bool,
+}
+
+#[derive(Default, Serialize)]
+struct Found {
+    machine: Vec<Fact>,
+    checks: Vec<Check>,
+    speed: Vec<Figure>,
 }
 
 /// Something that is there.
 #[derive(Serialize)]
-pub struct Fact {
+struct Fact {
     name: &'static str,
     value: String,
 }
 
-/// A comparison with what is right.
 #[derive(Serialize)]
-pub struct Check {
-    pub name: String,
-    /// How far it is off.
-    error: f64,
-    /// How far it may be off.
-    allowed: f64,
+struct Check {
+    name: String,
     ok: bool,
+    #[serde(flatten)]
+    finding: Finding,
 }
 
-/// A measurement: the median, and the fastest.
 #[derive(Serialize)]
-pub struct Figure {
+#[serde(untagged)]
+enum Finding {
+    /// How far something is off what is right, and how far it may be.
+    Distance { error: f64, allowed: f64 },
+    /// What is there, or what is wrong.
+    Words { finding: String },
+}
+
+/// A measurement: the median, and the best.
+#[derive(Serialize)]
+struct Figure {
     name: String,
     median: f64,
     best: f64,
     unit: &'static str,
-    /// What part of the time it would take if all that counted were reading the weights from memory at
-    /// the measured speed.
+    /// What part of the speed this is that would be reached if all that counted were reading the weights
+    /// from memory at the measured speed.
     #[serde(skip_serializing_if = "Option::is_none")]
     share_of_limit: Option<f64>,
 }
@@ -48,57 +58,88 @@ pub struct Figure {
 impl Report {
     pub fn new(json: bool) -> Self {
         Self {
-            machine: Vec::new(),
-            checks: Vec::new(),
-            speed: Vec::new(),
+            found: Mutex::default(),
             json,
         }
     }
 
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes what is there.
-    pub fn fact(&mut self, name: &'static str, value: impl Into<String>) {
+    pub fn fact(&self, name: &'static str, value: impl Into<String>) {
         let value = value.into();
         self.line(&format!("{name:<24}{value}"));
-        self.machine.push(Fact { name, value });
+        self.found().machine.push(Fact { name, value });
     }
 
-    /// Notes a comparison.
-    pub fn check(&mut self, name: impl Into<String>, error: f64, allowed: f64) {
-        let name = name.into();
+    /// Notes how far something is off what is right.
+    pub fn distance(&self, name: impl Into<String>, error: f64, allowed: f64) {
         // NaN is never right.
         let ok = error <= allowed;
-        let word = if ok { "ok" } else { "WRONG" };
-        self.line(&format!(
-            "{word:<7}{name:<66}off by {error:<9.1e} at most {allowed:.0e}"
-        ));
-        self.checks.push(Check {
-            name,
-            error,
-            allowed,
-            ok,
-        });
+        self.check(name.into(), ok, Finding::Distance { error, allowed });
     }
 
-    /// Notes a measurement. `limit` is the value that memory allows at best, and higher values are
-    /// slower.
-    pub fn figure(
-        &mut self,
+    /// Notes that something is as it should be.
+    pub fn holds(&self, name: impl Into<String>, finding: impl Into<String>) {
+        let finding = finding.into();
+        self.check(name.into(), true, Finding::Words { finding });
+    }
+
+    /// Notes that something is wrong, or could not be found out.
+    pub fn fails(&self, name: impl Into<String>, finding: impl Into<String>) {
+        let finding = finding.into();
+        self.check(name.into(), false, Finding::Words { finding });
+    }
+
+    fn check(&self, name: String, ok: bool, finding: Finding) {
+        let word = if ok { "ok" } else { "WRONG" };
+        let told = match &finding {
+            Finding::Distance { error, allowed } => {
+                format!("off by {error:<9.1e} at most {allowed:.0e}")
+            }
+            Finding::Words { finding } => finding.clone(),
+        };
+        self.line(&format!("{word:<7}{name:<66}{told}"));
+        self.found().checks.push(Check { name, ok, finding });
+    }
+
+    /// Notes how long something takes. `limit` is the time that memory allows at best.
+    pub fn time(
+        &self,
         name: impl Into<String>,
-        mut values: Vec<f64>,
+        times: Vec<f64>,
         unit: &'static str,
         limit: Option<f64>,
     ) {
-        let name = name.into();
-        values.sort_by(f64::total_cmp);
-        let (best, median) = (values[0], values[values.len() / 2]);
-        let share_of_limit = limit.map(|limit| limit / median);
+        let (best, median) = (f64::min, median(&times));
+        let share = limit.map(|limit| limit / median);
+        self.figure(name.into(), &times, best, unit, share);
+    }
+
+    /// Notes how quick something is.
+    pub fn rate(&self, name: impl Into<String>, rates: Vec<f64>, unit: &'static str) {
+        self.figure(name.into(), &rates, f64::max, unit, None);
+    }
+
+    fn figure(
+        &self,
+        name: String,
+        values: &[f64],
+        better: fn(f64, f64) -> f64,
+        unit: &'static str,
+        share_of_limit: Option<f64>,
+    ) {
+        let median = median(values);
+        let best = values.iter().copied().fold(median, better);
         let share = share_of_limit.map_or(String::new(), |share| {
             format!("{:>6.0} % of the limit", 100.0 * share)
         });
         self.line(&format!(
-            "{name:<46}{median:>12.4} {unit:<6} best {best:<10.4}{share}"
+            "{name:<46}{median:>12.4} {unit:<9} best {best:<10.4}{share}"
         ));
-        self.speed.push(Figure {
+        self.found().speed.push(Figure {
             name,
             median,
             best,
@@ -119,17 +160,38 @@ impl Report {
         }
     }
 
-    /// Names of the checks that failed.
-    pub fn failed(&self) -> Vec<&str> {
-        let failed = self.checks.iter().filter(|check| !check.ok);
-        failed.map(|check| check.name.as_str()).collect()
-    }
-
-    /// Prints the document, if one is wanted.
+    /// Prints the document, if one is wanted. Fails if a check did.
     pub fn finish(&self) -> anyhow::Result<()> {
+        let found = self.found();
         if self.json {
-            println!("{}", serde_json::to_string_pretty(self)?);
+            println!("{}", serde_json::to_string_pretty(&*found)?);
         }
-        Ok(())
+        let failed = found.checks.iter().filter(|check| !check.ok);
+        let names: Vec<_> = failed.map(|check| check.name.as_str()).collect();
+        match names.as_slice() {
+            [] => Ok(()),
+            names => Err(Unwell {
+                failed: names.len(),
+                all: found.checks.len(),
+                names: names.join(", "),
+            }
+            .into()),
+        }
     }
+}
+
+/// Some check failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{failed} of {all} checks failed: {names}")]
+struct Unwell {
+    failed: usize,
+    all: usize,
+    names: String,
+}
+
+/// The middle one of some values, of which there is at least one.
+pub fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -1,16 +1,18 @@
 //! How fast a model of real dimensions is here, and how fast memory would allow it to be.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use paligemma_server::kernels::{GraphChoice, likeliest};
 use paligemma_server::models::{
-    DecodeRow, EVERYTHING, KvCache, Model, PaliGemma, Picture, Prefix, WeightFormat, waves,
+    DecodeRow, EVERYTHING, KvCache, Model, PaliGemma, Picture, Prefix, WeightFormat, reason, waves,
 };
+use rayon::prelude::*;
 
-use super::kernels;
 use super::random_model::{Shape, VOCAB};
-use super::report::Report;
+use super::report::{Report, median};
+use super::{answers, kernels};
 
 /// Requests that are measured together.
 const TOGETHER: [usize; 3] = [1, 8, 64];
@@ -23,50 +25,67 @@ const CONTEXT: usize = 256 + 512;
 
 /// Measures copying memory, and each stage of a model with random weights.
 pub fn measure(
-    report: &mut Report,
+    report: &Report,
     device: &Device,
     format: WeightFormat,
     graphs: GraphChoice,
     shape: Shape,
-) -> anyhow::Result<()> {
-    report.heading("How fast it is, with random weights");
-    // What a processor's memory allows, examples/machine_limits measures.
-    let mut seconds_per_byte = None;
+) -> Result<()> {
+    let per_byte = seconds_per_byte(report, device)?;
     if device.is_cuda() {
-        let copied = copy(device)?;
-        let median = copied[copied.len() / 2] / 1e12;
-        report.figure("copying memory, read and written", copied, "s/TB", None);
-        kernels::measure(report, device, format, median)?;
-        seconds_per_byte = Some(median);
+        kernels::measure(report, device, format, per_byte)?;
     }
     let began = Instant::now();
     let mut model = shape.load(device, format)?;
-    model.record_steps(graphs)?;
+    model.record_steps(graphs);
     device.synchronize()?;
-    report.figure(
+    report.time(
         "making the model",
         vec![began.elapsed().as_secs_f64()],
         "s",
         None,
     );
-    let bytes = read_bytes(shape, format);
-    let limit = seconds_per_byte.map(|seconds| bytes * seconds * 1e3);
+    let limit = Some(read_bytes(shape, format) * per_byte * 1e3);
     for together in TOGETHER {
         if device.is_cpu() && together > MOST_ON_CPU {
             continue;
         }
         let rounds = if device.is_cpu() { 3 } else { 7 };
-        let stages = Stages::measure(&model, together, rounds)?;
+        let stages = match Stages::measure(&model, together, rounds) {
+            Err(error) if reason(&error).contains("OUT_OF_MEMORY") => {
+                report.fact(
+                    "not measured",
+                    format!("{together} together: memory ran out"),
+                );
+                continue;
+            }
+            measured => measured?,
+        };
         let name = |stage: &str| format!("{stage}, {together} together");
-        report.figure(name("vision"), stages.encode, "ms", None);
-        report.figure(name("prefill"), stages.prefill, "ms", None);
+        report.time(name("vision"), stages.encode, "ms", None);
+        report.time(name("prefill"), stages.prefill, "ms", None);
         if device.is_cuda() {
-            report.figure(name("decoding a token, queued"), stages.queued, "ms", None);
+            report.time(name("decoding a token, queued"), stages.queued, "ms", None);
         }
-        report.figure(name("decoding a token"), stages.decode, "ms", limit);
-        report.figure(name("choosing a token"), stages.choose, "ms", None);
+        let rate = |milliseconds: &f64| 1e3 * together as f64 / milliseconds;
+        let rates = stages.decode.iter().map(rate).collect();
+        report.time(name("decoding a token"), stages.decode, "ms", limit);
+        report.rate(name("tokens of answers"), rates, "tokens/s");
+        report.time(name("choosing a token"), stages.choose, "ms", None);
     }
+    answers::recording(report, &model, "of the 3B model");
     Ok(())
+}
+
+/// How long memory takes for a byte.
+fn seconds_per_byte(report: &Report, device: &Device) -> Result<f64> {
+    let (what, rates) = match device.is_cuda() {
+        true => ("copying memory, read and written", copy(device)?),
+        false => ("reading memory", read()),
+    };
+    let median = median(&rates);
+    report.rate(what, rates, "GB/s");
+    Ok(1e-9 / median)
 }
 
 /// Bytes that a token must read at least: the decoder's weights, and the token table as the last
@@ -80,21 +99,32 @@ fn read_bytes(shape: Shape, format: WeightFormat) -> f64 {
     layers * format.bytes_per_weight() + table * format.for_token_table().bytes_per_weight()
 }
 
-/// Seconds for each terabyte that is read or written in a GPU's memory, ascending.
+/// Gigabytes that are read and written in a GPU's memory each second.
 fn copy(device: &Device) -> Result<Vec<f64>> {
     let bytes = 2048usize << 20;
     let from = Tensor::zeros(bytes / 4, DType::F32, device)?;
-    let mut seconds = Vec::new();
+    let mut rates = Vec::new();
     for _ in 0..8 {
         device.synchronize()?;
         let began = Instant::now();
         let copied = from.copy()?;
         device.synchronize()?;
-        seconds.push(began.elapsed().as_secs_f64() / (2 * bytes) as f64 * 1e12);
+        rates.push((2 * bytes) as f64 * 1e-9 / began.elapsed().as_secs_f64());
         drop(copied);
     }
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds)
+    Ok(rates)
+}
+
+/// Gigabytes that all cores read from a processor's memory each second.
+fn read() -> Vec<f64> {
+    let memory = vec![1u64; 1 << 27];
+    let round = || {
+        let began = Instant::now();
+        let parts = memory.par_chunks(1 << 16);
+        black_box(parts.map(|part| part.iter().sum::<u64>()).sum::<u64>());
+        8.0 * memory.len() as f64 * 1e-9 / began.elapsed().as_secs_f64()
+    };
+    (0..8).map(|_| round()).collect()
 }
 
 /// Milliseconds of each stage, for all requests that are measured together.

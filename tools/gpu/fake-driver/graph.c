@@ -2,6 +2,8 @@
 // launch of the graph as one.
 
 #include <cuda.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "fake.h"
 
@@ -11,6 +13,12 @@ static __thread int is_recording;
 static __thread long open_allocations;
 // Something to point to.
 static int thing;
+
+// FAKE_GRAPHS: what the card refuses, "record" or "launch".
+static int refuses(const char *what) {
+  const char *asked = getenv("FAKE_GRAPHS");
+  return asked && !strcmp(asked, what);
+}
 
 int recording(void) { return is_recording; }
 
@@ -30,6 +38,7 @@ EXPORT CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) 
     return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   }
   if (refused_in_graph("another graph is begun")) return CUDA_ERROR_ILLEGAL_STATE;
+  if (refuses("record")) return CUDA_ERROR_NOT_SUPPORTED;
   is_recording = 1;
   open_allocations = 0;
   return CUDA_SUCCESS;
@@ -57,6 +66,7 @@ EXPORT CUresult cuGraphInstantiateWithFlags(CUgraphExec *executable, CUgraph gra
 EXPORT CUresult cuGraphLaunch(CUgraphExec executable, CUstream stream) {
   (void)executable, (void)stream;
   if (refused_in_graph("a graph is launched")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  if (refuses("launch")) return CUDA_ERROR_NOT_SUPPORTED;
   count("launch", "graph");
   return CUDA_SUCCESS;
 }
