@@ -24,7 +24,7 @@ fn a_collector_that_never_answers_costs_no_request_and_one_line() {
             assert_eq!(server.get("/v1/models"), 200);
             std::thread::sleep(Duration::from_millis(15));
         }
-        assert!(begun.elapsed() < Duration::from_secs(4));
+        assert!(begun.elapsed() < Duration::from_secs(10));
         let log = server.stop();
         let told = log.matches("traces are lost").count();
         assert!(told == usize::from(!is_there) || told <= 1, "{log}");
