@@ -10,9 +10,13 @@ use super::{DTYPES, assert_close, noise, wide};
 use crate::attention::{CachedPrefix, CachedRows, Scoring};
 use crate::portable;
 
-/// What a warp keeps of a row of scores.
+/// Scores of a row that a warp keeps in registers: see attention.cu.
 const KEPT: usize = 512;
 
+/// Keys of a prefix that has more.
+const LENGTH: usize = 1100;
+
+/// Padded to the longest: keys after a prefix's own weigh nothing.
 #[test]
 fn softmax_of_prefixes_of_many_lengths() -> Result<()> {
     const KEYS: usize = 1104;
@@ -69,8 +73,7 @@ fn a_long_prefix() -> Result<()> {
     Ok(())
 }
 
-const LENGTH: usize = 1100;
-
+/// Compares the attention of one prefix with the plain formula, all its rows or the last one.
 #[track_caller]
 fn assert_prefix(
     dtype: DType,
