@@ -11,7 +11,7 @@ fn main() {
 
 #[cfg(feature = "cuda")]
 fn compile() -> cudaforge::Result<()> {
-    // What candle's kernels are built for, which read the same.
+    // candle's build script asks for it in the same way, so its kernels are built for the same.
     let capability = cudaforge::detect_compute_cap()?.base();
     println!("cargo::rustc-env=PALIGEMMA_CUDA_COMPUTE_CAP={capability}");
     println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");

@@ -32,7 +32,10 @@ pub struct RowPlaces {
     pub(super) longest: usize,
     /// u32 `[prefixes, 2]`: the first row of each prefix, and how many rows it has.
     pub(super) spans: Option<Tensor>,
-    /// u32, for every head of every row: a kernel counts in it, and leaves zeros.
+    /// u32 `[rows · kv_heads · 4]`: of each row that decodes, how many blocks of a group of heads are done.
+    ///
+    /// Zeros before a launch, and after every one that ends. When a launch breaks off, other numbers may
+    /// stay, which does no harm: after an error the model is built anew.
     pub(super) done: Tensor,
 }
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use candle_core::{Device, Error};
 
+#[cfg(feature = "cuda")]
+use super::cuda::capability;
 use super::{GraphChoice, WeightFormat, reason};
 
 /// What the operator asks for as the device.
@@ -61,6 +63,8 @@ pub enum PlacementError {
     },
     #[error("device cuda:{gpu} can't be used: {reason}; check nvidia-smi, or use device cpu")]
     NoGpu { gpu: usize, reason: String },
+    #[error("device cuda:{gpu} can't be used: {reason}, or device cpu")]
+    UnfitGpu { gpu: usize, reason: String },
     #[error(
         "dtype bf16 can't run on the CPU, for which there are no bf16 kernels; use q8_0 (quick, small) or f32 (exact)"
     )]
@@ -142,24 +146,21 @@ struct Gpu {
 }
 
 fn usable_gpu(number: usize) -> Result<Gpu, PlacementError> {
-    let device = open_gpu(number, Stream::Default)?;
-    match capability(&device) {
-        Ok(capability) => Ok(Gpu { number, capability }),
-        Err(error) => Err(PlacementError::NoGpu {
-            gpu: number,
-            reason: reason(&error),
-        }),
-    }
-}
-
-#[cfg(feature = "cuda")]
-fn capability(device: &Device) -> Result<i32, Error> {
-    super::cuda::capability(device.as_cuda_device()?)
+    open_gpu(number, Stream::Default)?;
+    let capability = capability(number).map_err(|error| no_gpu(number, &error))?;
+    Ok(Gpu { number, capability })
 }
 
 #[cfg(not(feature = "cuda"))]
-fn capability(_device: &Device) -> Result<i32, Error> {
+fn capability(_gpu: usize) -> Result<i32, Error> {
     Err(Error::NotCompiledWithCudaSupport)
+}
+
+fn no_gpu(gpu: usize, error: &Error) -> PlacementError {
+    PlacementError::NoGpu {
+        gpu,
+        reason: reason(error),
+    }
 }
 
 /// A compute capability as people write it.
@@ -185,12 +186,12 @@ fn open_gpu(gpu: usize, stream: Stream) -> Result<Device, PlacementError> {
         Stream::Default => Device::new_cuda,
         Stream::Own => Device::new_cuda_with_stream,
     };
-    match catch_unwind(|| open(gpu)) {
-        Ok(Ok(device)) => prepared(device, gpu),
-        Ok(Err(error)) => Err(PlacementError::NoGpu {
-            gpu,
-            reason: reason(&error),
-        }),
+    let opened = catch_unwind(|| {
+        check_card(gpu)?;
+        open(gpu).map_err(|error| no_gpu(gpu, &error))
+    });
+    match opened {
+        Ok(device) => prepared(device?, gpu),
         Err(_) => Err(PlacementError::NoGpu {
             gpu,
             reason: "the NVIDIA driver does not work".to_owned(),
@@ -198,18 +199,27 @@ fn open_gpu(gpu: usize, stream: Stream) -> Result<Device, PlacementError> {
     }
 }
 
-/// The device made ready for our kernels, if it can run them.
+/// Whether the card can run this binary. To open one that is too old, cuBLAS may refuse, and not say why.
+#[cfg(feature = "cuda")]
+fn check_card(gpu: usize) -> Result<(), PlacementError> {
+    let has = capability(gpu).map_err(|error| no_gpu(gpu, &error))?;
+    match super::card::refusal(has, super::cuda::built_for()) {
+        Some(reason) => Err(PlacementError::UnfitGpu { gpu, reason }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn check_card(_gpu: usize) -> Result<(), PlacementError> {
+    Ok(())
+}
+
+/// The device made ready for our kernels.
 #[cfg(feature = "cuda")]
 fn prepared(device: Device, gpu: usize) -> Result<Device, PlacementError> {
     let card = device.as_cuda_device();
-    card.and_then(|card| {
-        super::cuda::check(card)?;
-        super::cuda::prepare(card)
-    })
-    .map_err(|error| PlacementError::NoGpu {
-        gpu,
-        reason: reason(&error),
-    })?;
+    card.and_then(super::cuda::prepare)
+        .map_err(|error| no_gpu(gpu, &error))?;
     Ok(device)
 }
 

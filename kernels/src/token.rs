@@ -164,6 +164,8 @@ pub fn likeliest_ids(logits: &[f32], count: usize) -> Vec<u32> {
     // The least of those found so far is at the top; nearly every other token is less.
     let mut found: BinaryHeap<Reverse<Ranked>> = BinaryHeap::with_capacity(count.min(logits.len()));
     for (&logit, id) in logits.iter().zip(0..) {
+        // A negative zero is no less than zero.
+        let logit = logit + 0.0;
         let ranked = Reverse(Ranked { logit, id });
         if found.len() < count {
             found.push(ranked);

@@ -2,12 +2,12 @@
 
 use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
-use candle_core::{CudaDevice, Error, Result, bail};
+use candle_core::{CudaDevice, Error, Result};
 
 use crate::Card;
 use crate::placement::dotted;
 
-/// The compute capability that candle's kernels were built for, such as 75.
+/// The compute capability that candle's kernels were built for, such as `75`.
 const BUILT_FOR: &str = env!("PALIGEMMA_CUDA_COMPUTE_CAP");
 
 /// Makes the memory and the stream of `device` ours alone.
@@ -21,18 +21,23 @@ pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
     keep_freed_memory(device).map_err(Error::wrap)?;
     // candle's quantised kernels for the tensor cores are machine code of one capability, and it does
     // not notice when another card can't run them.
-    let quantised_by_text = capability(device)?.to_string() != BUILT_FOR;
+    let gpu = device.cuda_stream().context().ordinal();
+    let quantised_by_text = capability(gpu)? != built_for();
     candle_core::quantized::cuda::set_force_dmmv(quantised_by_text);
     Ok(())
 }
 
 /// Freed memory stays with the process: to give it back and ask again at every synchronisation takes
-/// longer than a step.
+/// longer than a step. Where there are no pools of memory, as on some virtual GPUs, nothing is kept.
 fn keep_freed_memory(device: &CudaDevice) -> std::result::Result<(), result::DriverError> {
-    let ordinal = device.cuda_stream().context().cu_device();
+    let stream = device.cuda_stream();
+    let card = stream.context().cu_device();
     let mut threshold = u64::MAX;
     // SAFETY: the device is open.
-    let pool = unsafe { result::device::get_default_mem_pool(ordinal) }?;
+    let pool = match unsafe { result::device::get_default_mem_pool(card) } {
+        Err(result::DriverError(sys::CUresult::CUDA_ERROR_NOT_SUPPORTED)) => return Ok(()),
+        pool => pool?,
+    };
     // SAFETY: the attribute is a number of 64 bits.
     unsafe {
         result::mem_pool::set_attribute(
@@ -43,30 +48,25 @@ fn keep_freed_memory(device: &CudaDevice) -> std::result::Result<(), result::Dri
     }
 }
 
-/// The compute capability of a card, such as 90.
-pub(crate) fn capability(device: &CudaDevice) -> Result<i32> {
-    let stream = device.cuda_stream();
-    let (major, minor) = stream.context().compute_capability().map_err(Error::wrap)?;
-    Ok(10 * major + minor)
+/// The compute capability of a GPU, such as 90. The GPU need not be open.
+pub(crate) fn capability(gpu: usize) -> Result<i32> {
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+
+    let ask = || {
+        result::init()?;
+        let card = result::device::get(gpu as i32)?;
+        // SAFETY: the driver has just given us the card.
+        let of = |attribute| unsafe { result::device::get_attribute(card, attribute) };
+        Ok(10 * of(MAJOR)? + of(MINOR)?)
+    };
+    ask().map_err(|error: result::DriverError| Error::wrap(error))
 }
 
-/// Whether the card can run what this binary was built for.
-///
-/// # Errors
-/// When it is older; the text says what the card is and what is needed.
-pub(crate) fn check(device: &CudaDevice) -> Result<()> {
-    let (has, needs) = (capability(device)?, built_for());
-    if has < needs {
-        bail!(
-            "this card's compute capability is {}, and this binary needs {} or newer",
-            dotted(has),
-            dotted(needs)
-        );
-    }
-    Ok(())
-}
-
-fn built_for() -> i32 {
+/// The compute capability that this binary was built for, such as 75.
+pub(crate) fn built_for() -> i32 {
     BUILT_FOR.parse().unwrap_or(0)
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn card(gpu: usize) -> Result<Card> {
     Ok(Card {
         name: context.name().map_err(Error::wrap)?,
         driver: format!("{}.{}", speaks / 1000, speaks % 1000 / 10),
-        capability: dotted(capability(&device)?),
+        capability: dotted(capability(gpu)?),
         needs: dotted(built_for()),
         free_bytes,
         bytes,

@@ -1,5 +1,6 @@
 //! Stands for a GPU: the kernels of emulator.cpp, on tensors in the processor's memory.
 
+use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::sync::{Mutex, PoisonError};
 
@@ -98,9 +99,22 @@ pub(super) fn is_ampere(_: &Gpu) -> Result<bool> {
     Ok(true)
 }
 
-/// So few that decoding has several parts even of short sequences.
+thread_local! {
+    /// So few that decoding has several parts even of short sequences.
+    static MULTIPROCESSORS: Cell<usize> = const { Cell::new(8) };
+}
+
 pub(super) fn multiprocessors(_: &Gpu) -> Result<usize> {
-    Ok(8)
+    Ok(MULTIPROCESSORS.get())
+}
+
+/// Does `work` as on a GPU with `count` multiprocessors, as far as this thread goes.
+#[cfg(test)]
+pub(super) fn with_multiprocessors<T>(count: usize, work: impl FnOnce() -> T) -> T {
+    let usual = MULTIPROCESSORS.replace(count);
+    let done = work();
+    MULTIPROCESSORS.set(usual);
+    done
 }
 
 /// As cuBLAS does it: `first` `[m, k]` times `second` into `product` `[m, n]`, for each of `batch`

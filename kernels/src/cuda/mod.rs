@@ -27,7 +27,7 @@ mod token;
 
 pub(crate) use attention::{attend_rows, places};
 #[cfg(feature = "cuda")]
-pub(crate) use device::{capability, card, check, prepare};
+pub(crate) use device::{built_for, capability, card, prepare};
 #[cfg(feature = "cuda")]
 pub(crate) use graph::Graph;
 pub(crate) use images::attend_images;

@@ -75,12 +75,12 @@ __device__ void layer_norm(const T *__restrict__ x, const float *__restrict__ we
 }
 
 #define KERNELS(T, NAME)                                                                                        \
-  extern "C" __global__ void rms_norm_##NAME(const T *x, const float *scale, const T *residual, T *out,         \
-                                             int width, float eps) {                                            \
+  extern "C" __global__ void __launch_bounds__(1024)                                                            \
+      rms_norm_##NAME(const T *x, const float *scale, const T *residual, T *out, int width, float eps) {        \
     rms_norm<T>(x, scale, residual, out, width, eps);                                                           \
   }                                                                                                             \
-  extern "C" __global__ void layer_norm_##NAME(const T *x, const float *weight, const float *bias, T *out,      \
-                                               int width, float eps) {                                          \
+  extern "C" __global__ void __launch_bounds__(1024)                                                            \
+      layer_norm_##NAME(const T *x, const float *weight, const float *bias, T *out, int width, float eps) {     \
     layer_norm<T>(x, weight, bias, out, width, eps);                                                            \
   }
 KERNELS(float, f32)

@@ -12,7 +12,7 @@ use super::ptx;
 use crate::{Epilogue, Norm};
 
 /// With fewer outputs, several warps share one, so that enough of the weight is on its way at once.
-const ENOUGH_OUTPUTS: usize = 8192;
+pub(super) const ENOUGH_OUTPUTS: usize = 8192;
 
 /// `x · Wᵀ` for `x` `[rows, in]` and a dense `weight` `[out, in]`, finished as `epilogue` says, or half
 /// as wide if it is gated. The rows are normalised before, if there is a norm.

@@ -217,8 +217,9 @@ __device__ void unpack(const uint8_t *__restrict__ weight, const uint16_t *__res
   }
 }
 
-extern "C" __global__ void quantize_q8(const float *x, const float *scale, float eps, uint32_t *values, float *scales,
-                                    int in, int blocks) {
+extern "C" __global__ void __launch_bounds__(1024) quantize_q8(const float *x, const float *scale, float eps,
+                                                               uint32_t *values, float *scales, int in,
+                                                               int blocks) {
   quantize_row(x, scale, eps, values, scales, in, blocks);
 }
 

@@ -317,7 +317,7 @@ impl Tiles {
 }
 
 /// How many warps share a tile, so that there are two blocks for every multiprocessor.
-fn split(device: &Gpu, tiles: usize) -> Result<usize> {
+pub(super) fn split(device: &Gpu, tiles: usize) -> Result<usize> {
     let wanted = 2 * WARPS * multiprocessors(device)?;
     Ok(wanted.div_ceil(tiles).next_power_of_two().min(WARPS))
 }

@@ -38,7 +38,7 @@ pub(crate) fn logits(y: &Tensor, vocab: usize, softcap: Option<f64>) -> Result<T
 /// Parts of a row that are scanned by blocks of their own, and what a part is like: five numbers.
 const PARTS: usize = 32;
 const OF_PART: usize = 5;
-/// Numbers in a row of what the kernel calls `reports`, and of what it gives before the likeliest ones.
+/// Numbers in a row of what the kernel calls `wanted`, and of what it gives before the likeliest ones.
 const OF_REPORT: usize = 5;
 const OF_FOUND: usize = 5;
 
@@ -102,7 +102,7 @@ pub(crate) fn likeliest(logits: &Tensor, reports: &[Option<Report>]) -> Result<V
         .collect())
 }
 
-/// A row of what the kernel calls `reports`: numbers of 32 bits with a sign.
+/// A row of what the kernel calls `wanted`: numbers of 32 bits with a sign.
 fn wanted(report: &Option<Report>, vocab: usize) -> [u32; OF_REPORT] {
     let colder = |temperature: f32| temperature.recip().to_bits();
     let Some(report) = report else {

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::super::Tiles;
+use super::super::launch::{Gpu, with_multiprocessors};
+use super::super::quantized::{Tiles, split};
 use super::{noise, wide};
 use crate::cpu::quantize_q8;
 use crate::{Epilogue, Norm, portable};
@@ -108,6 +109,35 @@ fn products_of_few_and_many_rows() -> Result<()> {
                     );
                     assert_close(&what, &ours, &right, allowed);
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One warp for a tile, or several that share it: which is up to the card.
+#[test]
+fn warps_share_a_tile() -> Result<()> {
+    // 17 tiles, so that the last block has less than its warps could do.
+    let (width, out) = (1090, 270);
+    for (multiprocessors, warps) in [(1, 1), (2, 2), (4, 4), (8, 8), (132, 8)] {
+        for gated in [false, true] {
+            let weight = noise(&[if gated { 2 * out } else { out }, width], 2, DType::F32);
+            let packed = tiles(&weight, gated)?;
+            let weight = rounded(&weight, as_weights)?;
+            for rows in [1, 20, 40] {
+                let x = noise(&[rows, width], 1, DType::F32);
+                let ours = with_multiprocessors(multiprocessors, || {
+                    assert_eq!(split(&Gpu, 17)?, warps);
+                    packed.product(&x, None, 0, Epilogue::default())
+                })?;
+                let y = rounded(&x, as_activations)?.matmul(&weight.t()?)?;
+                let right = match gated {
+                    true => portable::gelu_gated(&y)?,
+                    false => y,
+                };
+                let what = format!("{rows} rows, {warps} warps, gated {gated}");
+                assert_close(&what, &ours, &right, 1e-3);
             }
         }
     }
