@@ -28,7 +28,7 @@ pub fn describe(report: &Report, placement: Placement, instructions: Option<Inst
     report.fact(
         "compute capability",
         format!(
-            "{}, and this binary needs {} or newer",
+            "{}; this binary was built for {}",
             card.capability, card.needs
         ),
     );

@@ -123,6 +123,7 @@ fn place(report: &Report, args: &Args) -> Result<Placement, PlacementError> {
         Err(
             error @ (PlacementError::NoDriver(_)
             | PlacementError::OldDriver { .. }
+            | PlacementError::UnfitGpu { .. }
             | PlacementError::NoGpu { .. }),
         ) => report.fails("the GPU", error.to_string()),
         placed => return placed,
