@@ -33,7 +33,7 @@ pub use adapters::AdapterLoader;
 use adapters::check_adapter;
 pub use info::{ModelInfo, served_names};
 pub use memory::DoesNotFit;
-use memory::Needs;
+use memory::Sizes;
 use source::Source;
 
 /// An opened checkpoint and all that goes with it. Its weights are read by `factory`, which can be
@@ -139,16 +139,17 @@ impl Runtime<()> {
         let adapters = resident
             .iter()
             .map(|it| it.adapter.values(&pretrained.weights));
-        let needs = Needs::new(
-            &pretrained.config,
-            pretrained.weights.values(),
-            adapters.sum(),
-            placement.format,
+        let batch_tokens = automatic::batch_tokens(&settings, placement);
+        let sizes = Sizes {
+            config: &pretrained.config,
+            weights: pretrained.weights.values(),
+            adapters: adapters.sum::<usize>() as u64,
+            adapts: settings.adapter_admin || !resident.is_empty(),
             context,
-            automatic::batch_tokens(&settings, placement),
-            settings.image_cache.as_u64(),
-        );
-        let slots = memory::slots(placement, needs, settings.slots)?;
+            batch_tokens,
+            image_cache: settings.image_cache.as_u64(),
+        };
+        let slots = memory::slots(placement, &sizes, settings.slots)?;
         let info = ModelInfo::new(
             &settings,
             &pretrained.config,
