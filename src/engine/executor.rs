@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor};
 use super::EngineOptions;
 use super::cost_model::CostModel;
 use super::image_cache::ImageCache;
+use super::out_of_memory;
 use super::prefill_batch::{NewSequence, PrefillBatch, Prefilling};
 use super::sampler::{Row, fetch_rows};
 use super::sequence::SharedOutput;
@@ -58,6 +59,11 @@ impl<M: Model> Executor<M> {
     /// Tokens that stand for one image.
     pub(super) fn image_tokens(&self) -> usize {
         self.model.image_tokens()
+    }
+
+    /// `reason`, for which a step failed, and more about it where more is known.
+    pub(super) fn explain(&self, reason: String) -> String {
+        out_of_memory::explained(reason, || self.model.free_memory())
     }
 
     /// Makes an adapter resident; gives the bytes that it takes, or why it can't be.
