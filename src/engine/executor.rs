@@ -72,7 +72,7 @@ impl<M: Model> Executor<M> {
         resident: &Resident,
     ) -> std::result::Result<usize, String> {
         let added = self.model.add_adapter(resident.id, &resident.adapter);
-        added.map_err(|error| reason(&error))
+        added.map_err(|error| self.explain(reason(&error)))
     }
 
     /// Lets go of an adapter.
