@@ -12,11 +12,11 @@ pub(super) fn explained(reason: String, free: impl FnOnce() -> Option<u64>) -> S
         return reason;
     }
     let free = match free() {
-        Some(bytes) => format!(", {} are free now", ByteSize(bytes)),
+        Some(bytes) => format!(" ({} are free now)", ByteSize(bytes)),
         None => String::new(),
     };
     format!(
-        "the GPU ran out of memory{free}: use fewer slots, a smaller prefill_batch_tokens or a smaller context ({reason})"
+        "the GPU ran out of memory{free}: use fewer slots, a smaller prefill_batch_tokens or a smaller context; {reason}"
     )
 }
 
@@ -29,7 +29,7 @@ mod tests {
         let full = r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#;
         assert_eq!(
             explained(full.to_owned(), || Some(12 << 20)),
-            r#"the GPU ran out of memory, 12.0 MiB are free now: use fewer slots, a smaller prefill_batch_tokens or a smaller context (DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory"))"#
+            r#"the GPU ran out of memory (12.0 MiB are free now): use fewer slots, a smaller prefill_batch_tokens or a smaller context; DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#
         );
         let text = explained(full.to_owned(), || None);
         assert!(text.starts_with("the GPU ran out of memory: use"), "{text}");
