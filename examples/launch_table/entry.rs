@@ -44,22 +44,24 @@ struct Linear {
     beside: i64,
 }
 
-pub const COLUMN_NAMES: [&str; 7] = [
+pub const COLUMN_NAMES: [&str; 8] = [
     "launches",
     "waits",
     "copies to the card",
     "to the host",
+    "bytes of those",
     "on the card",
     "memory set",
     "allocations",
 ];
 
-fn columns(counts: &Counts) -> [u64; 7] {
+fn columns(counts: &Counts) -> [u64; 8] {
     [
         counts.of("launch") + counts.of("product"),
         counts.of("synchronise"),
         counts.named("copy", "to device"),
         counts.named("copy", "to host"),
+        counts.named("bytes", "to host"),
         counts.named("copy", "on device"),
         counts.of("set"),
         counts.of("allocate"),
@@ -126,6 +128,7 @@ impl Entry {
         let of = match case.asked {
             Asked::Base => "",
             Asked::Recorded => ", recorded",
+            Asked::Sampled => ", sampled",
             Asked::Adapter => " of an adapter",
             Asked::All => " of the base and two adapters",
         };
@@ -220,8 +223,17 @@ pub fn check_promises(entries: &[Entry]) -> Result<()> {
         if !matches!(entry.stage, Stage::Decode(_)) {
             continue;
         }
-        let (launches, waits) = (entry.columns[0], entry.columns[1]);
+        let (launches, waits, bytes) = (entry.columns[0], entry.columns[1], entry.columns[4]);
         ensure!(waits.of(MANY) <= 2, "{key}: {waits} waits");
+        // The likeliest tokens of each row, not its logits.
+        let allowed = entry.case.map_or(0, |case| match case.asked {
+            Asked::Sampled => 1024 * case.rows as i64,
+            _ => 32 * case.rows as i64,
+        });
+        ensure!(
+            bytes.of(MANY) <= allowed,
+            "{key}: {bytes} bytes to the host"
+        );
         let recorded = entry.case.is_some_and(|case| case.asked == Asked::Recorded);
         // Layers are in the graph.
         ensure!(

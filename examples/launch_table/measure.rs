@@ -30,14 +30,17 @@ pub enum Asked {
     Base,
     /// The base, whose decode steps are recorded as CUDA graphs.
     Recorded,
+    /// The base, at a temperature.
+    Sampled,
     Adapter,
     /// The base and both adapters in turn.
     All,
 }
 
-pub const CASES: [Case; 5] = [
+pub const CASES: [Case; 6] = [
     Case::new(1, Asked::Base),
     Case::new(64, Asked::Base),
+    Case::new(64, Asked::Sampled),
     Case::new(1, Asked::Adapter),
     Case::new(64, Asked::Adapter),
     Case::new(64, Asked::All),
@@ -52,13 +55,17 @@ impl Case {
         Self { rows, asked }
     }
 
-    pub fn stages(self) -> [Stage; 3] {
+    /// Sampling is a matter of decoding alone, and so is recording.
+    fn stages(self) -> Vec<Stage> {
         let rows = self.rows;
-        [
-            Stage::Decode(rows),
-            Stage::Prefill(rows),
-            Stage::Encode(rows),
-        ]
+        match self.asked {
+            Asked::Recorded | Asked::Sampled => vec![Stage::Decode(rows)],
+            Asked::Base | Asked::Adapter | Asked::All => vec![
+                Stage::Decode(rows),
+                Stage::Prefill(rows),
+                Stage::Encode(rows),
+            ],
+        }
     }
 }
 
@@ -72,8 +79,8 @@ pub type Measured = Vec<(Stage, Option<Case>, Counts)>;
 pub async fn measure(folder: &Path, format: WeightFormat, driver: FakeDriver) -> Result<Measured> {
     let mut measured = answered(folder, format, GraphChoice::Off, driver, &CASES).await?;
     let recorded = answered(folder, format, GraphChoice::On, driver, &RECORDED).await?;
-    let decodes = |(stage, ..): &(Stage, Option<Case>, Counts)| matches!(stage, Stage::Decode(_));
-    measured.extend(recorded.into_iter().filter(decodes));
+    let of_a_case = |(_, case, _): &(Stage, Option<Case>, Counts)| case.is_some();
+    measured.extend(recorded.into_iter().filter(of_a_case));
     Ok(measured)
 }
 
@@ -170,7 +177,7 @@ async fn ready(engine: &EngineHandle) -> Result<()> {
 /// The requests of a case, each with a picture of its own.
 fn requests(case: Case, adapters: &[Answerer], side: usize) -> Vec<Request> {
     let adapter = |row: usize| match case.asked {
-        Asked::Base | Asked::Recorded => None,
+        Asked::Base | Asked::Recorded | Asked::Sampled => None,
         Asked::Adapter => adapters.first().copied(),
         Asked::All => match row % (1 + adapters.len()) {
             0 => None,
@@ -188,7 +195,14 @@ fn requests(case: Case, adapters: &[Answerer], side: usize) -> Vec<Request> {
         adapter: adapter(row),
         prompt: "caption en".to_owned(),
         max_tokens: MaxTokens::Exactly(TOKENS),
-        sampling: Sampling::greedy(),
+        sampling: match case.asked {
+            Asked::Sampled => Sampling {
+                temperature: 1.0,
+                seed: Some(row as u64),
+                ..Sampling::greedy()
+            },
+            _ => Sampling::greedy(),
+        },
         stop: Vec::new(),
         logprobs: None,
         neighbours: None,

@@ -10,11 +10,12 @@ const HEAD: &str = "\
 
 Counted on a fake driver by `tools/gpu/fake-driver/check.sh`, which CI compares with this file. There is no card behind it:
 nothing was computed, and **nothing here is a time**. The engine answers requests with checkpoints that have the published
-models' proportions, pictures of 224 pixels and greedy tokens; it is warm, and a batch takes one step.
+models' proportions and pictures of 224 pixels; it is warm, and a batch takes one step. Tokens are greedy where the table
+does not say that they are sampled.
 
 `5L + 9` means five calls for each layer and nine beside them. A call of cuBLAS counts as one launch. Waits are
-synchronisations, and a copy to the host is one, too. Recorded steps are CUDA graphs (`cuda_graphs`), of which each is one
-launch.
+synchronisations, and a copy to the host is one, too. A row of these models' logits is 16,132 bytes. Recorded steps are CUDA
+graphs (`cuda_graphs`), of which each is one launch.
 ";
 
 type Section = (&'static str, fn(&Stage) -> bool);

@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor};
 use super::EngineOptions;
 use super::cost_model::CostModel;
 use super::image_cache::ImageCache;
+use super::out_of_memory;
 use super::prefill_batch::{NewSequence, PrefillBatch, Prefilling};
 use super::sampler::{Row, fetch_rows};
 use super::sequence::SharedOutput;
@@ -60,13 +61,18 @@ impl<M: Model> Executor<M> {
         self.model.image_tokens()
     }
 
+    /// `reason`, for which a step failed, and more about it where more is known.
+    pub(super) fn explain(&self, reason: String) -> String {
+        out_of_memory::explained(reason, || self.model.free_memory())
+    }
+
     /// Makes an adapter resident; gives the bytes that it takes, or why it can't be.
     pub(super) fn add_adapter(
         &mut self,
         resident: &Resident,
     ) -> std::result::Result<usize, String> {
         let added = self.model.add_adapter(resident.id, &resident.adapter);
-        added.map_err(|error| reason(&error))
+        added.map_err(|error| self.explain(reason(&error)))
     }
 
     /// Lets go of an adapter.

@@ -20,6 +20,7 @@ mod generation;
 mod handle;
 mod image_cache;
 mod options;
+mod out_of_memory;
 mod output;
 mod prefill_batch;
 mod sampler;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::EngineOptions;
 use super::executor::Executor;
+use super::out_of_memory;
 use super::shared::Shared;
 use super::worker::{self, catch};
 use crate::models::{Model, reason};
@@ -37,6 +38,7 @@ pub(super) fn run<M, E>(
             metrics::model_loaded(began.elapsed());
             Ok(executor)
         })
+        .map_err(|reason| out_of_memory::explained(reason, || None))
     };
     let mut restarts = Restarts::new(options.model_restarts);
     let mut built = build();

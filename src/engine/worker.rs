@@ -24,7 +24,8 @@ pub(super) fn run<M: Model>(shared: &Shared, executor: &mut Executor<M>) -> Resu
             Work::Change(change) => make(change, executor),
             Work::Step(input) => {
                 let (batch, began) = (input.decode.len(), Instant::now());
-                let result = executor.step(input).map_err(|error| reason(&error))?;
+                let result = executor.step(input);
+                let result = result.map_err(|error| executor.explain(reason(&error)))?;
                 deliver(shared, result);
                 metrics::step(batch, began.elapsed());
             }

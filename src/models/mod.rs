@@ -120,6 +120,11 @@ pub trait Model {
     /// A cache for `slots` sequences of up to `context` tokens, image tokens included.
     fn new_cache(&self, slots: usize, context: usize) -> Result<Self::Cache>;
 
+    /// Bytes of the device's memory that are free; `None` where that is not known.
+    fn free_memory(&self) -> Option<u64> {
+        None
+    }
+
     /// Forgets what a slot holds. Needed only after non-finite values: a masked position counts
     /// as `0 · value`, which must not be `0 · NaN`.
     fn clear_slot(&self, cache: &mut Self::Cache, slot: usize) -> Result<()>;

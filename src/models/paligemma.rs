@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use candle_core::{DType, Device, Error, Result, Tensor, bail};
+use candle_core::{DType, Device, DeviceLocation, Error, Result, Tensor, bail};
 
 use super::decoding::Decoding;
 use super::gemma::Gemma;
@@ -10,7 +10,7 @@ use super::recorded_steps::RecordedSteps;
 use super::siglip::VisionTower;
 use super::{Budget, Model, ModelConfig, Picture, Prefix, Progress, StepOutput};
 use crate::checkpoint::Adapter;
-use crate::kernels::run_on;
+use crate::kernels::{card, run_on};
 use crate::layers::{
     AdapterId, Addition, Batch, ContinuedMasks, DecodeRow, KvCache, Linear, PrefixRows, RopeTable,
     Weights,
@@ -243,6 +243,13 @@ impl Model for PaliGemma {
             self.dtype,
             &self.device,
         )
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        match self.device.location() {
+            DeviceLocation::Cuda { gpu_id } => Some(card(gpu_id).ok()?.free_bytes as u64),
+            _ => None,
+        }
     }
 
     fn clear_slot(&self, cache: &mut KvCache, slot: usize) -> Result<()> {

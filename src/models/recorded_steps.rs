@@ -66,12 +66,16 @@ impl PaliGemma {
         let record = choice != GraphChoice::Off && self.device.is_cuda();
         self.recorded = Mutex::new(RecordedSteps::new(record));
         if record && choice == GraphChoice::Auto {
-            let stopped = match self.recorded_steps_agree() {
-                Ok(true) => return,
-                Ok(false) => Recording::Differs,
-                Err(error) => Recording::Failed(reason(&error)),
-            };
-            self.recorded_steps().stop(stopped);
+            let agree = self.recorded_steps_agree();
+            let mut recorded = self.recorded_steps();
+            match (agree, recorded.state()) {
+                // Those that were compared are of no more use.
+                (Ok(true), Recording::On { .. }) => *recorded = RecordedSteps::new(true),
+                // Already told.
+                (Ok(true), _) => {}
+                (Ok(false), _) => recorded.stop(Recording::Differs),
+                (Err(error), _) => recorded.stop(Recording::Failed(reason(&error))),
+            }
         }
     }
 

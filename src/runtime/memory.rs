@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 use thiserror::Error;
 
-use crate::kernels::{Placement, WeightFormat, card};
+use crate::kernels::{DeviceChoice, FormatChoice, Placement, WeightFormat, card};
 use crate::models::ModelConfig;
 
 /// Slots when nobody says: as many as two cores serve well, and as many as a GPU's steps take at no
@@ -14,23 +14,54 @@ const AUTO_SLOTS_GPU: usize = 64;
 /// What CUDA, cuBLAS and the kernels take for themselves.
 const OVERHEAD: u64 = 1 << 30;
 
+/// Scores of prefixes or images that are computed together: `SCORES` in kernels/src/cuda/launch.rs.
+const SCORES: usize = 1 << 25;
+
+/// Each takes less memory for weights than the one before.
+const FORMATS: [WeightFormat; 4] = [
+    WeightFormat::F32,
+    WeightFormat::Bf16,
+    WeightFormat::Q8_0,
+    WeightFormat::Q4K,
+];
+
+/// What the memory that a model takes depends on, beside the format of its weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes<'a> {
+    pub config: &'a ModelConfig,
+    /// How many numbers all weights are.
+    pub weights: u64,
+    /// The same of the adapters that are resident at the start.
+    pub adapters: u64,
+    /// Requests may ask for adapters, now or later.
+    pub adapts: bool,
+    /// Decode steps are recorded.
+    pub records: bool,
+    /// Tokens of a slot.
+    pub context: usize,
+    /// Tokens that are prefilled together.
+    pub batch_tokens: usize,
+    /// Bytes for features of images that are kept.
+    pub image_cache: u64,
+}
+
 /// What a model takes of a GPU's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     pub weights: u64,
     /// All that are resident at the start.
     pub adapters: u64,
-    /// Beside weights and cache: the largest prefill, the largest batch of images, logits, features of
-    /// images that are kept.
+    /// Beside weights and cache: the largest prefill, the largest batch of images, features of images
+    /// that are kept.
     pub work: u64,
-    /// Each slot's part of the KV cache, and its logits.
+    /// Each slot's part of the KV cache, and its logits: products, f32, and a recorded step's own.
     pub slot: u64,
 }
 
 /// The model or its slots are too large.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "the model does not fit into the GPU's memory: {free} are free, and it needs {needed} ({weights} of weights as {format}, {adapters} of adapters, {work} to work in, {slots} slots of {slot} each); {advice}"
+    "the model does not fit into the GPU's memory: {free} are free, and it needs {needed} ({weights} of weights as {format}, {adapters} of adapters, {work} to work in, {slots}); {advice}"
 )]
 pub struct DoesNotFit {
     free: ByteSize,
@@ -39,111 +70,186 @@ pub struct DoesNotFit {
     format: WeightFormat,
     adapters: ByteSize,
     work: ByteSize,
-    slots: usize,
-    slot: ByteSize,
+    slots: String,
     advice: String,
 }
 
 impl Needs {
-    /// Of a model with so many weights, beside which adapters keep so many numbers.
-    pub fn new(
-        config: &ModelConfig,
-        weights: u64,
-        adapters: usize,
-        format: WeightFormat,
-        context: usize,
-        batch_tokens: usize,
-        image_cache: u64,
-    ) -> Self {
+    /// Of a model whose weights are in `format`.
+    pub fn new(sizes: &Sizes<'_>, format: WeightFormat) -> Self {
         let value = format.activation_dtype().size_in_bytes();
-        let (text, vision) = (&config.text, &config.vision);
-        let rows = batch_tokens.max(context);
+        let (text, vision) = (&sizes.config.text, &sizes.config.vision);
+        let rows = sizes.batch_tokens.max(sizes.context);
         // Of each row: the gate and the up projection and their product, and what the residual stream,
         // queries, keys and values take, some of them twice.
         let of_row = 3 * text.intermediate_size + 10 * text.hidden_size;
-        let patches = batch_tokens.max(config.image_tokens());
-        let of_patch = 3 * vision.intermediate_size + 10 * vision.hidden_size;
-        // Scores of prefixes or images, so many at once, in f32 and as weights.
-        let scores = (1usize << 25) * (4 + value);
-        // In 8 bits, weights are unpacked to bf16 one after the other.
-        let unpacked = match format {
-            WeightFormat::Q8_0 => 2 * 2 * text.intermediate_size * text.hidden_size,
-            WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::Q4K => 0,
+        // An adapter adds to the gate and the up projection before they are multiplied: these, what is
+        // added, and the sum are there at the same time.
+        let of_adapter = match sizes.adapts {
+            true => 3 * text.intermediate_size,
+            false => 0,
         };
-        let logits = text.vocab_size * (4 + value);
-        let largest = (rows * of_row).max(patches * of_patch) * value + scores + unpacked;
+        let patches = sizes.batch_tokens.max(sizes.config.image_tokens());
+        let of_patch = 3 * vision.intermediate_size + 10 * vision.hidden_size;
+        // In f32 and as weights; an image's own are never split.
+        let scores = SCORES.max(vision.patches().pow(2)) * (4 + value);
+        // Weights are unpacked one after the other: from 8 bits to bf16, and from 4 bits to f32.
+        let unpacked = match format {
+            WeightFormat::Q8_0 => 2,
+            WeightFormat::Q4K => 4,
+            WeightFormat::F32 | WeightFormat::Bf16 => 0,
+        };
+        let unpacked = unpacked * 2 * text.intermediate_size * text.hidden_size;
+        let largest = (rows * (of_row + of_adapter)).max(patches * of_patch) * value;
+        let table = (text.vocab_size * text.hidden_size) as u64;
+        let bytes = |numbers: u64, format: WeightFormat| numbers as f64 * format.bytes_per_weight();
+        let others = sizes.weights.saturating_sub(table);
+        let recorded = if sizes.records { 4 } else { 0 };
+        let logits = text.vocab_size * (4 + value + recorded);
+        let cache = text.cache_shape(1, sizes.context);
         Self {
-            weights: (weights as f64 * format.bytes_per_weight()) as u64,
-            adapters: (adapters * value) as u64,
-            work: OVERHEAD + largest as u64 + image_cache,
-            slot: (text
-                .cache_shape(1, context)
-                .bytes(format.activation_dtype())
-                + logits) as u64,
+            weights: (bytes(others, format) + bytes(table, format.for_token_table())) as u64,
+            adapters: sizes.adapters * value as u64,
+            work: OVERHEAD + (largest + scores + unpacked) as u64 + sizes.image_cache,
+            slot: (cache.bytes(format.activation_dtype()) + logits) as u64,
         }
     }
 
-    /// What is taken whatever the number of slots.
-    fn without_slots(&self) -> u64 {
-        self.weights + self.adapters + self.work
+    /// All of it, with so many slots.
+    fn with_slots(&self, slots: usize) -> u64 {
+        self.weights + self.adapters + self.work + self.slot * slots as u64
     }
 
-    /// How many slots fit into `free` bytes: those that were asked for, or else as many as are worth it.
+    /// How many slots fit into `free` bytes.
+    fn fit(&self, free: u64) -> usize {
+        let left = free.saturating_sub(self.with_slots(0));
+        usize::try_from(left / self.slot).unwrap_or(usize::MAX)
+    }
+}
+
+impl Sizes<'_> {
+    /// How many slots the model gets in `free` bytes: those that were asked for, or else as many as are
+    /// worth it. `runs` tells in which other formats it could be.
     ///
     /// # Errors
     /// When not even one fits, or not those that were asked for.
-    pub fn slots(
+    fn slots(
         &self,
         free: u64,
         asked: Option<usize>,
         format: WeightFormat,
+        runs: impl Fn(WeightFormat) -> bool,
     ) -> Result<usize, DoesNotFit> {
-        let left = free.saturating_sub(self.without_slots());
-        let fit = usize::try_from(left / self.slot).unwrap_or(usize::MAX);
+        let needs = Needs::new(self, format);
+        let fit = needs.fit(free);
         let wanted = asked.unwrap_or_else(|| AUTO_SLOTS_GPU.min(fit).max(1));
         if wanted <= fit {
             return Ok(wanted);
         }
-        let smaller = match format {
-            WeightFormat::F32 => "use dtype bf16, a smaller model, or device cpu",
-            WeightFormat::Bf16 => "use dtype q8_0, a smaller model, or device cpu",
-            WeightFormat::Q8_0 | WeightFormat::Q4K => "use a smaller model, or device cpu",
-        };
-        let bytes = |count: u64| ByteSize(count);
+        let others = FORMATS.into_iter().skip_while(|other| *other != format);
+        let smaller: Vec<WeightFormat> = others.skip(1).filter(|it| runs(*it)).collect();
+        let most = asked.unwrap_or(AUTO_SLOTS_GPU);
         Err(DoesNotFit {
-            free: bytes(free),
-            needed: bytes(self.without_slots() + self.slot * wanted as u64),
-            weights: bytes(self.weights),
+            free: ByteSize(free),
+            needed: ByteSize(needs.with_slots(wanted)),
+            weights: ByteSize(needs.weights),
             format,
-            adapters: bytes(self.adapters),
-            work: bytes(self.work),
-            slots: wanted,
-            slot: bytes(self.slot),
-            advice: match fit {
-                0 => smaller.to_owned(),
-                fit => format!("{fit} slots fit, or a smaller context; or {smaller}"),
+            adapters: ByteSize(needs.adapters),
+            work: ByteSize(needs.work),
+            slots: match (wanted, ByteSize(needs.slot)) {
+                (1, slot) => format!("1 slot of {slot}"),
+                (wanted, slot) => format!("{wanted} slots of {slot} each"),
             },
+            advice: self.advice(free, (wanted, most), format, &smaller),
         })
+    }
+
+    /// What would fit instead of `wanted` slots, of which no more than `most` are worth it.
+    fn advice(
+        &self,
+        free: u64,
+        (wanted, most): (usize, usize),
+        format: WeightFormat,
+        smaller: &[WeightFormat],
+    ) -> String {
+        let fitting = |slots: usize| match slots {
+            1 => "1 slot fits".to_owned(),
+            slots => format!("{slots} slots fit"),
+        };
+        let mut advice = Vec::new();
+        let fit = Needs::new(self, format).fit(free);
+        if fit > 0 {
+            advice.push(fitting(fit));
+        }
+        let in_format = |format: &WeightFormat| {
+            let needs = Needs::new(self, *format);
+            (*format, needs.fit(free).min(most), needs.with_slots(1))
+        };
+        let others: Vec<_> = smaller.iter().map(in_format).collect();
+        let better = others.iter().find(|(_, slots, _)| *slots > fit);
+        let smallest = others.iter().min_by_key(|(_, _, bytes)| bytes);
+        match (better, smallest) {
+            (Some((format, slots, _)), _) => {
+                advice.push(format!("with dtype {format}, {}", fitting(*slots)));
+            }
+            (None, Some((format, _, bytes))) if fit == 0 => {
+                let bytes = ByteSize(*bytes);
+                advice.push(format!(
+                    "no smaller dtype fits: {format} needs {bytes} with 1 slot"
+                ));
+            }
+            _ => {}
+        }
+        let least = Self {
+            // One token of prompt, the newline after it, and one token of answer.
+            context: self.config.image_tokens() + 3,
+            batch_tokens: 1,
+            image_cache: 0,
+            ..*self
+        };
+        if Needs::new(&least, format).fit(free) >= wanted {
+            advice.push(format!(
+                "with a smaller context, prefill_batch_tokens or image_cache, {} can fit",
+                many_slots(wanted)
+            ));
+        }
+        if fit == 0 {
+            advice.push("or use a smaller model, or device cpu".to_owned());
+        }
+        advice.join("; ")
     }
 }
 
-/// The slots of a model that needs so much.
+fn many_slots(slots: usize) -> String {
+    match slots {
+        1 => "1 slot".to_owned(),
+        slots => format!("{slots} slots"),
+    }
+}
+
+/// The slots of a model of these sizes.
 ///
 /// # Errors
 /// When it does not fit, or the driver does not say what is free.
 pub(super) fn slots(
     placement: Placement,
-    needs: Needs,
+    sizes: &Sizes<'_>,
     asked: Option<usize>,
 ) -> Result<usize, super::RuntimeError> {
     let Some(gpu) = placement.gpu else {
         return Ok(asked.unwrap_or(AUTO_SLOTS_CPU));
     };
     let card = card(gpu).map_err(|error| super::RuntimeError::Card(error.to_string()))?;
-    let slots = needs.slots(card.free_bytes as u64, asked, placement.format)?;
+    let runs = |format| {
+        let (device, format) = (DeviceChoice::Cuda(gpu), FormatChoice::Format(format));
+        Placement::resolve(device, format).is_ok()
+    };
+    let slots = sizes.slots(card.free_bytes as u64, asked, placement.format, runs)?;
+    let needs = Needs::new(sizes, placement.format);
     tracing::info!(
         card = card.name,
         free = %ByteSize(card.free_bytes as u64),
+        needed = %ByteSize(needs.with_slots(slots)),
         weights = %ByteSize(needs.weights),
         slots,
         "fits into the GPU's memory"
@@ -152,44 +258,4 @@ pub(super) fn slots(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GIB: u64 = 1 << 30;
-
-    fn needs() -> Needs {
-        Needs {
-            weights: 6 * GIB,
-            adapters: GIB / 2,
-            work: GIB + GIB / 2,
-            slot: GIB / 8,
-        }
-    }
-
-    #[test]
-    fn as_many_slots_as_fit_and_are_worth_it() {
-        let fit = |free, asked| needs().slots(free, asked, WeightFormat::Bf16);
-        assert_eq!(fit(80 * GIB, None), Ok(64));
-        assert_eq!(fit(80 * GIB, Some(200)), Ok(200));
-        assert_eq!(fit(9 * GIB, None), Ok(8));
-        assert_eq!(fit(9 * GIB, Some(4)), Ok(4));
-    }
-
-    #[test]
-    fn a_refusal_says_what_would_fit() {
-        let refused = needs().slots(9 * GIB, Some(16), WeightFormat::Bf16);
-        let text = refused.unwrap_err().to_string();
-        for part in [
-            "9.0 GiB are free",
-            "needs 10.0 GiB",
-            "6.0 GiB of weights as bf16",
-            "512.0 MiB of adapters",
-            "8 slots fit",
-        ] {
-            assert!(text.contains(part), "{part}: {text}");
-        }
-        let text = needs().slots(7 * GIB, None, WeightFormat::Bf16);
-        let text = text.unwrap_err().to_string();
-        assert!(text.contains("use dtype q8_0"), "{text}");
-    }
-}
+mod tests;

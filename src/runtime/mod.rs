@@ -6,6 +6,7 @@ mod automatic;
 mod info;
 mod memory;
 mod source;
+mod warm_up;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use crate::kernels::{
     GraphChoice, Instructions, Placement, PlacementError, UnusableInstructions,
     choose_instructions, reason,
 };
-use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained, Question, greedy, waves};
+use crate::models::{MaskDecoder, Model, PaliGemma, Pretrained};
 use crate::pixels::{ImageLimits, Preprocessor};
 use crate::settings::{Settings, SettingsError};
 use crate::telemetry::load_progress::LoadProgress;
@@ -33,8 +34,9 @@ pub use adapters::AdapterLoader;
 use adapters::check_adapter;
 pub use info::{ModelInfo, served_names};
 pub use memory::DoesNotFit;
-use memory::Needs;
+use memory::Sizes;
 use source::Source;
+use warm_up::WarmUp;
 
 /// An opened checkpoint and all that goes with it. Its weights are read by `factory`, which can be
 /// called again after a failure, and only on the thread that will run the model: a GPU's stream
@@ -139,16 +141,24 @@ impl Runtime<()> {
         let adapters = resident
             .iter()
             .map(|it| it.adapter.values(&pretrained.weights));
-        let needs = Needs::new(
-            &pretrained.config,
-            pretrained.weights.values(),
-            adapters.sum(),
-            placement.format,
+        let batch_tokens = automatic::batch_tokens(&settings, placement);
+        let sizes = Sizes {
+            config: &pretrained.config,
+            weights: pretrained.weights.values(),
+            adapters: adapters.sum::<usize>() as u64,
+            adapts: settings.adapter_admin || !resident.is_empty(),
+            records: settings.cuda_graphs != GraphChoice::Off,
             context,
-            automatic::batch_tokens(&settings, placement),
-            settings.image_cache.as_u64(),
-        );
-        let slots = memory::slots(placement, needs, settings.slots)?;
+            batch_tokens,
+            image_cache: settings.image_cache.as_u64(),
+        };
+        let slots = memory::slots(placement, &sizes, settings.slots)?;
+        let warm_up = WarmUp {
+            slots,
+            context,
+            batch_tokens,
+            image_size: pretrained.config.vision.image_size,
+        };
         let info = ModelInfo::new(
             &settings,
             &pretrained.config,
@@ -168,7 +178,13 @@ impl Runtime<()> {
                 weights: pretrained.weights.clone(),
                 settings: Arc::clone(&settings),
             },
-            factory: factory(pretrained, placement, settings.cuda_graphs, info.clone()),
+            factory: factory(
+                pretrained,
+                placement,
+                settings.cuda_graphs,
+                warm_up,
+                info.clone(),
+            ),
             info,
             placement,
             settings,
@@ -226,6 +242,7 @@ fn factory(
     pretrained: Pretrained,
     placement: Placement,
     graphs: GraphChoice,
+    warm_up: WarmUp,
     info: ModelInfo,
 ) -> impl Fn() -> Result<PaliGemma, CheckpointError> + Send + 'static {
     move || {
@@ -244,11 +261,14 @@ fn factory(
             .open_device(graphs)
             .map_err(|error| CheckpointError::Weights(error.to_string()))?;
         let mut model = pretrained.load(&device, placement.format)?;
-        model.record_steps(graphs);
         if placement.gpu.is_some() {
-            warm_up(&model, pretrained.config.vision.image_size)
+            let adapter = pretrained.adapters.all().first().map(|it| it.id);
+            warm_up
+                .run(&model, adapter)
                 .map_err(|error| CheckpointError::Weights(reason(&error)))?;
         }
+        // After the warm-up, whose steps are not worth keeping.
+        model.record_steps(graphs);
         let dtype = placement.format.activation_dtype();
         let cache = pretrained.config.text.cache_shape(info.slots, info.context);
         tracing::info!(
@@ -260,21 +280,6 @@ fn factory(
         );
         Ok(model)
     }
-}
-
-/// Answers something with a GPU's model: the first time, kernels are translated and libraries loaded,
-/// which takes longer than an answer.
-fn warm_up(model: &PaliGemma, side: usize) -> candle_core::Result<()> {
-    for together in [1, 2, 8] {
-        let questions: Vec<Question> = (0..together)
-            .map(|index| Question {
-                pixels: waves(side, index),
-                prompt: vec![0; 8],
-            })
-            .collect();
-        greedy(model, &questions, 2, None)?;
-    }
-    Ok(())
 }
 
 /// The folder of packed weights, if there is one and something is packed.

@@ -24,6 +24,15 @@ fn a_negative_number_is_a_wrong_value_not_a_flag() {
 }
 
 #[test]
+fn an_unknown_dtype_ends_the_start_with_code_2_and_names_those_there_are() {
+    let output = run(&["serve", "--model", MODEL, "--dtype", "f16"]);
+    assert_tells(
+        &failure(&output, 2),
+        &["dtype", "\"f16\"", "auto", "f32", "bf16", "q8_0", "q4k"],
+    );
+}
+
+#[test]
 fn a_variable_with_a_wrong_value_ends_the_start_with_code_2() {
     let output = binary(&["serve", "--model", MODEL])
         .env("PALIGEMMA_REQUEST_TIMEOUT", "soon")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the CUDA binary on the fake driver: counts what every step asks of the driver and compares with
 # docs/performance/launches.md, lets the server answer, and sees that the doctor fails, also on a card
-# that has no bf16.
+# that has no bf16. Sees that the server keeps to the memory that there is, and says when it is too little.
 #
 #   tools/gpu/fake-driver/check.sh [--write]
 #

@@ -1,4 +1,4 @@
-// Counts of calls, which a program reads with fake_driver_counts.
+// Counts of calls and bytes, which a program reads with fake_driver_counts.
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -11,12 +11,14 @@
 static struct counter {
   char *category;
   char *name;
-  unsigned long calls;
+  unsigned long number;
 } *counters;
 static size_t used, allocated;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-void count(const char *category, const char *name) {
+void count(const char *category, const char *name) { count_many(category, name, 1); }
+
+void count_many(const char *category, const char *name, unsigned long more) {
   if (recording()) category = "recorded";
   pthread_mutex_lock(&lock);
   size_t at = 0;
@@ -32,7 +34,7 @@ void count(const char *category, const char *name) {
     }
     counters[used++] = (struct counter){strdup(category), strdup(name), 0};
   }
-  counters[at].calls++;
+  counters[at].number += more;
   pthread_mutex_unlock(&lock);
 }
 
@@ -44,7 +46,7 @@ EXPORT char *fake_driver_counts(void) {
   if (!out) return NULL;
   pthread_mutex_lock(&lock);
   for (size_t i = 0; i < used; i++) {
-    fprintf(out, "%s\t%s\t%lu\n", counters[i].category, counters[i].name, counters[i].calls);
+    fprintf(out, "%s\t%s\t%lu\n", counters[i].category, counters[i].name, counters[i].number);
   }
   pthread_mutex_unlock(&lock);
   fclose(out);

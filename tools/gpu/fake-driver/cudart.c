@@ -7,7 +7,14 @@
 
 #include "fake.h"
 
+// What a source file was compiled to: machine code of one compute capability, such as 75. Where nvcc-host.sh
+// compiles, it is PTX that stands for the machine code.
+struct image {
+  int capability;
+};
+
 struct kernel {
+  const struct image *image;
   const void *host;
   char *name;
   struct limits limits;
@@ -16,10 +23,43 @@ struct kernel {
 
 static struct kernel *kernels;
 
+// The beginnings of a fat binary's parts.
+struct wrapper {
+  uint32_t magic, version;
+  const struct header *header;
+};
+
+struct header {
+  uint32_t magic;
+  uint16_t version, bytes;
+};
+
+struct code {
+  uint16_t kind, version;
+  uint32_t header_bytes;
+  uint64_t bytes;
+  uint32_t compressed, unknown;
+  uint16_t minor, major;
+  uint32_t capability;
+};
+
+// The capability that the first code in a fat binary is for. The layout is not documented; see LLVM's
+// offloading tools, which read and write it.
+static int capability_of(const struct wrapper *wrapper) {
+  const struct header *header = wrapper->header;
+  if (wrapper->magic != 0x466243b1 || header->magic != 0xba55ed50) {
+    complain("a fat binary of an unknown layout");
+    abort();
+  }
+  const struct code *code = (const void *)((const char *)header + header->bytes);
+  return (int)code->capability;
+}
+
 EXPORT void **__cudaRegisterFatBinary(void *binary) {
-  static void *handle;
-  (void)binary;
-  return &handle;
+  struct image *image = malloc(sizeof *image);
+  if (!image) abort();
+  image->capability = capability_of(binary);
+  return (void **)image;
 }
 
 EXPORT void __cudaRegisterFatBinaryEnd(void **handle) { (void)handle; }
@@ -35,11 +75,12 @@ EXPORT void __cudaRegisterVar(void **handle, char *host, char *address, const ch
 EXPORT void __cudaRegisterFunction(void **handle, const char *host, char *function, const char *name,
                                    int thread_limit, void *thread, void *block, void *block_size,
                                    void *grid_size, int *warp_size) {
-  (void)handle, (void)function, (void)thread_limit, (void)thread, (void)block, (void)block_size;
+  (void)function, (void)thread_limit, (void)thread, (void)block, (void)block_size;
   (void)grid_size, (void)warp_size;
   struct kernel *made = malloc(sizeof *made);
   if (!made) abort();
-  *made = (struct kernel){host, strdup(name), {MOST_THREADS, DEFAULT_SHARED}, kernels};
+  const struct image *image = (const void *)handle;
+  *made = (struct kernel){image, host, strdup(name), {MOST_THREADS, DEFAULT_SHARED}, kernels};
   kernels = made;
 }
 
@@ -75,6 +116,14 @@ EXPORT cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *s
 
 static __thread cudaError_t last = cudaSuccess;
 
+// Whether the card can run a kernel: machine code is for its own generation, from a capability on.
+static int runs(const struct kernel *of) {
+  int is_for = of->image->capability, has = capability();
+  int is_fit = is_for / 10 == has / 10 && is_for <= has;
+  if (!is_fit) complain("%s is for compute capability %d, not %d", of->name, is_for, has);
+  return is_fit;
+}
+
 EXPORT cudaError_t cudaGetLastError(void) {
   cudaError_t error = last;
   last = cudaSuccess;
@@ -86,7 +135,7 @@ EXPORT cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t function, dim3 grid, dim
   (void)arguments, (void)stream;
   const struct kernel *of = (const struct kernel *)function;
   const unsigned blocks[3] = {grid.x, grid.y, grid.z}, threads[3] = {block.x, block.y, block.z};
-  if (!launch(of->name, blocks, threads, (unsigned)shared, of->limits)) {
+  if (!runs(of) || !launch(of->name, blocks, threads, (unsigned)shared, of->limits)) {
     // Nobody asks for the error of these launches, and garbage would be used as their result.
     abort();
   }
@@ -96,6 +145,7 @@ EXPORT cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t function, dim3 grid, dim
 EXPORT cudaError_t cudaFuncSetAttribute(const void *host, enum cudaFuncAttribute attribute, int value) {
   struct kernel *of = kernel(host);
   if (!of) return cudaErrorInvalidDeviceFunction;
+  if (!runs(of)) return last = cudaErrorNoKernelImageForDevice;
   if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
     if (value < 0 || value > most_shared()) {
       complain("%s: %d bytes of shared memory, of at most %d", of->name, value, most_shared());

@@ -10,6 +10,9 @@
 // Counts a call under a category, such as "launch", and a name, such as the kernel's.
 void count(const char *category, const char *name);
 
+// Counts more of something at once, such as bytes.
+void count_many(const char *category, const char *name, unsigned long more);
+
 // Says on stderr what a caller did wrong.
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -1,15 +1,22 @@
 // The device's memory, which is the host's.
+//
+// FAKE_MEMORY is how many bytes the card has. At its end, a process writes the most bytes that it had
+// allocated to the file that FAKE_PEAK names. One allocation fails when there is the file that FAKE_FULL
+// names, and removes it.
 
 #include <cuda.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fake.h"
 
-// What the card seems to have.
-static const size_t TOTAL = (size_t)80 << 30;
+// What CUDA, cuBLAS and kernels take for themselves, most of it later than the first question of what is
+// free. See `OVERHEAD` in src/runtime/memory.rs.
+static const size_t OVERHEAD = (size_t)1 << 30;
 
 static const size_t ALIGNMENT = 256;
 
@@ -18,14 +25,55 @@ static struct allocation {
   size_t bytes;
   void *memory;
 } *live;
-static size_t used, allocated, bytes_taken;
+static size_t used, allocated, bytes_taken, peak;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+// What the card seems to have.
+static size_t total(void) {
+  const char *asked = getenv("FAKE_MEMORY");
+  return asked ? strtoul(asked, NULL, 10) : (size_t)80 << 30;
+}
+
+// Whether the next allocation is to fail, which is asked for once.
+static int is_full(void) {
+  const char *asked = getenv("FAKE_FULL");
+  return asked && unlink(asked) == 0;
+}
+
+// Whether there are so many bytes more; takes them then.
+static int take(size_t bytes) {
+  if (is_full()) return 0;
+  pthread_mutex_lock(&lock);
+  int there_are = bytes_taken + bytes + OVERHEAD <= total();
+  if (there_are) bytes_taken += bytes;
+  if (bytes_taken > peak) peak = bytes_taken;
+  pthread_mutex_unlock(&lock);
+  return there_are;
+}
+
+static void give_back(size_t bytes) {
+  pthread_mutex_lock(&lock);
+  bytes_taken -= bytes;
+  pthread_mutex_unlock(&lock);
+}
+
+__attribute__((destructor)) static void tell_peak(void) {
+  const char *asked = getenv("FAKE_PEAK");
+  FILE *out = asked ? fopen(asked, "w") : NULL;
+  if (!out) return;
+  fprintf(out, "%zu\n", peak);
+  fclose(out);
+}
+
 uint64_t device_allocate(size_t bytes) {
+  if (!take(bytes)) return 0;
   // Zeros, so that what a kernel would have written is the same in every run. Large memory that
   // nothing touches costs nothing. Aligned as the driver does it.
   char *memory = calloc(1, bytes + 2 * ALIGNMENT);
-  if (!memory) return 0;
+  if (!memory) {
+    give_back(bytes);
+    return 0;
+  }
   uint64_t address = ((uint64_t)memory + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   pthread_mutex_lock(&lock);
   if (used == allocated) {
@@ -34,7 +82,6 @@ uint64_t device_allocate(size_t bytes) {
     if (!live) abort();
   }
   live[used++] = (struct allocation){address, bytes, memory};
-  bytes_taken += bytes;
   pthread_mutex_unlock(&lock);
   return address;
 }
@@ -73,10 +120,10 @@ int lies_in_memory(uint64_t address, size_t bytes, const char *what) {
   return found;
 }
 
-EXPORT CUresult cuMemGetInfo(size_t *free, size_t *total) {
+EXPORT CUresult cuMemGetInfo(size_t *free, size_t *bytes) {
   pthread_mutex_lock(&lock);
-  *free = TOTAL - bytes_taken;
-  *total = TOTAL;
+  *bytes = total();
+  *free = *bytes - bytes_taken;
   pthread_mutex_unlock(&lock);
   return CUDA_SUCCESS;
 }
@@ -133,6 +180,7 @@ EXPORT CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUst
   (void)stream;
   if (refused_in_graph("memory is copied to the host")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   count("copy", "to host");
+  count_many("bytes", "to host", bytes);
   // From memory of the host that is not pinned, the driver returns when all before it is done.
   count("synchronise", "copy");
   if (!lies_in_memory(from, bytes, "a copy to the host")) return CUDA_ERROR_INVALID_VALUE;
