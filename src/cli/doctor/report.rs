@@ -5,6 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+/// So many failed checks are named at the end; all of them are in the report.
+const NAMED: usize = 5;
+
 /// Everything that was found, by whichever thread.
 pub struct Report {
     found: Mutex<Found>,
@@ -168,25 +171,31 @@ impl Report {
         }
         let failed = found.checks.iter().filter(|check| !check.ok);
         let names: Vec<_> = failed.map(|check| check.name.as_str()).collect();
-        match names.as_slice() {
-            [] => Ok(()),
-            names => Err(Unwell {
-                failed: names.len(),
-                all: found.checks.len(),
-                names: names.join(", "),
-            }
-            .into()),
+        if names.is_empty() {
+            return Ok(());
         }
+        let named = names.iter().take(NAMED).copied().collect::<Vec<_>>();
+        Err(Unwell {
+            failed: names.len(),
+            all: found.checks.len(),
+            names: named.join("; "),
+            more: match names.len() - named.len() {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            },
+        }
+        .into())
     }
 }
 
 /// Some check failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{failed} of {all} checks failed: {names}")]
+#[error("{failed} of {all} checks failed: {names}{more}")]
 struct Unwell {
     failed: usize,
     all: usize,
     names: String,
+    more: String,
 }
 
 /// The middle one of some values, of which there is at least one.

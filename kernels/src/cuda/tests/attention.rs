@@ -11,9 +11,14 @@ use crate::portable;
 fn rows_over_the_cache() -> Result<()> {
     const CONTEXT: usize = 60;
     for dtype in DTYPES {
-        for (heads, kv_heads, head_dim) in
-            [(8, 1, 256), (4, 2, 32), (3, 1, 20), (2, 2, 64), (9, 1, 16)]
-        {
+        for (heads, kv_heads, head_dim) in [
+            (8, 1, 256),
+            (4, 2, 128),
+            (4, 2, 32),
+            (3, 1, 20),
+            (2, 2, 64),
+            (9, 1, 16),
+        ] {
             for (window, softcap) in [(None, None), (Some(7), Some(5.0))] {
                 let scoring = Scoring {
                     scale: 0.3,
