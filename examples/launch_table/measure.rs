@@ -157,7 +157,9 @@ fn start(
         let device = placement.open_device(graphs);
         let device = device.map_err(|error| unusable(error.to_string()))?;
         let mut model = pretrained.load(&device, placement.format)?;
-        model.record_steps(graphs);
+        model
+            .record_steps(graphs)
+            .map_err(|error| unusable(error.to_string()))?;
         Ok::<_, CheckpointError>(Recorded {
             model,
             recorder: recorder.clone(),

@@ -35,7 +35,7 @@ pub struct RowPlaces {
     /// u32 `[rows · kv_heads · 4]`: of each row that decodes, how many blocks of a group of heads are done.
     ///
     /// Zeros before a launch, and after every one that ends. When a launch breaks off, other numbers may
-    /// stay, which does no harm: after an error the model is built anew.
+    /// stay, which does no harm: after an error the model is built anew, or recorded steps are dropped.
     pub(super) done: Tensor,
 }
 

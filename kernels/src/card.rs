@@ -22,7 +22,9 @@ pub struct Card {
     pub driver: String,
     /// Such as 9.0.
     pub capability: String,
-    /// The capability that this binary was built for: newer ones serve, too, unless it is 9.0 or more.
+    /// Whether it computes in bf16.
+    pub has_bf16: bool,
+    /// The capability that this binary was built for. Newer cards run it, too, unless this is 9.0 or more.
     pub needs: String,
     pub free_bytes: usize,
     pub bytes: usize,

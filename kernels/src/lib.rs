@@ -79,6 +79,13 @@ fn own_kernels(device: &Device) -> bool {
     device.is_cpu() && cfg!(target_arch = "x86_64") && !on_gpu(device)
 }
 
+/// Whether what a device's error says is that its memory is full: errors of the driver and of cuBLAS.
+pub fn is_out_of_memory(reason: &str) -> bool {
+    ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"]
+        .iter()
+        .any(|sign| reason.contains(sign))
+}
+
 /// What a candle error says, in one line: with `RUST_BACKTRACE` set its own text is pages long.
 pub fn reason(error: &Error) -> String {
     match error {

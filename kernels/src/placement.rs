@@ -29,7 +29,7 @@ pub enum FormatChoice {
 }
 
 /// The least compute capability of a GPU for bf16: that of Ampere.
-const BF16_CAPABILITY: i32 = 80;
+pub(crate) const BF16_CAPABILITY: i32 = 80;
 
 /// A device and a format that go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,7 +199,7 @@ fn open_gpu(gpu: usize, stream: Stream) -> Result<Device, PlacementError> {
     }
 }
 
-/// Whether the card can run this binary. To open one that is too old, cuBLAS may refuse, and not say why.
+/// Whether the card can run this binary. cuBLAS may refuse a card that is too old without saying why.
 #[cfg(feature = "cuda")]
 fn check_card(gpu: usize) -> Result<(), PlacementError> {
     let has = capability(gpu).map_err(|error| no_gpu(gpu, &error))?;

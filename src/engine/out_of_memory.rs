@@ -2,13 +2,12 @@
 
 use bytesize::ByteSize;
 
-/// What errors of the driver and of cuBLAS have in their text.
-const SIGNS: [&str; 2] = ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"];
+use crate::kernels::is_out_of_memory;
 
 /// `reason` as it is; or, if it is that the memory is full, what to do about it. `free` is how many bytes
 /// there are now, where that is known.
 pub(super) fn explained(reason: String, free: impl FnOnce() -> Option<u64>) -> String {
-    if !SIGNS.iter().any(|sign| reason.contains(sign)) {
+    if !is_out_of_memory(&reason) {
         return reason;
     }
     let free = match free() {

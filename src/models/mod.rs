@@ -96,7 +96,7 @@ pub struct Progress {
 pub struct StepOutput {
     /// f32 `[decode rows, then one row a prefix if the prefill ended in this step; vocab]` on the
     /// model's device, after the final softcap and without the vocabulary's padded rows. `None`
-    /// when there is no row.
+    /// when there is no row. Read them before the next step, which may overwrite them.
     pub logits: Option<Tensor>,
     /// The progress of the prefill, if one was given.
     pub prefill: Option<Progress>,

@@ -32,9 +32,9 @@ struct Key {
 pub enum Recording {
     /// Nobody asked for it, or the model is not on a GPU.
     Off,
-    /// They are, so many by now.
+    /// They are; this many so far.
     On { steps: usize },
-    /// They are not any more, since recorded steps gave other numbers than others.
+    /// They are not any more, since recorded steps gave other numbers than queued ones.
     Differs,
     /// They are not any more, since the device refused, in its own words.
     Failed(String),
@@ -61,22 +61,26 @@ struct RecordedStep {
 
 impl PaliGemma {
     /// Records decode steps, or not; on a GPU whose stream is the model's own. With `auto` only if a few of
-    /// them have the same bits recorded and queued launch by launch.
-    pub fn record_steps(&mut self, choice: GraphChoice) {
+    /// them have the same bits recorded and queued launch by launch. What the device refuses to record is
+    /// queued launch by launch from then on.
+    ///
+    /// # Errors
+    /// When the device fails at what is not recorded.
+    pub fn record_steps(&mut self, choice: GraphChoice) -> Result<()> {
         let record = choice != GraphChoice::Off && self.device.is_cuda();
         self.recorded = Mutex::new(RecordedSteps::new(record));
         if record && choice == GraphChoice::Auto {
-            let agree = self.recorded_steps_agree();
+            let agree = self.recorded_steps_agree()?;
             let mut recorded = self.recorded_steps();
             match (agree, recorded.state()) {
                 // Those that were compared are of no more use.
-                (Ok(true), Recording::On { .. }) => *recorded = RecordedSteps::new(true),
-                // Already told.
-                (Ok(true), _) => {}
-                (Ok(false), _) => recorded.stop(Recording::Differs),
-                (Err(error), _) => recorded.stop(Recording::Failed(reason(&error))),
+                (true, Recording::On { .. }) => *recorded = RecordedSteps::new(true),
+                (false, Recording::On { .. }) => recorded.stop(Recording::Differs),
+                // Already stopped, and told.
+                _ => {}
             }
         }
+        Ok(())
     }
 
     /// Whether decode steps are recorded.
@@ -90,7 +94,8 @@ impl PaliGemma {
 
     /// Whether steps have the same bits recorded, when they are repeated, and queued launch by launch.
     fn recorded_steps_agree(&mut self) -> Result<bool> {
-        for rows in [1, 2, 8] {
+        // The first has the most, so that all leave their logits in the same memory.
+        for rows in [8, 2, 1] {
             let recorded = self.first_steps(rows)?;
             let off = Mutex::new(RecordedSteps::new(false));
             let steps = std::mem::replace(&mut self.recorded, off);
@@ -171,10 +176,12 @@ impl RecordedSteps {
     fn stop(&mut self, why: Recording) {
         match &why {
             Recording::Failed(reason) => {
-                tracing::warn!("decode steps are not recorded, which failed: {reason}");
+                tracing::warn!(
+                    "recording decode steps failed, so they are queued launch by launch: {reason}"
+                );
             }
             _ => tracing::warn!(
-                "decode steps are not recorded, because they gave other numbers than others"
+                "recorded decode steps gave other numbers than queued ones, so none is recorded"
             ),
         }
         *self = Self::new(false);
@@ -212,7 +219,7 @@ impl RecordedSteps {
         }
     }
 
-    /// The same of a step that was queued before.
+    /// Records the step, or repeats what was recorded, and gives its logits.
     fn repeated(
         &mut self,
         key: Key,

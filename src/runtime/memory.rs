@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 use thiserror::Error;
 
-use crate::kernels::{DeviceChoice, FormatChoice, Placement, WeightFormat, card};
+use crate::kernels::{Placement, WeightFormat, card};
 use crate::models::ModelConfig;
 
 /// Slots when nobody says: as many as two cores serve well, and as many as a GPU's steps take at no
@@ -110,14 +110,17 @@ impl Needs {
         Self {
             weights: (bytes(others, format) + bytes(table, format.for_token_table())) as u64,
             adapters: sizes.adapters * value as u64,
-            work: OVERHEAD + (largest + scores + unpacked) as u64 + sizes.image_cache,
+            work: sizes
+                .image_cache
+                .saturating_add(OVERHEAD + (largest + scores + unpacked) as u64),
             slot: (cache.bytes(format.activation_dtype()) + logits) as u64,
         }
     }
 
     /// All of it, with so many slots.
     fn with_slots(&self, slots: usize) -> u64 {
-        self.weights + self.adapters + self.work + self.slot * slots as u64
+        let others = self.weights + self.adapters + self.slot * slots as u64;
+        self.work.saturating_add(others)
     }
 
     /// How many slots fit into `free` bytes.
@@ -214,7 +217,8 @@ impl Sizes<'_> {
             ));
         }
         if fit == 0 {
-            advice.push("or use a smaller model, or device cpu".to_owned());
+            let or = if advice.is_empty() { "" } else { "or " };
+            advice.push(format!("{or}use a smaller model, or device cpu"));
         }
         advice.join("; ")
     }
@@ -240,10 +244,7 @@ pub(super) fn slots(
         return Ok(asked.unwrap_or(AUTO_SLOTS_CPU));
     };
     let card = card(gpu).map_err(|error| super::RuntimeError::Card(error.to_string()))?;
-    let runs = |format| {
-        let (device, format) = (DeviceChoice::Cuda(gpu), FormatChoice::Format(format));
-        Placement::resolve(device, format).is_ok()
-    };
+    let runs = |format| format != WeightFormat::Bf16 || card.has_bf16;
     let slots = sizes.slots(card.free_bytes as u64, asked, placement.format, runs)?;
     let needs = Needs::new(sizes, placement.format);
     tracing::info!(

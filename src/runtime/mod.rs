@@ -268,7 +268,9 @@ fn factory(
                 .map_err(|error| CheckpointError::Weights(reason(&error)))?;
         }
         // After the warm-up, whose steps are not worth keeping.
-        model.record_steps(graphs);
+        model
+            .record_steps(graphs)
+            .map_err(|error| CheckpointError::Weights(reason(&error)))?;
         let dtype = placement.format.activation_dtype();
         let cache = pretrained.config.text.cache_shape(info.slots, info.context);
         tracing::info!(

@@ -42,7 +42,9 @@ impl WarmUp {
         // As few keys as there can be, and as many.
         let positions = [prefix, self.context - 1];
         steps.prefill(0..1, None, &[])?;
-        steps.prefill(0..self.together(prefix), None, &[])?;
+        if self.together(prefix) > 1 {
+            steps.prefill(0..self.together(prefix), None, &[])?;
+        }
         for rows in self.decode_rows() {
             for position in positions {
                 steps.decode(&decode_rows(0..rows, position, None))?;
@@ -241,13 +243,7 @@ mod tests {
 
     #[test]
     fn one_slot_of_the_smallest_context_is_enough() {
-        let steps = [
-            "1 slots of 19",
-            "1 + 0",
-            "1 + 0",
-            "0 + 1 at 18",
-            "0 + 1 at 18",
-        ];
+        let steps = ["1 slots of 19", "1 + 0", "0 + 1 at 18", "0 + 1 at 18"];
         assert_eq!(noted(WARM_UP, None), steps);
     }
 

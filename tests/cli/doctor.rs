@@ -43,7 +43,7 @@ fn the_doctor_refuses_a_device_that_is_not_there() {
 fn a_doctor_without_time_reports_what_it_has_and_fails() {
     let limited = ["doctor", "--device", "cpu", "--json", "--time-limit", "1ms"];
     let output = binary(&limited).output().unwrap();
-    assert_tells(&failure(&output, 1), &["an end"]);
+    assert_tells(&failure(&output, 1), &["finished in time"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let checks = report["checks"].as_array().unwrap();
     let failed: Vec<_> = checks.iter().filter(|it| it["ok"] == false).collect();

@@ -32,7 +32,7 @@ def parse():
     what.add_argument("--binary", help="the server; built from this working tree by default")
     what.add_argument("--baseline", help="another build of the server, to measure a change")
     what.add_argument("--recorded", action="store_true", help="on a GPU, also the server with recorded decode steps")
-    what.add_argument("--reference", default="bf16", help="dtypes of transformers, such as bf16,bf16-static; none: without it")
+    what.add_argument("--reference", default="bf16", help="transformers in bf16 and f32, each also with a static cache, such as bf16,bf16-static; none: without it")
     what.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     what.add_argument("--dtype", default="auto", help="weights of the server: q8_0, q4k or f32 on a CPU")
     how = parser.add_argument_group("how")

@@ -5,6 +5,7 @@ for several requests that arrive together. Its time starts with ready pixels and
 static cache and a decode step that `torch.compile` compiles.
 """
 
+import inspect
 import json
 import subprocess
 import sys
@@ -36,8 +37,8 @@ class Reference:
 
     def warm(self, tokens):
         """Answers once, or once for each number of pictures where each is compiled by itself."""
-        for count in self.counts if self.static else [1]:
-            self.run(0, count, tokens)
+        for count, length in [(count, tokens) for count in self.counts] if self.static else [(1, 2)]:
+            self.run(0, count, length)
 
     def takes(self, count):
         """Whether batches of so many are measured."""
@@ -92,6 +93,9 @@ def answer_lines(checkpoint, device, dtype, side, static):
     ids = [tokenizer.token_to_id("<bos>"), *tokenizer.encode(pictures.PROMPT + "\n", add_special_tokens=False).ids]
     ids = [model.config.image_token_id] * (side // model.config.vision_config.patch_size) ** 2 + ids
 
+    # What carries keys and values from step to step has another name in older releases.
+    has_cache = "cache" in inspect.signature(model.forward).parameters
+    cache_argument = "cache" if has_cache else "past_key_values"
     caches = {}
 
     def static_cache(count, length):
@@ -103,14 +107,14 @@ def answer_lines(checkpoint, device, dtype, side, static):
         cache.reset()
         return cache
 
-    decode = torch.compile(model.forward, mode="reduce-overhead") if static else model
+    decode = torch.compile(model.forward, mode="reduce-overhead", dynamic=False) if static else model
 
     @torch.no_grad()
     def generate(seed, count, tokens):
         pixels = np.stack([np.asarray(picture) for picture in pictures.noise(side, seed, count)])
         pixels = torch.tensor(pixels.transpose(0, 3, 1, 2) / 127.5 - 1, dtype=model.dtype, device=device)
         inputs = torch.tensor([ids] * count, device=device)
-        begin = {"past_key_values": static_cache(count, len(ids) + tokens)} if static else {}
+        begin = {cache_argument: static_cache(count, len(ids) + tokens)} if static else {}
         started, times = time.perf_counter(), []
         types = torch.zeros_like(inputs)
         output = model(input_ids=inputs, pixel_values=pixels, token_type_ids=types, logits_to_keep=1, **begin)
@@ -120,10 +124,8 @@ def answer_lines(checkpoint, device, dtype, side, static):
             times.append(time.perf_counter() - started)
             if len(times) == tokens:
                 return times
-            # What carries keys and values from step to step has another name in older releases.
-            cache = "cache" if hasattr(output, "cache") else "past_key_values"
             torch.compiler.cudagraph_mark_step_begin()
-            output = decode(input_ids=token, **{cache: getattr(output, cache)})
+            output = decode(input_ids=token, **{cache_argument: getattr(output, cache_argument)})
 
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     print(json.dumps(versions), flush=True)

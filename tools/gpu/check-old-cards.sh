@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Assembles candle's kernels for compute capability 7.5, as text for it is built (nvcc.sh). That text has parts
-# which were read as for 8.0, and one instruction that 7.5 lacks would keep a card from loading a whole module.
+# Assembles candle's kernels for compute capability 7.5, as text for it is built (nvcc.sh). Parts of that text
+# are compiled as if for 8.0, and one instruction that 7.5 lacks would keep a card from loading a whole module.
 #
 #   tools/gpu/check-old-cards.sh
 #

@@ -17,7 +17,7 @@
 # A part that fails doesn't keep the next from its turn; the script then fails at its end. It needs CUDA 13's
 # libraries, and for speed and adapters python3 with torch, transformers, pillow and numpy.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 
 bin=${BIN:-target/cuda/release}
 # The libraries of a pip-installed torch serve when the system has none.
@@ -38,7 +38,11 @@ trap 'rm -rf "$checkpoint"' EXIT
 make_checkpoint() {
   if [ -z "$checkpoint" ]; then
     checkpoint=$(mktemp -d)
-    "$bin/examples/random_checkpoint" --shape "${SHAPE:-paligemma2-3b-224}" --out "$checkpoint" --adapters 8
+    "$bin/examples/random_checkpoint" --shape "${SHAPE:-paligemma2-3b-224}" --out "$checkpoint" --adapters 8 || {
+      rm -rf "$checkpoint"
+      checkpoint=
+      return 1
+    }
   fi
 }
 
@@ -100,6 +104,8 @@ for part in "$@"; do
       exit 2
       ;;
   esac
+done
+for part in "$@"; do
   echo "== $part"
   "$part" || failed+=("$part")
 done

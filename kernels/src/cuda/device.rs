@@ -1,11 +1,11 @@
 //! A GPU made ready for us.
 
 use candle_core::backend::BackendDevice;
-use candle_core::cuda_backend::cudarc::driver::{result, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, result, sys};
 use candle_core::{CudaDevice, Error, Result};
 
 use crate::Card;
-use crate::placement::dotted;
+use crate::placement::{BF16_CAPABILITY, dotted};
 
 /// The compute capability that candle's kernels were built for, such as `75`.
 const BUILT_FOR: &str = env!("PALIGEMMA_CUDA_COMPUTE_CAP");
@@ -72,18 +72,19 @@ pub(crate) fn built_for() -> i32 {
 
 /// See [`card`](crate::card).
 pub(crate) fn card(gpu: usize) -> Result<Card> {
-    let device = CudaDevice::new(gpu)?;
-    let stream = device.cuda_stream();
-    let context = stream.context();
+    // Without cuBLAS and the like, for which there may be no memory.
+    let context = CudaContext::new(gpu).map_err(Error::wrap)?;
     let (free_bytes, bytes) = context.mem_get_info().map_err(Error::wrap)?;
     let mut speaks = 0;
     // SAFETY: it writes one number to where the pointer leads.
     let told = unsafe { sys::cuDriverGetVersion(&raw mut speaks) };
     told.result().map_err(Error::wrap)?;
+    let capability = capability(gpu)?;
     Ok(Card {
         name: context.name().map_err(Error::wrap)?,
         driver: format!("{}.{}", speaks / 1000, speaks % 1000 / 10),
-        capability: dotted(capability(gpu)?),
+        capability: dotted(capability),
+        has_bf16: capability >= BF16_CAPABILITY,
         needs: dotted(built_for()),
         free_bytes,
         bytes,

@@ -111,10 +111,15 @@ pub(super) fn multiprocessors(_: &Gpu) -> Result<usize> {
 /// Does `work` as on a GPU with `count` multiprocessors, as far as this thread goes.
 #[cfg(test)]
 pub(super) fn with_multiprocessors<T>(count: usize, work: impl FnOnce() -> T) -> T {
-    let usual = MULTIPROCESSORS.replace(count);
-    let done = work();
-    MULTIPROCESSORS.set(usual);
-    done
+    /// Sets it back, also after a panic.
+    struct Usual(usize);
+    impl Drop for Usual {
+        fn drop(&mut self) {
+            MULTIPROCESSORS.set(self.0);
+        }
+    }
+    let _usual = Usual(MULTIPROCESSORS.replace(count));
+    work()
 }
 
 /// As cuBLAS does it: `first` `[m, k]` times `second` into `product` `[m, n]`, for each of `batch`

@@ -19,9 +19,14 @@ impl Graph {
         let of_thread = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         stream.begin_capture(of_thread).map_err(Error::wrap)?;
         let worked = work();
-        // Also after an error: the stream must not stay in this state.
+        // Also after an error: the stream must not stay in this state. What was freed in a capture that the
+        // driver has given up fails, too, and the context remembers that and would refuse to end it.
+        let context = stream.context();
+        let freed = context.check_err();
         let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        let freed = freed.and(context.check_err());
         worked?;
+        freed.map_err(Error::wrap)?;
         match graph.map_err(Error::wrap)? {
             Some(graph) => Ok(Self(graph)),
             None => bail!("nothing was recorded"),

@@ -53,7 +53,7 @@ pub fn check(
     let questions = questions.collect::<anyhow::Result<Vec<_>>>()?;
     let right: Vec<_> = goldens.into_iter().map(|golden| golden.tokens).collect();
     let mut model = demo.load(device, format)?;
-    model.record_steps(graphs);
+    model.record_steps(graphs)?;
     let together = answers(&model, &questions, &right)?;
     let mut alone = Vec::new();
     for (question, right) in questions.iter().zip(&right) {
@@ -113,7 +113,9 @@ pub fn recording(report: &Report, model: &PaliGemma, what: impl std::fmt::Displa
         Recording::Off => {}
         Recording::On { steps: 0 } => report.fails(name, "none was recorded"),
         Recording::On { steps } => report.holds(name, format!("{steps} recorded")),
-        Recording::Differs => report.fails(name, "give other numbers than others"),
+        Recording::Differs => {
+            report.fails(name, "give other numbers than steps that are not recorded")
+        }
         Recording::Failed(reason) => report.fails(name, reason),
     }
 }

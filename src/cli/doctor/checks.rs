@@ -23,11 +23,11 @@ pub fn run(report: &Report, device: &Device, format: WeightFormat, graphs: Graph
     if device.is_cuda() && format != WeightFormat::Q8_0 {
         formats.push(WeightFormat::Q8_0);
     }
+    // Nothing is learned from comparing the processor with itself.
+    let others = |format: &WeightFormat| device.is_cuda() || *format != WeightFormat::F32;
+    let compared: Vec<_> = formats.iter().copied().filter(others).collect();
+    compare_layers(report, device, &compared);
     for &format in &formats {
-        // Nothing is learned from comparing the processor with itself.
-        if device.is_cuda() || format != WeightFormat::F32 {
-            compare_layers(report, device, format);
-        }
         let alone = layers::alone_and_together(device, format);
         if let Some(alone) = alone.transpose() {
             let name = format!("a product's rows in {format}, together and alone");
@@ -48,57 +48,51 @@ pub fn run(report: &Report, device: &Device, format: WeightFormat, graphs: Graph
     }
 }
 
-fn compare_layers(report: &Report, device: &Device, format: WeightFormat) {
+fn compare_layers(report: &Report, device: &Device, formats: &[WeightFormat]) {
+    let compare = |name: &str, compute: &dyn Fn(&Device, WeightFormat) -> Result<Named>| {
+        compare(report, name, device, formats, compute);
+    };
     for (name, shape) in [("Gemma", Shape::PaliGemma), ("Gemma 2", Shape::PaliGemma2)] {
+        let name = format!("{name}'s layer");
         let config = TextConfig {
             // Shorter than the texts.
             windows: vec![shape.config().text.windows[0].map(|_| 200)],
             ..shape.config().text
         };
-        compare(
-            report,
-            &format!("{name}'s layer"),
-            device,
-            format,
-            |device, format| layers::decoder_layer(&config, device, format),
-        );
-        compare(
-            report,
-            &format!("{name}'s layer"),
-            device,
-            format,
-            |device, format| layers::many_rows(&config, device, format),
-        );
+        compare(&name, &|device, format| {
+            layers::decoder_layer(&config, device, format)
+        });
+        compare(&name, &|device, format| {
+            layers::many_rows(&config, device, format)
+        });
     }
-    compare(
-        report,
-        "SigLIP's layer",
-        device,
-        format,
-        layers::encoder_layer,
-    );
-    compare(report, "adapters", device, format, layers::adapted_product);
+    compare("SigLIP's layer", &layers::encoder_layer);
+    compare("adapters", &layers::adapted_product);
 }
 
-/// Compares what `compute` gives on `device` in `format` with what it gives on the processor in f32.
+/// Compares what `compute` gives on `device` in each format with what it gives on the processor in f32.
 fn compare(
     report: &Report,
     name: &str,
     device: &Device,
-    format: WeightFormat,
-    compute: impl Fn(&Device, WeightFormat) -> Result<Named>,
+    formats: &[WeightFormat],
+    compute: &dyn Fn(&Device, WeightFormat) -> Result<Named>,
 ) {
-    let name = format!("{name} in {format}");
-    let computed = compute(&Device::Cpu, WeightFormat::F32)
-        .and_then(|right| Ok((compute(device, format)?, right)));
-    match computed {
-        Ok((here, right)) => {
-            for ((what, here), (_, right)) in here.iter().zip(&right) {
-                let name = format!("{name}, {what}");
-                note(report, name, distance(here, right), tolerance(format));
+    let right = match compute(&Device::Cpu, WeightFormat::F32) {
+        Ok(right) => right,
+        Err(error) => return report.fails(format!("{name} on the processor"), reason(&error)),
+    };
+    for &format in formats {
+        let name = format!("{name} in {format}");
+        match compute(device, format) {
+            Ok(here) => {
+                for ((what, here), (_, right)) in here.iter().zip(&right) {
+                    let name = format!("{name}, {what}");
+                    note(report, name, distance(here, right), tolerance(format));
+                }
             }
+            Err(error) => report.fails(name, reason(&error)),
         }
-        Err(error) => report.fails(name, reason(&error)),
     }
 }
 

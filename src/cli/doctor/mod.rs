@@ -16,7 +16,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime;
 use paligemma_server::kernels::{
     DeviceChoice, FormatChoice, GraphChoice, InstructionsChoice, Placement, PlacementError,
-    choose_instructions, reason,
+    choose_instructions, is_out_of_memory, reason,
 };
 
 use self::random_model::Shape;
@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long)]
     only_checks: bool,
 
-    /// When to give up, with what was found by then
+    /// Give up after this long, and report what was found
     #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = humantime::parse_duration)]
     time_limit: Duration,
 
@@ -82,10 +82,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Ok(examined) => examined?,
         Err(RecvTimeoutError::Timeout) => {
             let limit = humantime::format_duration(args.time_limit);
-            report.fails("an end", format!("not within {limit} (--time-limit)"));
+            report.fails(
+                "finished in time",
+                format!(
+                    "not within {limit}: the device hangs, or is slow (--only-checks, --time-limit)"
+                ),
+            );
         }
         Err(RecvTimeoutError::Disconnected) => {
-            report.fails("an end", "the doctor panicked; please report it");
+            report.fails("finished", "the doctor panicked; please report it");
         }
     }
     report.finish()
@@ -97,36 +102,60 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// When the arguments ask for what is not here.
 fn examine(report: &Report, args: &Args) -> anyhow::Result<()> {
     report.heading("What is here");
-    let placement = place(report, args)?;
+    let Some(placement) = place(report, args)? else {
+        return Ok(());
+    };
     let instructions = choose_instructions(&placement, args.cpu_instructions)?;
     machine::describe(report, placement, instructions);
-    let device = placement.open_device(args.cuda_graphs)?;
+    let device = match placement.open_device(args.cuda_graphs) {
+        Ok(device) => device,
+        Err(error) => {
+            report.fails("the GPU", error.to_string());
+            return Ok(());
+        }
+    };
     let (format, graphs) = (placement.format, args.cuda_graphs);
     checks::run(report, &device, format, graphs);
     if !args.only_checks {
         report.heading("How fast it is, with random weights");
         let measured = speed::measure(report, &device, format, graphs, args.shape);
-        if let Err(error) = measured {
-            report.fails("measuring all of it", reason(&error));
+        match measured.map_err(|error| reason(&error)) {
+            Ok(()) => {}
+            Err(error) if is_out_of_memory(&error) => {
+                report.left_out("the rest", "the memory is full")
+            }
+            Err(error) => report.fails("measuring all of it", error),
         }
     }
     Ok(())
 }
 
-/// Where to compute. If nobody asked for the processor, a GPU's driver that does not work is a finding.
-fn place(report: &Report, args: &Args) -> Result<Placement, PlacementError> {
-    if args.device != DeviceChoice::Auto {
-        return Placement::resolve(args.device, args.dtype);
-    }
-    match Placement::resolve(DeviceChoice::Cuda(0), args.dtype) {
-        Err(PlacementError::WithoutCuda(_)) => {}
+/// Where to compute. A GPU that does not work is a finding, and then the processor is looked at, unless a GPU was
+/// asked for.
+///
+/// # Errors
+/// When this binary knows no GPU and one is asked for, or the format can't be computed.
+fn place(report: &Report, args: &Args) -> Result<Option<Placement>, PlacementError> {
+    let nobody_asked = args.device == DeviceChoice::Auto;
+    let device = match args.device {
+        DeviceChoice::Auto => DeviceChoice::Cuda(0),
+        asked => asked,
+    };
+    let processor = |format| Placement::resolve(DeviceChoice::Cpu, format).map(Some);
+    match Placement::resolve(device, args.dtype) {
+        Err(PlacementError::WithoutCuda(_)) if nobody_asked => processor(args.dtype),
         Err(
             error @ (PlacementError::NoDriver(_)
             | PlacementError::OldDriver { .. }
             | PlacementError::UnfitGpu { .. }
             | PlacementError::NoGpu { .. }),
-        ) => report.fails("the GPU", error.to_string()),
-        placed => return placed,
+        ) => {
+            report.fails("the GPU", error.to_string());
+            match nobody_asked {
+                true => processor(FormatChoice::Auto),
+                false => Ok(None),
+            }
+        }
+        placed => placed.map(Some),
     }
-    Placement::resolve(DeviceChoice::Cpu, args.dtype)
 }

@@ -19,6 +19,7 @@ struct Found {
     machine: Vec<Fact>,
     checks: Vec<Check>,
     speed: Vec<Figure>,
+    left_out: Vec<LeftOut>,
 }
 
 /// Something that is there.
@@ -26,6 +27,13 @@ struct Found {
 struct Fact {
     name: &'static str,
     value: String,
+}
+
+/// Something that this machine is too small for.
+#[derive(Serialize)]
+struct LeftOut {
+    name: String,
+    reason: &'static str,
 }
 
 #[derive(Serialize)]
@@ -149,6 +157,13 @@ impl Report {
             unit,
             share_of_limit,
         });
+    }
+
+    /// Notes that something was not measured.
+    pub fn left_out(&self, name: impl Into<String>, reason: &'static str) {
+        let name = name.into();
+        self.line(&format!("{name:<46}not measured: {reason}"));
+        self.found().left_out.push(LeftOut { name, reason });
     }
 
     /// Begins another part of the table.

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use paligemma_server::kernels::{GraphChoice, likeliest};
+use paligemma_server::kernels::{GraphChoice, is_out_of_memory, likeliest};
 use paligemma_server::models::{
     DecodeRow, EVERYTHING, KvCache, Model, PaliGemma, Picture, Prefix, WeightFormat, reason, waves,
 };
@@ -37,7 +37,7 @@ pub fn measure(
     }
     let began = Instant::now();
     let mut model = shape.load(device, format)?;
-    model.record_steps(graphs);
+    model.record_steps(graphs)?;
     device.synchronize()?;
     report.time(
         "making the model",
@@ -52,11 +52,8 @@ pub fn measure(
         }
         let rounds = if device.is_cpu() { 3 } else { 7 };
         let stages = match Stages::measure(&model, together, rounds) {
-            Err(error) if reason(&error).contains("OUT_OF_MEMORY") => {
-                report.fact(
-                    "not measured",
-                    format!("{together} together: memory ran out"),
-                );
+            Err(error) if is_out_of_memory(&reason(&error)) => {
+                report.left_out(format!("{together} together"), "the memory is full");
                 continue;
             }
             measured => measured?,

@@ -98,9 +98,11 @@ def check_refused_graphs(checkpoint, refused):
 def card(**variables):
     """A fake card as these variables say: see README.md."""
     os.environ.update({name: str(value) for name, value in variables.items()})
-    yield
-    for name in variables:
-        del os.environ[name]
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
 
 
 def refusal(*flags):
@@ -145,7 +147,8 @@ def check_just_enough_memory(checkpoint):
     """As many slots as fit, all of them in use, and large prefills take no more than there is. The fake driver holds
     back what CUDA takes for itself, so an allocation beyond the plan fails, and the model with it."""
     flags = ["--prefill-batch-tokens", "16384", "--context", "4096", "--max-images", "64"]
-    flags += ["--image-cache", "0", "--model-restarts", "0", "--device", "cuda", "--model", checkpoint, "--adapter", f"one={checkpoint}/adapter-1"]
+    flags += ["--image-cache", "0", "--model-restarts", "0", "--device", "cuda", "--model", checkpoint]
+    flags += ["--adapter", f"one={checkpoint}/adapter-1"]
     for dtype, memory in [("bf16", 1_660_000_000)] + [(dtype, 2_120_000_000) for dtype in ["f32", "q8_0", "q4k"]]:
         with tempfile.TemporaryDirectory() as folder:
             peak = Path(folder) / "peak"
@@ -159,7 +162,8 @@ def check_just_enough_memory(checkpoint):
                     assert len(answers(server, "caption", images=images, **fields)) == slots
                 server.stop()
             taken = int(peak.read_text()) / (memory - GIB)
-        assert taken <= 1, taken
+        # More than the plan is refused; much less means a plan that keeps slots out in vain.
+        assert 0.6 < taken <= 1, taken
         print(f"the server in {dtype} with just enough memory: {slots} slots, {taken:.0%} of what was left for the model")
 
 
