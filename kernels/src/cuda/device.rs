@@ -1,6 +1,5 @@
 //! A GPU made ready for us.
 
-use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, result, sys};
 use candle_core::{CudaDevice, Error, Result};
 

@@ -22,6 +22,12 @@ int lies_in_memory(uint64_t address, size_t bytes, const char *what);
 // Whether this thread records a graph.
 int recording(void);
 
+// Whether the card refuses a kernel in the graph that is recorded, which can't be ended well then.
+int breaks_graph(void);
+
+// Whether something was refused in the graph that is recorded.
+int graph_is_broken(void);
+
 // Whether a graph is being recorded, in which a card refuses `what`; complains then.
 int refused_in_graph(const char *what);
 

@@ -9,18 +9,27 @@
 
 // As the card has it, of one thread and stream: nothing here records two graphs at once.
 static __thread int is_recording;
+// Something was refused in the graph that is recorded.
+static __thread int is_broken;
 // Of the graph that is recorded: memory that it has allocated and not freed yet.
 static __thread long open_allocations;
 // Something to point to.
 static int thing;
 
-// FAKE_GRAPHS: what the card refuses, "record" or "launch".
+// FAKE_GRAPHS: what the card refuses, "record", "kernel" or "launch".
 static int refuses(const char *what) {
   const char *asked = getenv("FAKE_GRAPHS");
   return asked && !strcmp(asked, what);
 }
 
 int recording(void) { return is_recording; }
+
+int breaks_graph(void) {
+  if (is_recording && refuses("kernel")) is_broken = 1;
+  return is_broken;
+}
+
+int graph_is_broken(void) { return is_broken; }
 
 int refused_in_graph(const char *what) {
   if (is_recording) complain("%s while a graph is recorded", what);
@@ -48,6 +57,10 @@ EXPORT CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
   (void)stream;
   if (!is_recording) return CUDA_ERROR_ILLEGAL_STATE;
   is_recording = 0;
+  if (is_broken) {
+    is_broken = 0;
+    return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+  }
   if (open_allocations) {
     complain("a graph leaves %ld allocations behind", open_allocations);
     return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;

@@ -140,6 +140,7 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned gr
                                CUstream stream, void **arguments, void **extra) {
   (void)stream, (void)extra;
   const unsigned grid[3] = {grid_x, grid_y, grid_z}, block[3] = {block_x, block_y, block_z};
+  if (breaks_graph()) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (!launch(function->name, grid, block, shared, function->limits)) return CUDA_ERROR_INVALID_VALUE;
   if (!strcmp(function->name, "likeliest")) choose_tokens(grid_x, arguments);
   return CUDA_SUCCESS;

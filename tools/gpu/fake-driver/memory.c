@@ -158,6 +158,8 @@ EXPORT CUresult cuMemFree(CUdeviceptr address) {
 
 EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
   (void)stream;
+  // The memory is lost, as on a card.
+  if (graph_is_broken()) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
   graph_allocates(-1);
   return release(address);
 }
