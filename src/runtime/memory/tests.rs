@@ -183,7 +183,7 @@ fn a_refusal_names_the_first_smaller_format_that_fits_and_that_the_card_runs() {
     );
     let text = refusal(2 * GIB, None, WeightFormat::Q4K, &FORMATS);
     assert!(
-        text.ends_with("GiB); or use a smaller model, or device cpu"),
+        text.ends_with("GiB); use a smaller model, or device cpu"),
         "{text}"
     );
 }
